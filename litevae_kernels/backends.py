@@ -1,0 +1,101 @@
+"""Which backends work on this machine and, if not, why not?
+
+A backend is a module of the same name in every operator's room (`reference.py`, `cpu.py`, `triton_kernels.py`)
+with the functions of `reference.py`. Nothing is imported, built or initialised before the first call.
+"""
+
+import functools
+import importlib
+import importlib.util
+import os
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from litevae_kernels import checks, native
+
+ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_BACKEND"
+MODULES = {"triton": "triton_kernels", "cpu": "cpu", "reference": "reference"}
+
+
+class BackendStatus(NamedTuple):
+    """Whether a backend works on this machine; `reason` says what it runs on, or why it cannot."""
+
+    available: bool
+    reason: str
+
+
+def backends() -> dict[str, BackendStatus]:
+    """Every backend by name, fastest first, with whether it works here and why (not).
+
+    Example:
+        >>> backends()["reference"].available
+        True
+    """
+    return {name: _status(name) for name in MODULES}
+
+
+def choose_backend(requested: str | None, tensor: Tensor, argument: str) -> str:
+    """The backend for `tensor`: the requested one, the environment's, else the fastest for its device.
+
+    Raises ValueError for an unknown name and RuntimeError, with the reason, for one that cannot run here.
+    """
+    if tensor.device.type == "meta":
+        return "reference"
+    return _choose(requested, tensor.device.type, argument)
+
+
+@torch.compiler.assume_constant_result
+def _choose(requested: str | None, device: str, argument: str) -> str:
+    source, name = "backend", requested
+    if name is None:
+        source, name = ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE) or None
+    if name is None:
+        native_backend = {"cuda": "triton", "cpu": "cpu"}.get(device, "reference")
+        return native_backend if _status(native_backend).available else "reference"
+    checks.check_choice(source, name, tuple(MODULES))
+    status = _status(name)
+    if not status.available:
+        raise RuntimeError(f"{source} {name!r} cannot run on this machine: {status.reason}")
+    if name == "cpu" and device != "cpu":
+        raise RuntimeError(f"{source} 'cpu' cannot run on {argument}, a {device} tensor; move it with .cpu()")
+    if name == "triton" and device != "cuda" and not _interprets_triton():
+        raise RuntimeError(
+            f"{source} 'triton' cannot run on {argument}, a {device} tensor; move it with .cuda(), "
+            "or set TRITON_INTERPRET=1 before the first use to run the kernels, slowly, on the CPU"
+        )
+    return name
+
+
+@functools.cache
+def implementation(operator: str, backend: str) -> ModuleType:
+    """The module that implements `operator` on `backend`."""
+    return importlib.import_module(f"litevae_kernels.{operator}.{MODULES[backend]}")
+
+
+@functools.cache
+def _status(name: str) -> BackendStatus:
+    if name == "cpu":
+        return BackendStatus(*native.status())
+    if name == "triton":
+        return _triton_status()
+    return BackendStatus(True, f"PyTorch {torch.__version__}, any device")
+
+
+def _triton_status() -> BackendStatus:
+    if importlib.util.find_spec("triton") is None:
+        return BackendStatus(False, "the package triton is not installed; pip install triton (Linux, x86-64)")
+    import triton
+
+    if _interprets_triton():
+        return BackendStatus(True, f"triton {triton.__version__}, interpreted on the CPU (TRITON_INTERPRET=1)")
+    if not torch.cuda.is_available():
+        return BackendStatus(False, f"triton {triton.__version__} is installed, but torch sees no CUDA device")
+    name, (major, minor) = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+    return BackendStatus(True, f"triton {triton.__version__} on {name} (sm_{major}{minor})")
+
+
+def _interprets_triton() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -1,0 +1,114 @@
+"""What is the transform, exactly? Readable PyTorch, right in float64: the definition, and the backend of last resort.
+
+[image -> DWT] -> feature extraction -> aggregation -> latent -> decoder -> losses
+
+Two maps and their two transposes make up both public functions and all their derivatives:
+
+    analysis(image)      the DWT;      with `transpose_of_synthesis` the gradient of the inverse DWT
+    synthesis(pyramid)   the inverse;  with `transpose_of_analysis` the gradient of the DWT
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def analysis(
+    image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
+) -> list[Tensor]:
+    """Image [B, C, H, W] -> packed sub-bands, level 1 first: [B, 4C, ceil(H/2^l), ceil(W/2^l)], L H V D.
+
+    For each 2x2 block (a b / c d), L = factor * (a + b + c + d) and so on; L is the next level's image.
+    An odd side is extended by repeating its last row or column. The transpose of synthesis extends by zeros
+    instead (the inverse drops that row) and leaves L zero but on the last level (the inverse reads no other).
+    """
+    low = image.to(_arithmetic_dtype(image.dtype, dtype))
+    pyramid = []
+    for level in range(1, levels + 1):
+        a, b, c, d = _blocks(_extend_to_even(low, "constant" if transpose_of_synthesis else "replicate"))
+        low = factor * (a + b + c + d)
+        details = [factor * (a + b - c - d), factor * (a - b + c - d), factor * (a - b - c + d)]
+        hides_low = transpose_of_synthesis and level < levels
+        packed = torch.cat([torch.zeros_like(low) if hides_low else low, *details], dim=1)
+        pyramid.append(_result(packed, dtype, like=image))
+    return pyramid
+
+
+def synthesis(
+    pyramid: Sequence[Tensor],
+    height: int,
+    width: int,
+    factor: float,
+    dtype: torch.dtype,
+    transpose_of_analysis: bool = False,
+) -> Tensor:
+    """Packed sub-bands, level 1 first -> image [B, C, height, width].
+
+    a = factor * (L + H + V + D) and so on, from the coarsest level up; where the side of the result is odd its
+    surplus last row or column is dropped. The transpose of analysis folds it onto the last one instead (that is
+    where its value came from) and adds every level's L, since the DWT hands all of them out.
+    """
+    sizes = level_sizes(height, width, len(pyramid))
+    low = None
+    for level in range(len(pyramid), 0, -1):
+        packed_low, h, v, d = pyramid[level - 1].to(_arithmetic_dtype(pyramid[0].dtype, dtype)).chunk(4, dim=1)
+        if low is None:
+            low = packed_low
+        elif transpose_of_analysis:
+            low = low + packed_low
+        blocks = [low + h + v + d, low + h - v - d, low - h + v - d, low - h - v + d]
+        low = _finish_odd(factor * _interleave(blocks), *sizes[level - 1], fold=transpose_of_analysis)
+    assert low is not None
+    return _result(low, dtype, like=pyramid[0])
+
+
+def level_sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
+    """(H, W) of the image and of each level's sub-bands: every level halves, rounding up."""
+    sizes = [(height, width)]
+    for _ in range(levels):
+        height, width = (height + 1) // 2, (width + 1) // 2
+        sizes.append((height, width))
+    return sizes
+
+
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """channels_last for a tensor that is dense in that order (and not in NCHW order as well), else contiguous."""
+    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format
+
+
+def _arithmetic_dtype(source: torch.dtype, result: torch.dtype) -> torch.dtype:
+    return torch.float64 if torch.float64 in (source, result) else torch.float32
+
+
+def _result(x: Tensor, dtype: torch.dtype, like: Tensor) -> Tensor:
+    return torch.empty_like(x, dtype=dtype, memory_format=memory_format_of(like)).copy_(x)
+
+
+def _extend_to_even(x: Tensor, mode: str) -> Tensor:
+    height, width = x.shape[-2:]
+    if x.numel() == 0:  # F.pad refuses empty tensors in replicate mode
+        return x.new_zeros(*x.shape[:2], height + height % 2, width + width % 2)
+    return F.pad(x, (0, width % 2, 0, height % 2), mode=mode)
+
+
+def _blocks(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return x[..., 0::2, 0::2], x[..., 0::2, 1::2], x[..., 1::2, 0::2], x[..., 1::2, 1::2]
+
+
+def _interleave(blocks: Sequence[Tensor]) -> Tensor:
+    a, b, c, d = blocks
+    top, bottom = torch.stack([a, b], dim=-1).flatten(-2), torch.stack([c, d], dim=-1).flatten(-2)
+    return torch.stack([top, bottom], dim=-2).flatten(-3, -2)
+
+
+def _finish_odd(x: Tensor, height: int, width: int, fold: bool) -> Tensor:
+    """Crop to (height, width), or fold what would be cropped onto the last row and column."""
+    if fold and x.shape[-1] > width:
+        x = torch.cat([x[..., : width - 1], x[..., width - 1 :].sum(-1, keepdim=True)], dim=-1)
+    if fold and x.shape[-2] > height:
+        x = torch.cat([x[..., : height - 1, :], x[..., height - 1 :, :].sum(-2, keepdim=True)], dim=-2)
+    return x[..., :height, :width]

@@ -1,0 +1,43 @@
+"""Where is the C++ of csrc for the CPU, and how is it called?
+
+The library `_native` is built when the package is installed (csrc/build.py), has a plain C interface and is
+loaded with ctypes: it knows nothing of torch and survives every torch release.
+"""
+
+import ctypes
+import functools
+import importlib.util
+from pathlib import Path
+
+import torch
+
+BUILD_LOG = Path(__file__).with_name("_native_build.log")
+DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}  # csrc/scalar_types.h
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The loaded library. Call only where `status()` says that it is available."""
+    loaded = ctypes.CDLL(str(_path()))
+    return loaded
+
+
+def status() -> tuple[bool, str]:
+    """Whether the C++ kernels are there, and where from, or why not."""
+    path = _path()
+    if path is None:
+        reason = "the C++ kernels were not built when litevae was installed"
+        if BUILD_LOG.exists():
+            reason += f" ({BUILD_LOG.read_text().strip()})"
+        return False, f"{reason}; install a C++17 compiler such as g++ and install litevae again"
+    try:
+        library()
+    except OSError as error:
+        return False, f"{path.name} does not load ({error}); install litevae again"
+    threads = "OpenMP" if library().litevae_native_openmp() else "one thread: built without OpenMP"
+    return True, f"{path.name}, {threads}"
+
+
+def _path() -> Path | None:
+    spec = importlib.util.find_spec("litevae_kernels._native")
+    return Path(spec.origin) if spec is not None and spec.origin else None
