@@ -7,19 +7,21 @@ loaded with ctypes: it knows nothing of torch and survives every torch release.
 import ctypes
 import functools
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 BUILD_LOG = Path(__file__).with_name("_native_build.log")
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}  # csrc/scalar_types.h
+GRAIN_SIZE = 32768  # elements, as in ATen's parallel_for
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
     """The loaded library. Call only where `status()` says that it is available."""
-    loaded = ctypes.CDLL(str(_path()))
-    return loaded
+    return ctypes.CDLL(str(_path()))
 
 
 def status() -> tuple[bool, str]:
@@ -36,6 +38,19 @@ def status() -> tuple[bool, str]:
         return False, f"{path.name} does not load ({error}); install litevae again"
     threads = "OpenMP" if library().litevae_native_openmp() else "one thread: built without OpenMP"
     return True, f"{path.name}, {threads}"
+
+
+def threads_for(elements: int) -> int:
+    """torch's own thread count, or one thread where there is too little to share."""
+    return torch.get_num_threads() if elements >= GRAIN_SIZE else 1
+
+
+def integers(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
+    return (ctypes.c_int64 * len(values))(*values)
+
+
+def pointers(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
+    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
 
 
 def _path() -> Path | None:

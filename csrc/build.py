@@ -1,0 +1,41 @@
+"""How are the CPU kernels built? `pip install` runs this build_ext; a failed build never fails the install.
+
+The result is a shared library with a plain C interface, not a Python extension: it needs no torch and no Python
+headers. Why a build failed is kept beside the package, where `litevae_kernels.backends()` reads it.
+"""
+
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, ExecError, PlatformError
+
+FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-fno-math-errno"]
+BUILD_LOG = "_native_build.log"
+
+
+class BuildNative(build_ext):
+    """Builds with OpenMP where the compiler has it, else without, else records the reason."""
+
+    def build_extension(self, ext: Extension) -> None:
+        log = Path(self.get_ext_fullpath(ext.name)).with_name(BUILD_LOG)
+        log.unlink(missing_ok=True)
+        try:
+            openmp = ["-fopenmp"] if self._compiles("-fopenmp") else []
+            ext.extra_compile_args, ext.extra_link_args = FLAGS + openmp, openmp
+            super().build_extension(ext)
+        except (CCompilerError, ExecError, PlatformError, OSError) as error:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(f"{type(error).__name__}: {error}\n")
+            raise  # the extension is optional: setuptools warns and goes on
+
+    def _compiles(self, flag: str) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.cpp")
+            source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+            try:
+                self.compiler.compile([str(source)], output_dir=folder, extra_postargs=[flag])
+            except (CCompilerError, ExecError, PlatformError, OSError):
+                return False
+            return True

@@ -1,0 +1,17 @@
+// What happens to one row of the weight? The arithmetic of Eq. 3 and its gradient, shared by every C++ kernel.
+//
+//     u = s w,  r = (sum u^2 + eps)^(-1/2),  v = r u,  w' = gain v
+//     du = gain r (grad - v sum(grad v)),  dw = s du,  ds = w du summed over rows
+#pragma once
+
+#include "../inline.h"
+
+namespace litevae {
+
+// projection = sum(grad v) over the row.
+template <typename T>
+LITEVAE_INLINE T smc_modulated_gradient(T grad, T modulated, T r, T gain, T projection) {
+    return gain * r * (grad - r * modulated * projection);
+}
+
+}  // namespace litevae

@@ -1,0 +1,66 @@
+"""How does the Haar DWT reach csrc/haar_dwt2d/cpu.cpp? Allocates the results and passes pointers."""
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from litevae_kernels import native
+from litevae_kernels.haar_dwt2d.reference import level_sizes, memory_format_of
+
+
+def analysis(
+    image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
+) -> list[Tensor]:
+    """As `reference.analysis`; the image's strides are read as they are."""
+    batch, channels, height, width = image.shape
+    memory_format = memory_format_of(image)
+    pyramid = [
+        torch.empty((batch, 4 * channels, h, w), dtype=dtype, memory_format=memory_format)
+        for h, w in level_sizes(height, width, levels)[1:]
+    ]
+    if image.numel() > 0:
+        native.library().litevae_haar_analysis(
+            ctypes.c_void_p(image.data_ptr()),
+            native.DTYPE_CODES[image.dtype],
+            native.integers(image.stride()),
+            native.pointers(pyramid),
+            native.DTYPE_CODES[dtype],
+            native.integers(image.shape),
+            levels,
+            memory_format == torch.channels_last,
+            ctypes.c_double(factor),
+            transpose_of_synthesis,
+            native.threads_for(image.numel()),
+        )
+    return pyramid
+
+
+def synthesis(
+    pyramid: Sequence[Tensor],
+    height: int,
+    width: int,
+    factor: float,
+    dtype: torch.dtype,
+    transpose_of_analysis: bool = False,
+) -> Tensor:
+    """As `reference.synthesis`; levels that are not dense in the finest level's memory format are copied."""
+    memory_format = memory_format_of(pyramid[0])
+    pyramid = [packed.contiguous(memory_format=memory_format) for packed in pyramid]
+    batch, packed_channels = pyramid[0].shape[:2]
+    image = torch.empty((batch, packed_channels // 4, height, width), dtype=dtype, memory_format=memory_format)
+    if image.numel() > 0:
+        native.library().litevae_haar_synthesis(
+            native.pointers(pyramid),
+            native.DTYPE_CODES[pyramid[0].dtype],
+            ctypes.c_void_p(image.data_ptr()),
+            native.DTYPE_CODES[dtype],
+            native.integers(image.shape),
+            len(pyramid),
+            memory_format == torch.channels_last,
+            ctypes.c_double(factor),
+            transpose_of_analysis,
+            native.threads_for(image.numel()),
+        )
+    return image
