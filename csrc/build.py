@@ -11,7 +11,7 @@ from setuptools import Extension
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
-FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-fno-math-errno"]
+FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-fno-math-errno", "-Wno-psabi"]
 BUILD_LOG = "_native_build.log"
 
 

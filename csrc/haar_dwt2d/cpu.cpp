@@ -9,12 +9,14 @@
 
 #include "../parallel.h"
 #include "../scalar_types.h"
+#include "../vectors.h"
 #include "tile.h"
 
 namespace litevae {
 namespace {
 
 constexpr int kMaxLevels = 16;
+constexpr int64_t kStreamBytes = 16 << 20;  // results above this have left the caches before anyone reads them
 
 template <typename T>
 struct Row {
@@ -24,54 +26,134 @@ struct Row {
 
 // ---------------------------------------------------------------------------------------------- rows of 2x2 blocks
 
+// The inner loops, where every row is contiguous: pairs of columns in, one column a sub-band out, or back.
+inline uintptr_t address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
+
+// Where a row of sub-bands goes. `kept` takes L a second time, densely, for the next level: it stays in the cache.
+template <typename T>
+struct BandRows {
+    T *kept, *L, *H, *V, *D;
+    int64_t pitch;  // of L H V D
+    bool aligned(int bytes) const { return (address(L) | address(H) | address(V) | address(D)) % uintptr_t(bytes) == 0; }
+};
+
+template <typename T>
+struct AnalysePairs {
+    template <int Bytes>
+    static LITEVAE_INLINE void run(const T* top, const T* bottom, int64_t pairs, T factor, bool stream, BandRows<T> to) {
+        int64_t done;
+        if (stream && to.aligned(Bytes)) {
+            done = run_vectors<Bytes, true>(top, bottom, pairs, factor, to);
+        } else {
+            done = run_vectors<Bytes, false>(top, bottom, pairs, factor, to);
+        }
+        for (int64_t j = done; j < pairs; j++) {
+            const Four<T> s = haar_block(top[2 * j], top[2 * j + 1], bottom[2 * j], bottom[2 * j + 1], factor);
+            to.kept[j] = to.L[j] = s.first, to.H[j] = s.second, to.V[j] = s.third, to.D[j] = s.fourth;
+        }
+    }
+
+    template <int Bytes, bool kStream>
+    static LITEVAE_INLINE int64_t run_vectors(const T* top, const T* bottom, int64_t pairs, T factor, BandRows<T> to) {
+        using Values = Vector<T, Bytes>;
+        constexpr int lanes = Values::kLanes;
+        const std::make_integer_sequence<int, lanes> all{};
+        const int64_t two_rows = 2 * (bottom - top);  // to the rows read next; a prefetch past the end does nothing
+        int64_t j = 0;
+#pragma GCC unroll 4
+        for (; j + lanes <= pairs; j += lanes, top += 2 * lanes, bottom += 2 * lanes) {
+            __builtin_prefetch(top + two_rows), __builtin_prefetch(top + two_rows + lanes);
+            __builtin_prefetch(bottom + two_rows), __builtin_prefetch(bottom + two_rows + lanes);
+            const Values top0 = Values::load(top), top1 = Values::load(top + lanes);
+            const Values bottom0 = Values::load(bottom), bottom1 = Values::load(bottom + lanes);
+            const Values sum0 = top0 + bottom0, sum1 = top1 + bottom1;  // rows first: half the shuffles
+            const Values step0 = top0 - bottom0, step1 = top1 - bottom1;
+            const Values left_sum = firsts(sum0, sum1, all), right_sum = seconds(sum0, sum1, all);
+            const Values left_step = firsts(step0, step1, all), right_step = seconds(step0, step1, all);
+            const Values low = factor * (left_sum + right_sum);
+            low.store(to.kept + j);
+            low.template put<kStream>(to.L + j);
+            (factor * (left_step + right_step)).template put<kStream>(to.H + j);
+            (factor * (left_sum - right_sum)).template put<kStream>(to.V + j);
+            (factor * (left_step - right_step)).template put<kStream>(to.D + j);
+        }
+        return j;
+    }
+};
+
+template <typename T>
+struct SynthesisePairs {
+    template <int Bytes>
+    static LITEVAE_INLINE void run(const T* L, const T* H, const T* V, const T* D, int64_t pairs, T factor, bool stream,
+                                   T* top, T* bottom) {
+        int64_t done;
+        if (stream && (address(top) | address(bottom)) % Bytes == 0) {
+            done = run_vectors<Bytes, true>(L, H, V, D, pairs, factor, top, bottom);
+        } else {
+            done = run_vectors<Bytes, false>(L, H, V, D, pairs, factor, top, bottom);
+        }
+        for (int64_t j = done; j < pairs; j++) {
+            const Four<T> s = haar_block(L[j], H[j], V[j], D[j], factor);
+            top[2 * j] = s.first, top[2 * j + 1] = s.second, bottom[2 * j] = s.third, bottom[2 * j + 1] = s.fourth;
+        }
+    }
+
+    template <int Bytes, bool kStream>
+    static LITEVAE_INLINE int64_t run_vectors(const T* L, const T* H, const T* V, const T* D, int64_t pairs, T factor,
+                                              T* top, T* bottom) {
+        using Values = Vector<T, Bytes>;
+        constexpr int lanes = Values::kLanes;
+        const std::make_integer_sequence<int, lanes> all{};
+        int64_t j = 0;
+        for (; j + lanes <= pairs; j += lanes, top += 2 * lanes, bottom += 2 * lanes) {
+            const Values l = Values::load(L + j), h = Values::load(H + j), v = Values::load(V + j), d = Values::load(D + j);
+            const Values a = factor * ((l + h) + (v + d)), b = factor * ((l + h) - (v + d));
+            const Values c = factor * ((l - h) + (v - d)), e = factor * ((l - h) - (v - d));
+            first_pairs(a, b, all).template put<kStream>(top);
+            last_pairs(a, b, all).template put<kStream>(top + lanes);
+            first_pairs(c, e, all).template put<kStream>(bottom);
+            last_pairs(c, e, all).template put<kStream>(bottom + lanes);
+        }
+        return j;
+    }
+};
+
 // Two rows of `width` pixels -> one row of ceil(width / 2) pixels for each sub-band.
 template <typename T>
 LITEVAE_VECTOR_CLONES void analyse_row(Row<const T> top, Row<const T> bottom, int64_t width, int64_t lanes, T factor,
-                                       bool zero_edge, const Row<T>* bands) {
+                                       bool zero_edge, bool stream, BandRows<T> to) {
     const int64_t pairs = width / 2;
-    const int64_t low_pitch = bands[0].pitch, pitch = bands[1].pitch;
-    if (lanes == 1 && top.pitch == 1 && bottom.pitch == 1 && low_pitch == 1 && pitch == 1) {
-        const T *__restrict a = top.data, *__restrict c = bottom.data;
-        T *__restrict L = bands[0].data, *__restrict H = bands[1].data;
-        T *__restrict V = bands[2].data, *__restrict D = bands[3].data;
-        for (int64_t j = 0; j < pairs; j++) {
-            const Four<T> s = haar_block(a[2 * j], a[2 * j + 1], c[2 * j], c[2 * j + 1], factor);
-            L[j] = s.first, H[j] = s.second, V[j] = s.third, D[j] = s.fourth;
-        }
+    const auto put = [&](int64_t at, int64_t kept_at, Four<T> s) {
+        to.kept[kept_at] = to.L[at] = s.first, to.H[at] = s.second, to.V[at] = s.third, to.D[at] = s.fourth;
+    };
+    if (lanes == 1 && top.pitch == 1 && bottom.pitch == 1 && to.pitch == 1) {
+        dispatch<AnalysePairs<T>>(top.data, bottom.data, pairs, factor, stream, to);
     } else {
         for (int64_t j = 0; j < pairs; j++) {
             const T *a = top.data + 2 * j * top.pitch, *c = bottom.data + 2 * j * bottom.pitch;
             for (int64_t k = 0; k < lanes; k++) {
-                const Four<T> s = haar_block(a[k], a[top.pitch + k], c[k], c[bottom.pitch + k], factor);
-                bands[0].data[j * low_pitch + k] = s.first, bands[1].data[j * pitch + k] = s.second;
-                bands[2].data[j * pitch + k] = s.third, bands[3].data[j * pitch + k] = s.fourth;
+                put(j * to.pitch + k, j * lanes + k,
+                    haar_block(a[k], a[top.pitch + k], c[k], c[bottom.pitch + k], factor));
             }
         }
     }
     if (width % 2 == 0) return;
     for (int64_t k = 0; k < lanes; k++) {
         const T a = top.data[(width - 1) * top.pitch + k], c = bottom.data[(width - 1) * bottom.pitch + k];
-        const Four<T> s = haar_block(a, zero_edge ? T(0) : a, c, zero_edge ? T(0) : c, factor);
-        const int64_t at = pairs * pitch + k;
-        bands[0].data[pairs * low_pitch + k] = s.first, bands[1].data[at] = s.second;
-        bands[2].data[at] = s.third, bands[3].data[at] = s.fourth;
+        put(pairs * to.pitch + k, pairs * lanes + k,
+            haar_block(a, zero_edge ? T(0) : a, c, zero_edge ? T(0) : c, factor));
     }
 }
 
 // One row of each sub-band -> two rows of `width` pixels; `fold` adds the pixel past an odd width to the last one.
 template <typename T>
 LITEVAE_VECTOR_CLONES void synthesise_row(const Row<const T>* bands, int64_t width, int64_t lanes, T factor, bool fold,
-                                          Row<T> top, Row<T> bottom) {
+                                          bool stream, Row<T> top, Row<T> bottom) {
     const int64_t pairs = width / 2;
-    const bool unit = bands[0].pitch == 1 && bands[1].pitch == 1 && top.pitch == 1;
+    const bool unit = bands[0].pitch == 1 && bands[1].pitch == 1 && top.pitch == 1 && bottom.pitch == 1;
     if (lanes == 1 && unit) {
-        const T *__restrict L = bands[0].data, *__restrict H = bands[1].data;
-        const T *__restrict V = bands[2].data, *__restrict D = bands[3].data;
-        T *__restrict a = top.data, *__restrict c = bottom.data;
-        for (int64_t j = 0; j < pairs; j++) {
-            const Four<T> s = haar_block(L[j], H[j], V[j], D[j], factor);
-            a[2 * j] = s.first, a[2 * j + 1] = s.second, c[2 * j] = s.third, c[2 * j + 1] = s.fourth;
-        }
+        dispatch<SynthesisePairs<T>>(bands[0].data, bands[1].data, bands[2].data, bands[3].data, pairs, factor,
+                                     stream, top.data, bottom.data);
     } else {
         for (int64_t j = 0; j < pairs; j++) {
             for (int64_t k = 0; k < lanes; k++) {
@@ -140,6 +222,7 @@ struct Shape {
             height = (height + 1) / 2, width = (width + 1) / 2;
         }
     }
+    int64_t values() const { return batch * channels * heights[0] * widths[0]; }
     int64_t planes() const { return channels_last ? batch : batch * channels; }
     int64_t lanes() const { return channels_last ? channels : 1; }
     Plane plane(int64_t index, int level, int64_t copies) const {
@@ -182,7 +265,8 @@ class Analysis {
     Analysis(const Shape& shape, const void* image, Dtype image_dtype, const int64_t* strides, void* const* pyramid,
              Dtype pyramid_dtype, T factor, bool transpose)
         : shape_(shape), image_(image), image_dtype_(image_dtype), strides_(strides), pyramid_(pyramid),
-          pyramid_dtype_(pyramid_dtype), factor_(factor), transpose_(transpose), lanes_(shape.lanes()),
+          pyramid_dtype_(pyramid_dtype), factor_(factor), transpose_(transpose),
+          stream_(shape.values() * size_of(pyramid_dtype) >= kStreamBytes), lanes_(shape.lanes()),
           scratch_(lanes_ * (2 * shape.widths[0] + 8 * shape.widths[1] + 4 * kMaxLevels)) {
         for (T*& row : image_rows_) row = scratch_.take(shape.widths[0] * lanes_);
         for (T*& row : band_rows_) row = scratch_.take(shape.widths[1] * lanes_);
@@ -195,7 +279,7 @@ class Analysis {
     void run(int64_t plane, int64_t first_coarse_row, int64_t last_coarse_row) {
         const int64_t sample = shape_.channels_last ? plane : plane / shape_.channels;
         const int64_t channel = shape_.channels_last ? 0 : plane % shape_.channels;
-        plane_ = plane;
+        for (int level = 1; level <= shape_.levels; level++) places_[level] = shape_.plane(plane, level, 4);
         image_start_ = sample * strides_[0] + channel * strides_[1];
         const int shift = shape_.levels - 1;
         const int64_t last_row = std::min(shape_.heights[1], last_coarse_row << shift);
@@ -225,22 +309,24 @@ class Analysis {
     // Row `row` of level `level` from two rows of the level before; then on to the next level where that is ready.
     void level_row(int level, int64_t row, Row<const T> top, Row<const T> bottom) {
         const bool last_level = level == shape_.levels, hides_low = transpose_ && !last_level;
-        const bool in_place = pyramid_dtype_ == arithmetic_code<T>();
-        const Plane place = shape_.plane(plane_, level, 4);
-        const int64_t start = place.start + row * place.row;
-        Row<T> bands[4];
+        const bool direct = pyramid_dtype_ == arithmetic_code<T>() && !hides_low;
+        const Plane& place = places_[level];
+        const int64_t start = place.start + row * place.row, width = shape_.widths[level];
+        T* bands[4];
         for (int band = 0; band < 4; band++) {
-            bands[band] = {band_rows_[band], lanes_};
-            if (in_place) bands[band] = {static_cast<T*>(pyramid_[level - 1]) + start + band * place.band, place.pitch};
+            bands[band] = direct ? static_cast<T*>(pyramid_[level - 1]) + start + band * place.band : band_rows_[band];
         }
-        if (!in_place || hides_low) bands[0] = {low_rows_[level][row % 2], lanes_};
-        analyse_row<T>(top, bottom, shape_.widths[level - 1], lanes_, factor_, transpose_, bands);
-        for (int band = 0; band < 4; band++) {
-            const bool is_zero = band == 0 && hides_low;
-            if (!in_place || is_zero) store_band(level, start + band * place.band, is_zero ? nullptr : bands[band].data);
+        T* kept = low_rows_[level][row % 2];
+        analyse_row<T>(top, bottom, shape_.widths[level - 1], lanes_, factor_, transpose_, stream_,
+                       {kept, bands[0], bands[1], bands[2], bands[3], direct ? place.pitch : lanes_});
+        if (hides_low) std::fill_n(bands[0], width * lanes_, T(0));
+        for (int band = 0; band < 4 && !direct; band++) {
+            with_type(pyramid_[level - 1], pyramid_dtype_, [&](auto* packed) {
+                store_row(bands[band], width, lanes_, place.pitch, packed + start + band * place.band);
+            });
         }
         if (last_level) return;
-        const Row<const T> low{bands[0].data, bands[0].pitch};
+        const Row<const T> low{kept, lanes_};
         const bool last_row = row == shape_.heights[level] - 1;
         if (row % 2 == 1) {
             level_row(level + 1, row / 2, waiting_[level], low);
@@ -251,16 +337,6 @@ class Analysis {
         }
     }
 
-    void store_band(int level, int64_t start, const T* row) const {
-        const int64_t width = shape_.widths[level], pitch = shape_.plane(plane_, level, 4).pitch;
-        with_type(pyramid_[level - 1], pyramid_dtype_, [&](auto* packed) {
-            for (int64_t j = 0; j < width && row == nullptr; j++) {
-                for (int64_t k = 0; k < lanes_; k++) store(T(0), packed[start + j * pitch + k]);
-            }
-            if (row != nullptr) store_row(row, width, lanes_, pitch, packed + start);
-        });
-    }
-
     const Shape& shape_;
     const void* image_;
     Dtype image_dtype_;
@@ -268,8 +344,9 @@ class Analysis {
     void* const* pyramid_;
     Dtype pyramid_dtype_;
     T factor_;
-    bool transpose_;
-    int64_t lanes_, plane_ = 0, image_start_ = 0;
+    bool transpose_, stream_;
+    int64_t lanes_, image_start_ = 0;
+    Plane places_[kMaxLevels + 1];
     Scratch<T> scratch_;
     T *image_rows_[2], *band_rows_[4], *low_rows_[kMaxLevels + 1][2];
     Row<const T> zeros_;
@@ -284,8 +361,9 @@ class Synthesis {
     Synthesis(const Shape& shape, const void* const* pyramid, Dtype pyramid_dtype, void* image, Dtype image_dtype,
               T factor, bool transpose)
         : shape_(shape), pyramid_(pyramid), pyramid_dtype_(pyramid_dtype), image_(image), image_dtype_(image_dtype),
-          factor_(factor), transpose_(transpose), lanes_(shape.lanes()),
-          scratch_(lanes_ * (4 * shape.widths[0] + 12 * shape.widths[1] + 16 * kMaxLevels)) {
+          factor_(factor), transpose_(transpose),
+          stream_(image_dtype == arithmetic_code<T>() && shape.values() * size_of(image_dtype) >= kStreamBytes),
+          lanes_(shape.lanes()), scratch_(lanes_ * (4 * shape.widths[0] + 12 * shape.widths[1] + 16 * kMaxLevels)) {
         for (int level = 0; level <= shape.levels; level++) {
             for (T*& row : rows_[level]) row = scratch_.take(shape.widths[level] * lanes_);
             for (int band = 0; band < 4 && level > 0; band++) {
@@ -295,7 +373,8 @@ class Synthesis {
     }
 
     void run(int64_t plane, int64_t first_coarse_row, int64_t last_coarse_row) {
-        plane_ = plane;
+        image_place_ = shape_.plane(plane, 0, 1);
+        for (int level = 1; level <= shape_.levels; level++) places_[level] = shape_.plane(plane, level, 4);
         for (int64_t row = first_coarse_row; row < last_coarse_row; row++) {
             level_row(shape_.levels, row, band_row(shape_.levels, row, 0));
         }
@@ -303,7 +382,7 @@ class Synthesis {
 
    private:
     Row<const T> band_row(int level, int64_t row, int band) const {
-        const Plane place = shape_.plane(plane_, level, 4);
+        const Plane& place = places_[level];
         const int64_t start = place.start + row * place.row + band * place.band;
         const void* packed = pyramid_[level - 1];
         if (pyramid_dtype_ == arithmetic_code<T>()) return {static_cast<const T*>(packed) + start, place.pitch};
@@ -320,7 +399,7 @@ class Synthesis {
         const Row<const T> bands[4] = {low, band_row(level, row, 1), band_row(level, row, 2), band_row(level, row, 3)};
         const bool inside = 2 * row + 1 < height;
         const Row<T> top = result_row(level - 1, 2 * row, 0, true), bottom = result_row(level - 1, 2 * row + 1, 1, inside);
-        synthesise_row<T>(bands, width, lanes_, factor_, transpose_, top, bottom);
+        synthesise_row<T>(bands, width, lanes_, factor_, transpose_, stream_ && level == 1 && inside, top, bottom);
         if (!inside && transpose_) add_row<T>({bottom.data, bottom.pitch}, width, lanes_, top);
         finish_row(level - 1, 2 * row, top);
         if (inside) finish_row(level - 1, 2 * row + 1, bottom);
@@ -329,8 +408,7 @@ class Synthesis {
     // Where a row is made: in the image itself if that has the arithmetic's type, else in scratch.
     Row<T> result_row(int level, int64_t row, int parity, bool inside) const {
         if (level > 0 || !inside || image_dtype_ != arithmetic_code<T>()) return {rows_[level][parity], lanes_};
-        const Plane place = shape_.plane(plane_, 0, 1);
-        return {static_cast<T*>(image_) + place.start + row * place.row, place.pitch};
+        return {static_cast<T*>(image_) + image_place_.start + row * image_place_.row, image_place_.pitch};
     }
 
     void finish_row(int level, int64_t row, Row<T> made) {
@@ -338,9 +416,9 @@ class Synthesis {
             if (transpose_) add_row<T>(band_row(level, row, 0), shape_.widths[level], lanes_, made);
             level_row(level, row, {made.data, made.pitch});
         } else if (image_dtype_ != arithmetic_code<T>()) {
-            const Plane place = shape_.plane(plane_, 0, 1);
+            const int64_t start = image_place_.start + row * image_place_.row;
             with_type(image_, image_dtype_, [&](auto* image) {
-                store_row(made.data, shape_.widths[0], lanes_, place.pitch, image + place.start + row * place.row);
+                store_row(made.data, shape_.widths[0], lanes_, image_place_.pitch, image + start);
             });
         }
     }
@@ -351,8 +429,9 @@ class Synthesis {
     void* image_;
     Dtype image_dtype_;
     T factor_;
-    bool transpose_;
-    int64_t lanes_, plane_ = 0;
+    bool transpose_, stream_;
+    int64_t lanes_;
+    Plane image_place_, places_[kMaxLevels + 1];
     Scratch<T> scratch_;
     T *rows_[kMaxLevels + 1][2], *band_rows_[kMaxLevels + 1][4];
 };
@@ -367,6 +446,7 @@ void walk(const Shape& shape, int threads, const MakeWalker& make_walker) {
             const int64_t row = item % pieces * rows;
             walker.run(item / pieces, row, std::min(row + rows, coarse_height));
         }
+        finish_streaming();
     });
 }
 

@@ -1,0 +1,99 @@
+// How do the CPU kernels use the vector units, whatever the CPU? One build, the width chosen when first called.
+//
+// A kernel is a struct with `template <int Bytes> static void run(...)`, written with Vector<T, Bytes>.
+// dispatch<Kernel>(...) runs it compiled for AVX-512 (64 bytes), AVX2 (32) or the baseline (16).
+#pragma once
+#include <cstring>
+#include <utility>
+
+#include "inline.h"
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define LITEVAE_X86 1
+#endif
+
+namespace litevae {
+
+template <typename T, int Bytes>
+struct Vector {
+    typedef T Type __attribute__((vector_size(Bytes)));
+    static constexpr int kLanes = Bytes / int(sizeof(T));
+    Type value;
+
+    static LITEVAE_INLINE Vector load(const T* source) {
+        Vector result;
+        std::memcpy(&result.value, source, Bytes);
+        return result;
+    }
+    LITEVAE_INLINE void store(T* result) const { std::memcpy(result, &value, Bytes); }
+
+    // kStream: past the caches, for results too large to stay there; spares reading each line before it is written.
+    template <bool kStream>
+    LITEVAE_INLINE void put(T* result) const {
+#if LITEVAE_X86
+        if constexpr (kStream && Bytes == 16) {
+            asm("movntps %1, %0" : "=m"(*reinterpret_cast<Type*>(result)) : "x"(value));
+            return;
+        } else if constexpr (kStream) {
+            asm("vmovntps %1, %0" : "=m"(*reinterpret_cast<Type*>(result)) : "v"(value));
+            return;
+        }
+#endif
+        store(result);
+    }
+
+    friend LITEVAE_INLINE Vector operator+(Vector x, Vector y) { return {x.value + y.value}; }
+    friend LITEVAE_INLINE Vector operator-(Vector x, Vector y) { return {x.value - y.value}; }
+    friend LITEVAE_INLINE Vector operator*(T x, Vector y) { return {x * y.value}; }
+};
+
+// x and y together are a row of pairs; the firsts (seconds) of all its pairs.
+template <typename T, int Bytes, int... Lane>
+LITEVAE_INLINE Vector<T, Bytes> firsts(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
+    return {__builtin_shufflevector(x.value, y.value, (2 * Lane)...)};
+}
+template <typename T, int Bytes, int... Lane>
+LITEVAE_INLINE Vector<T, Bytes> seconds(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
+    return {__builtin_shufflevector(x.value, y.value, (2 * Lane + 1)...)};
+}
+// The other way: the first (last) half of the row whose pairs are (x[0], y[0]), (x[1], y[1]), ...
+template <typename T, int Bytes, int... Lane>
+LITEVAE_INLINE Vector<T, Bytes> first_pairs(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
+    constexpr int lanes = sizeof...(Lane);
+    return {__builtin_shufflevector(x.value, y.value, (Lane / 2 + Lane % 2 * lanes)...)};
+}
+template <typename T, int Bytes, int... Lane>
+LITEVAE_INLINE Vector<T, Bytes> last_pairs(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
+    constexpr int lanes = sizeof...(Lane);
+    return {__builtin_shufflevector(x.value, y.value, (lanes / 2 + Lane / 2 + Lane % 2 * lanes)...)};
+}
+
+// Makes streamed results visible to other threads.
+inline void finish_streaming() {
+#if LITEVAE_X86
+    asm volatile("sfence" ::: "memory");
+#endif
+}
+
+#if LITEVAE_X86
+template <typename Kernel, typename... Args>
+__attribute__((target("avx512f"))) void run_on_avx512(Args... args) { Kernel::template run<64>(args...); }
+template <typename Kernel, typename... Args>
+__attribute__((target("avx2"))) void run_on_avx2(Args... args) { Kernel::template run<32>(args...); }
+#endif
+template <typename Kernel, typename... Args>
+void run_on_baseline(Args... args) { Kernel::template run<16>(args...); }
+
+template <typename Kernel, typename... Args>
+void dispatch(Args... args) {
+#if LITEVAE_X86
+    static const auto run = __builtin_cpu_supports("avx512f") ? &run_on_avx512<Kernel, Args...>
+                            : __builtin_cpu_supports("avx2")  ? &run_on_avx2<Kernel, Args...>
+                                                              : &run_on_baseline<Kernel, Args...>;
+    run(args...);
+#else
+    run_on_baseline<Kernel>(args...);
+#endif
+}
+
+}  // namespace litevae
