@@ -1,0 +1,79 @@
+"""What may be encoded and decoded? The checks of images and latents.
+
+[image] -> DWT -> feature extraction -> aggregation -> [latent] -> decoder -> losses
+
+They read shapes and dtypes alone, never values: no synchronisation, and nothing is left of them under torch.compile.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from litevae_kernels.checks import wrong_kind, wrong_value
+
+DOWNSAMPLING = 8  # three wavelet levels
+
+
+def check_image(image: object, channels: int) -> None:
+    """Raise unless `image` is a floating-point tensor [B, channels, H, W], H and W multiples of 8.
+
+    Raises:
+        TypeError: no tensor, or not floating point.
+        ValueError: rank, channels or size.
+    """
+    shape = f"[B, {channels}, H, W]"
+    if not isinstance(image, torch.Tensor):
+        way_out = "convert a PIL image with torchvision.transforms.functional.to_tensor(image)[None] * 2 - 1"
+        raise wrong_kind("image", f"be a torch.Tensor {shape} in [-1, 1]", image, way_out)
+    if image.dim() != 4:
+        way_out = "add the batch dimension with image[None]" if image.dim() == 3 else ""
+        raise wrong_value("image", f"have 4 dimensions {shape}", image, way_out)
+    if not image.dtype.is_floating_point:
+        way_out = "convert 0..255 with image.float() / 127.5 - 1"
+        raise wrong_kind("image", "be floating point in [-1, 1]", image, way_out)
+    if image.shape[1] != channels:
+        raise wrong_value("image", f"have {channels} channels {shape}", image, _channel_hint(image, channels))
+    height, width = image.shape[2:]
+    if height % DOWNSAMPLING or width % DOWNSAMPLING or height < 1 or width < 1:
+        padding = (0, -width % DOWNSAMPLING, 0, -height % DOWNSAMPLING)
+        raise wrong_value(
+            "image",
+            f"have a height and a width that are multiples of {DOWNSAMPLING}",
+            image,
+            f"pad or crop it, e.g. torch.nn.functional.pad(image, {padding}, mode='replicate'), and crop the "
+            "reconstruction; python -m litevae.reconstruct does both",
+        )
+
+
+def check_latent(latent: object, channels: int) -> None:
+    """Raise unless `latent` is a floating-point tensor [B, channels, h, w].
+
+    Raises:
+        TypeError: no tensor, or not floating point.
+        ValueError: rank, channels or size.
+    """
+    shape = f"[B, {channels}, h, w]"
+    if not isinstance(latent, torch.Tensor):
+        way_out = "pass encode(image).latent_dist.sample() or .mode()"
+        raise wrong_kind("latent", f"be a torch.Tensor {shape}", type(latent).__name__, way_out)
+    if latent.dim() != 4:
+        way_out = "add the batch dimension with latent[None]" if latent.dim() == 3 else ""
+        raise wrong_value("latent", f"have 4 dimensions {shape}", latent, way_out)
+    if not latent.dtype.is_floating_point:
+        raise wrong_kind("latent", "be floating point", latent, "convert it with latent.float()")
+    if latent.shape[1] != channels:
+        is_moments = latent.shape[1] == 2 * channels
+        way_out = "the encoder's moments become a latent by litevae.DiagonalGaussian(moments).sample()"
+        raise wrong_value("latent", f"have {channels} channels {shape}", latent, way_out if is_moments else "")
+    if latent.shape[2] < 1 or latent.shape[3] < 1:
+        raise wrong_value("latent", "have a height and a width of at least 1", latent)
+
+
+def _channel_hint(image: torch.Tensor, channels: int) -> str:
+    if image.shape[1] == 1:
+        return f"expand a grayscale image with image.expand(-1, {channels}, -1, -1)"
+    if image.shape[1] == channels + 1:
+        return f"drop an alpha channel with image[:, :{channels}]"
+    if image.shape[3] == channels:
+        return "move the channels forward with image.permute(0, 3, 1, 2)"
+    return ""

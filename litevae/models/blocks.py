@@ -1,0 +1,124 @@
+"""What are the networks built from? Normalisation, the self-modulated convolution and the ResBlock.
+
+image -> DWT -> [feature extraction -> aggregation] -> latent -> [decoder] -> losses
+
+Parameter names are those of diffusers' ResnetBlock2D.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from litevae.config import DecoderNormalization
+from litevae_kernels import smc_conv2d, smc_weight
+
+EPS = 1e-6  # Stable Diffusion's; the paper gives none
+
+
+def group_count(channels: int) -> int:
+    """The largest divisor of `channels` that is at most 32.
+
+    Stable Diffusion always has 32 groups, but LiteVAE-S has 16 channels, and 48 where a skip joins.
+
+    >>> [group_count(channels) for channels in (16, 48, 96, 128)]
+    [16, 24, 32, 32]
+    """
+    return next(groups for groups in range(min(32, channels), 0, -1) if channels % groups == 0)
+
+
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm with `group_count(channels)` groups, for any size: [B, C, H, W] -> the same.
+
+    `nn.GroupNorm` refuses one value per group, which an 8x8 image at batch size 1 has; here it is normalised to 0.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(group_count(channels), channels, eps=EPS)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
+class GroupNormSiLU(GroupNorm):
+    """SiLU(GroupNorm(x)): [B, C, H, W] -> the same. Parameters as `nn.GroupNorm`. The one place to fuse the two."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.silu(super().forward(input))
+
+
+class SMConv2d(nn.Module):
+    """Self-modulated convolution (section 4.2, Eq. 3): a convolution that normalises its weight, not its input.
+
+    w'[o,i,k] = gain * scales[i] w[o,i,k] / sqrt(sum over i,k of (scales[i] w[o,i,k])^2 + eps), then conv2d, then bias:
+    every output channel has a weight of norm `gain`, so activations keep their size without GroupNorm.
+
+    [B, in_channels, H, W] -> [B, out_channels, H', W']. Parameters: weight [out, in, k, k], which starts as
+    `nn.Conv2d`'s, scales [in] and gain [] which start at 1, bias [out] at 0. Arithmetic of the weight in float32.
+
+    >>> layer = SMConv2d(8, 16, 3, padding=1)
+    >>> layer.folded_weight().flatten(1).norm(dim=1).allclose(torch.ones(16))
+    True
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        eps: float = 1e-8,
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding, self.eps = stride, padding, eps
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.scales = nn.Parameter(torch.ones(in_channels))
+        self.gain = nn.Parameter(torch.ones(()))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return smc_conv2d(
+            x, self.weight, self.scales, self.gain, self.bias, stride=self.stride, padding=self.padding, eps=self.eps
+        )
+
+    def folded_weight(self) -> Tensor:
+        """w' [out, in, k, k]: the weight of the `nn.Conv2d` that does the same."""
+        return smc_weight(self.weight, self.scales, self.gain, eps=self.eps)
+
+    def extra_repr(self) -> str:
+        out_channels, in_channels, kernel_size, _ = self.weight.shape
+        return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, stride={self.stride}, padding={self.padding}"
+
+
+class ResBlock(nn.Module):
+    """x + conv2(dropout(act2(conv1(act1(x))))): [B, in_channels, H, W] -> [B, out_channels, H, W].
+
+    A 1x1 convolution takes x to `out_channels` where the widths differ. `normalization` chooses act and conv:
+    "group_norm": SiLU(GroupNorm) and a 3x3 convolution; "smc": SiLU and a self-modulated 3x3 convolution (the 1x1
+    convolution stays plain); "none": SiLU and a 3x3 convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        dropout: float = 0.0,
+        normalization: DecoderNormalization = "group_norm",
+    ) -> None:
+        super().__init__()
+        has_norm = normalization == "group_norm"
+        convolution = SMConv2d if normalization == "smc" else nn.Conv2d
+        self.norm1 = GroupNormSiLU(in_channels) if has_norm else nn.SiLU()
+        self.conv1 = convolution(in_channels, out_channels, 3, padding=1)
+        self.norm2 = GroupNormSiLU(out_channels) if has_norm else nn.SiLU()
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = convolution(out_channels, out_channels, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.conv1(self.norm1(x))
+        hidden = self.conv2(self.dropout(self.norm2(hidden)))
+        return (x if self.conv_shortcut is None else self.conv_shortcut(x)) + hidden

@@ -1,0 +1,61 @@
+"""How does an image become a latent's mean and log-variance? Wavelets, a UNet per level, and one over all.
+
+image -> [DWT -> feature extraction -> aggregation] -> latent -> decoder -> losses
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from litevae.checks import check_image
+from litevae.config import LiteVAEConfig
+from litevae.models.unet import UNet
+from litevae_kernels import haar_dwt2d
+
+LEVELS = 3
+BANDS = 4  # L, H, V, D
+
+
+class Encoder(nn.Module):
+    """image [B, in_channels, H, W] in [-1, 1] -> moments [B, 2 * latent_channels, H/8, W/8] (section 4.1, Fig. 3).
+
+    The Haar sub-bands of level l, divided by 2^l, go through their own UNet; a strided 3x3 convolution takes levels 1
+    and 2 to H/8; the aggregation UNet reads the three of them side by side. H and W must be multiples of 8.
+
+    Raises:
+        TypeError, ValueError: `image` is no such tensor; the message says how to make it one.
+    """
+
+    def __init__(self, config: LiteVAEConfig) -> None:
+        super().__init__()
+        self.in_channels = config.in_channels
+        channels = BANDS * config.in_channels
+        self.extraction = nn.ModuleList(
+            UNet(channels, channels, config.extraction_channels, config.extraction_multipliers, config.dropout)
+            for _ in range(LEVELS)
+        )
+        # With padding 1, H/2 by stride 4 and H/4 by stride 2 are exactly H/8 for every H that 8 divides.
+        self.downsample = nn.ModuleList(
+            [
+                nn.Conv2d(channels, channels, 3, stride=4, padding=1),
+                nn.Conv2d(channels, channels, 3, stride=2, padding=1),
+                nn.Identity(),
+            ]
+        )
+        self.aggregation = UNet(
+            LEVELS * channels,
+            2 * config.latent_channels,
+            config.aggregation_channels,
+            config.aggregation_multipliers,
+            config.dropout,
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        check_image(image, self.in_channels)
+        pyramid = haar_dwt2d(image, LEVELS, scaling="mean")  # level l: [B, 4C, H/2^l, W/2^l]
+        features = [
+            downsample(extract(bands))  # [B, 4C, H/8, W/8]
+            for bands, extract, downsample in zip(pyramid, self.extraction, self.downsample, strict=True)
+        ]
+        return self.aggregation(torch.cat(features, dim=1))

@@ -1,0 +1,58 @@
+"""How are the wavelets of one level processed, and how are the levels merged? With a UNet at one resolution.
+
+image -> DWT -> [feature extraction -> aggregation] -> latent -> decoder -> losses
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from litevae.models.blocks import ResBlock
+
+BLOCKS_PER_MULTIPLIER = 2
+
+
+class UNet(nn.Module):
+    """ResBlocks with skip connections, without resampling and attention (appendix G, Tables 23 and 24).
+
+    [B, in_channels, H, W] -> [B, out_channels, H, W]. A 3x3 convolution to `channels`; two ResBlocks of width
+    `channels * m` for each m in `multipliers`; two in the middle; for each m in reverse, two ResBlocks on
+    concat(x, skip); a 3x3 convolution, without a norm before it.
+
+    >>> UNet(12, 12, channels=16, multipliers=(1, 2))(torch.zeros(1, 12, 4, 6)).shape
+    torch.Size([1, 12, 4, 6])
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, channels: int, multipliers: Sequence[int], dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        widths = [channels * multiplier for multiplier in multipliers for _ in range(BLOCKS_PER_MULTIPLIER)]
+        self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
+        self.encoder_path = nn.ModuleList(
+            ResBlock(before, width, dropout) for before, width in zip([channels, *widths], widths, strict=False)
+        )
+        self.middle = nn.Sequential(
+            ResBlock(widths[-1], widths[-1], dropout), ResBlock(widths[-1], widths[-1], dropout)
+        )
+        # The i-th block from the end meets the skip of width widths[i]: the same width twice.
+        backwards = widths[::-1]
+        self.decoder_path = nn.ModuleList(
+            ResBlock(before + width, width, dropout)
+            for before, width in zip([backwards[0], *backwards], backwards, strict=False)
+        )
+        self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv_in(x)  # appendix G also keeps this one as a skip, but has no block to take it
+        skips: list[Tensor] = []
+        for block in self.encoder_path:
+            x = block(x)
+            skips.append(x)
+        x = self.middle(x)
+        for block in self.decoder_path:
+            x = block(torch.cat([x, skips.pop()], dim=1))
+        return self.conv_out(x)

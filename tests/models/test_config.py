@@ -1,0 +1,97 @@
+"""Does a configuration refuse what no model can be built from, and say what it may be?"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+
+import pytest
+
+from litevae import PRESETS, LiteVAE, LiteVAEConfig
+from litevae.config import preset
+
+BAD = [
+    ({"latent_channels": True}, TypeError, "latent_channels must be a positive integer, got True"),
+    ({"latent_channels": 4.0}, TypeError, "latent_channels must be a positive integer, got 4.0"),
+    ({"latent_channels": 0}, ValueError, "latent_channels must be a positive integer, got 0"),
+    ({"in_channels": "3"}, TypeError, "in_channels must be a positive integer, got '3'"),
+    ({"layers_per_block": -1}, ValueError, "layers_per_block must be a positive integer, got -1"),
+    ({"extraction_multipliers": ()}, ValueError, "extraction_multipliers must have at least one entry"),
+    (
+        {"extraction_multipliers": (1, 2.5)},
+        TypeError,
+        r"extraction_multipliers\[1\] must be a positive integer, got 2.5",
+    ),
+    ({"aggregation_multipliers": 3}, TypeError, "aggregation_multipliers must be a tuple or list"),
+    ({"block_out_channels": (8, 8, 8)}, ValueError, "block_out_channels must have 4 entries"),
+    ({"block_out_channels": (8, 8, 8, True)}, TypeError, r"block_out_channels\[3\] must be a positive integer"),
+    ({"decoder_normalization": "batch"}, ValueError, "must be one of 'group_norm', 'smc', 'none', got 'batch'"),
+    ({"decoder_normalization": None}, TypeError, "decoder_normalization must be one of"),
+    ({"output_type": "pixels"}, ValueError, "output_type must be one of 'image', 'wavelet', got 'pixels'"),
+    ({"decoder_outer_norm": 1}, TypeError, "decoder_outer_norm must be True, False or None, got 1"),
+    ({"use_quant_conv": 0}, TypeError, "use_quant_conv must be True or False, got 0"),
+    ({"dropout": float("nan")}, ValueError, "dropout must be a finite number, got nan"),
+    ({"dropout": 1.0}, ValueError, "dropout must be at least 0 and below 1, got 1.0"),
+    ({"dropout": "0.1"}, TypeError, "dropout must be a finite number, got '0.1'"),
+    ({"dropout": False}, TypeError, "dropout must be a finite number, got False"),
+    ({"scaling_factor": 0.0}, ValueError, "scaling_factor must not be 0"),
+    ({"scaling_factor": float("inf")}, ValueError, "scaling_factor must be a finite number, got inf"),
+    ({"shift_factor": float("nan")}, ValueError, "shift_factor must be a finite number, got nan"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "error", "message"), BAD, ids=[str(case[0]) for case in BAD])
+@pytest.mark.parametrize("build", [LiteVAEConfig, LiteVAE, lambda **arguments: LiteVAE.from_preset("S", **arguments)])
+def test_bad_arguments_are_refused(build, arguments, error, message):
+    with pytest.raises(error, match=message):
+        build(**arguments)
+
+
+def test_unknown_names_are_refused_with_the_nearest_one():
+    with pytest.raises(ValueError, match="'latent_chanels' is no argument of LiteVAE; did you mean 'latent_channels'"):
+        LiteVAE.from_preset("B", latent_chanels=4)
+    with pytest.raises(ValueError, match="name must be one of 'S', 'B', 'M', 'L', got 'XL'"):
+        LiteVAE.from_preset("XL")
+    with pytest.raises(TypeError, match="name must be one of 'S', 'B', 'M', 'L', got 3"):
+        LiteVAE.from_preset(3)  # type: ignore[arg-type]
+
+
+def test_litevae_takes_the_fields_of_the_config_with_the_same_defaults():
+    signature = inspect.signature(LiteVAE.__init__).parameters
+    taken = {name: parameter.default for name, parameter in signature.items() if name != "self"}
+    assert taken == {field.name: field.default for field in dataclasses.fields(LiteVAEConfig)}
+
+
+def test_presets_are_those_of_tables_23_and_24():
+    fields = ("extraction_channels", "extraction_multipliers", "aggregation_channels", "aggregation_multipliers")
+    table = {name: tuple(getattr(config, field) for field in fields) for name, config in PRESETS.items()}
+    assert table == {
+        "S": (16, (1, 2, 2), 16, (1, 2, 2)),
+        "B": (32, (1, 2, 3), 32, (1, 2, 3)),
+        "M": (64, (1, 2, 4), 32, (1, 2, 3)),
+        "L": (64, (1, 2, 4), 64, (1, 2, 4)),
+    }
+    assert preset("l") == PRESETS["L"]
+    assert preset("m", latent_channels=16) == dataclasses.replace(PRESETS["M"], latent_channels=16)
+
+
+def test_lists_become_tuples_so_that_json_gives_the_same_config():
+    config = LiteVAEConfig(shift_factor=0.5, dropout=0)
+    assert LiteVAEConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("normalization", "outer", "expected"),
+    [
+        ("group_norm", None, True),
+        ("group_norm", False, False),
+        ("smc", None, False),
+        ("smc", True, True),
+        ("none", None, False),
+        ("none", True, True),
+    ],
+)
+def test_outer_norm_follows_the_normalization_unless_it_is_given(normalization, outer, expected):
+    config = LiteVAEConfig(decoder_normalization=normalization, decoder_outer_norm=outer)
+    assert config.has_outer_norm is expected
