@@ -24,7 +24,7 @@ def analysis(
     An odd side is extended by repeating its last row or column. The transpose of synthesis extends by zeros
     instead (the inverse drops that row) and leaves L zero but on the last level (the inverse reads no other).
     """
-    low = image.to(_arithmetic_dtype(image.dtype, dtype))
+    low = image.to(arithmetic_dtype(image.dtype, dtype))
     pyramid = []
     for level in range(1, levels + 1):
         a, b, c, d = _blocks(_extend_to_even(low, "constant" if transpose_of_synthesis else "replicate"))
@@ -53,7 +53,7 @@ def synthesis(
     sizes = level_sizes(height, width, len(pyramid))
     low = None
     for level in range(len(pyramid), 0, -1):
-        packed_low, h, v, d = pyramid[level - 1].to(_arithmetic_dtype(pyramid[0].dtype, dtype)).chunk(4, dim=1)
+        packed_low, h, v, d = pyramid[level - 1].to(arithmetic_dtype(pyramid[0].dtype, dtype)).chunk(4, dim=1)
         if low is None:
             low = packed_low
         elif transpose_of_analysis:
@@ -80,7 +80,8 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def _arithmetic_dtype(source: torch.dtype, result: torch.dtype) -> torch.dtype:
+def arithmetic_dtype(source: torch.dtype, result: torch.dtype) -> torch.dtype:
+    """float64 where the source or the result is, else float32."""
     return torch.float64 if torch.float64 in (source, result) else torch.float32
 
 
