@@ -37,41 +37,44 @@ def backends() -> dict[str, BackendStatus]:
     return {name: _status(name) for name in MODULES}
 
 
-def choose_backend(requested: str | None, tensor: Tensor, argument: str) -> str:
-    """The backend for `tensor`: the requested one, the environment's, else the fastest for its device.
+def check_backend(requested: str | None) -> None:
+    """Refuses a name that is no backend's. Whether the backend can run is decided when it runs."""
+    if requested is not None:
+        checks.check_choice("backend", requested, tuple(MODULES))
 
-    Raises ValueError for an unknown name and RuntimeError, with the reason, for one that cannot run here.
+
+def implementation(operator: str, requested: str | None, tensor: Tensor) -> ModuleType:
+    """The module that implements `operator` on the backend chosen for `tensor`."""
+    return _module(operator, choose_backend(requested, tensor.device.type))
+
+
+def choose_backend(requested: str | None, device: str) -> str:
+    """The requested backend, the environment's, else the fastest for tensors on `device`.
+
+    Raises ValueError for an unknown name and RuntimeError, with the reason, for one that cannot run.
     """
-    if tensor.device.type == "meta":
-        return "reference"
-    return _choose(requested, tensor.device.type, argument)
-
-
-@torch.compiler.assume_constant_result
-def _choose(requested: str | None, device: str, argument: str) -> str:
     source, name = "backend", requested
     if name is None:
         source, name = ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE) or None
     if name is None:
-        native_backend = {"cuda": "triton", "cpu": "cpu"}.get(device, "reference")
-        return native_backend if _status(native_backend).available else "reference"
+        fastest = {"cuda": "triton", "cpu": "cpu"}.get(device, "reference")
+        return fastest if _status(fastest).available else "reference"
     checks.check_choice(source, name, tuple(MODULES))
     status = _status(name)
     if not status.available:
         raise RuntimeError(f"{source} {name!r} cannot run on this machine: {status.reason}")
     if name == "cpu" and device != "cpu":
-        raise RuntimeError(f"{source} 'cpu' cannot run on {argument}, a {device} tensor; move it with .cpu()")
+        raise RuntimeError(f"{source} 'cpu' cannot run on a {device} tensor; move it with .cpu()")
     if name == "triton" and device != "cuda" and not _interprets_triton():
         raise RuntimeError(
-            f"{source} 'triton' cannot run on {argument}, a {device} tensor; move it with .cuda(), "
-            "or set TRITON_INTERPRET=1 before the first use to run the kernels, slowly, on the CPU"
+            f"{source} 'triton' cannot run on a {device} tensor; move it with .cuda(), or set TRITON_INTERPRET=1 "
+            "before the first use to run the kernels, slowly, on the CPU"
         )
     return name
 
 
 @functools.cache
-def implementation(operator: str, backend: str) -> ModuleType:
-    """The module that implements `operator` on `backend`."""
+def _module(operator: str, backend: str) -> ModuleType:
     return importlib.import_module(f"litevae_kernels.{operator}.{MODULES[backend]}")
 
 

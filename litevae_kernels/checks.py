@@ -68,7 +68,7 @@ def check_int(argument: str, value: Any, at_least: int, at_most: int | None = No
 def check_positive_float(argument: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise wrong_kind(argument, "be a float", value)
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value < math.inf:  # NaN is neither; math.isfinite cannot be traced by torch.compile
         raise wrong_value(argument, "be finite and above 0", value)
 
 

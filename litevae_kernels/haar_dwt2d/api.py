@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import checks
-from litevae_kernels.backends import choose_backend
+from litevae_kernels.backends import check_backend
 from litevae_kernels.haar_dwt2d import ops
 
 MAX_LEVELS = 16
@@ -61,9 +61,9 @@ def haar_dwt2d(
     checks.check_choice("scaling", scaling, SCALINGS)
     if dtype is not None:
         checks.check_dtype("dtype", dtype)
-    name = choose_backend(backend, image, "image")
+    check_backend(backend)
     factor = 0.5 if scaling == "orthonormal" else 0.25
-    return tuple(ops.haar_dwt2d(image, levels, factor, dtype or image.dtype, name))
+    return tuple(ops.haar_dwt2d(image, levels, factor, dtype or image.dtype, backend))
 
 
 def haar_idwt2d(
@@ -98,9 +98,9 @@ def haar_idwt2d(
     _check_pyramid(levels)
     checks.check_choice("scaling", scaling, SCALINGS)
     height, width = _image_size(levels[0], size)
-    name = choose_backend(backend, levels[0], "pyramid")
+    check_backend(backend)
     factor = 0.5 if scaling == "orthonormal" else 1.0
-    return ops.haar_idwt2d(list(levels), height, width, factor, name)
+    return ops.haar_idwt2d(list(levels), height, width, factor, backend)
 
 
 def _check_pyramid(pyramid: Any) -> None:
@@ -120,7 +120,9 @@ def _check_pyramid(pyramid: Any) -> None:
         expected = (*finer.shape[:2], (finer.shape[-2] + 1) // 2, (finer.shape[-1] + 1) // 2)
         if packed.shape != expected:
             way_out = "levels go from fine to coarse, as haar_dwt2d returns them"
-            raise checks.wrong_value(name, f"have shape {list(expected)}, half of pyramid[{index - 1}]", packed, way_out)
+            raise checks.wrong_value(
+                name, f"have shape {list(expected)}, half of pyramid[{index - 1}]", packed, way_out
+            )
         if packed.dtype != finer.dtype:
             raise checks.wrong_kind(name, f"have the dtype of pyramid[0], {finer.dtype}", packed)
         checks.check_same_device(name, packed, "pyramid[0]", finer.device)

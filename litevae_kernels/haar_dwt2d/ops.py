@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from litevae_kernels.backends import implementation
-from litevae_kernels.haar_dwt2d.reference import level_sizes, memory_format_of
+from litevae_kernels.conventions import memory_format_of
+from litevae_kernels.haar_dwt2d.reference import level_sizes
 
 _library = torch.library.Library("litevae_kernels", "FRAGMENT")
-_library.define("haar_dwt2d(Tensor image, int levels, float factor, ScalarType dtype, str backend) -> Tensor[]")
+_library.define("haar_dwt2d(Tensor image, int levels, float factor, ScalarType dtype, str? backend) -> Tensor[]")
 _library.define(
-    "haar_dwt2d_backward(Tensor[] grads, SymInt height, SymInt width, float factor, ScalarType dtype, str backend)"
+    "haar_dwt2d_backward(Tensor[] grads, SymInt height, SymInt width, float factor, ScalarType dtype, str? backend)"
     " -> Tensor"
 )
-_library.define("haar_idwt2d(Tensor[] pyramid, SymInt height, SymInt width, float factor, str backend) -> Tensor")
-_library.define("haar_idwt2d_backward(Tensor grad, int levels, float factor, str backend) -> Tensor[]")
+_library.define("haar_idwt2d(Tensor[] pyramid, SymInt height, SymInt width, float factor, str? backend) -> Tensor")
+_library.define("haar_idwt2d_backward(Tensor grad, int levels, float factor, str? backend) -> Tensor[]")
 
 haar_dwt2d = torch.ops.litevae_kernels.haar_dwt2d.default
 haar_dwt2d_backward = torch.ops.litevae_kernels.haar_dwt2d_backward.default
@@ -31,26 +32,27 @@ haar_idwt2d = torch.ops.litevae_kernels.haar_idwt2d.default
 haar_idwt2d_backward = torch.ops.litevae_kernels.haar_idwt2d_backward.default
 
 
-# What runs. CompositeExplicitAutograd: the same entry for every device; `backend` has already been chosen.
+# What runs. CompositeExplicitAutograd: one entry for every device; the backend is chosen here, out of any trace.
 
 
-def _haar_dwt2d(image: Tensor, levels: int, factor: float, dtype: torch.dtype, backend: str) -> list[Tensor]:
-    return implementation("haar_dwt2d", backend).analysis(image, levels, factor, dtype)
+def _haar_dwt2d(image: Tensor, levels: int, factor: float, dtype: torch.dtype, backend: str | None) -> list[Tensor]:
+    return implementation("haar_dwt2d", backend, image).analysis(image, levels, factor, dtype)
 
 
 def _haar_dwt2d_backward(
-    grads: Sequence[Tensor], height: int, width: int, factor: float, dtype: torch.dtype, backend: str
+    grads: Sequence[Tensor], height: int, width: int, factor: float, dtype: torch.dtype, backend: str | None
 ) -> Tensor:
-    synthesis = implementation("haar_dwt2d", backend).synthesis
+    synthesis = implementation("haar_dwt2d", backend, grads[0]).synthesis
     return synthesis(grads, height, width, factor, dtype, transpose_of_analysis=True)
 
 
-def _haar_idwt2d(pyramid: Sequence[Tensor], height: int, width: int, factor: float, backend: str) -> Tensor:
-    return implementation("haar_dwt2d", backend).synthesis(pyramid, height, width, factor, pyramid[0].dtype)
+def _haar_idwt2d(pyramid: Sequence[Tensor], height: int, width: int, factor: float, backend: str | None) -> Tensor:
+    synthesis = implementation("haar_dwt2d", backend, pyramid[0]).synthesis
+    return synthesis(pyramid, height, width, factor, pyramid[0].dtype)
 
 
-def _haar_idwt2d_backward(grad: Tensor, levels: int, factor: float, backend: str) -> list[Tensor]:
-    analysis = implementation("haar_dwt2d", backend).analysis
+def _haar_idwt2d_backward(grad: Tensor, levels: int, factor: float, backend: str | None) -> list[Tensor]:
+    analysis = implementation("haar_dwt2d", backend, grad).analysis
     return analysis(grad, levels, factor, grad.dtype, transpose_of_synthesis=True)
 
 

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+
 
 def analysis(
     image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
@@ -71,18 +73,6 @@ def level_sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
         height, width = (height + 1) // 2, (width + 1) // 2
         sizes.append((height, width))
     return sizes
-
-
-def memory_format_of(x: Tensor) -> torch.memory_format:
-    """channels_last for a tensor that is dense in that order (and not in NCHW order as well), else contiguous."""
-    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
-def arithmetic_dtype(source: torch.dtype, result: torch.dtype) -> torch.dtype:
-    """float64 where the source or the result is, else float32."""
-    return torch.float64 if torch.float64 in (source, result) else torch.float32
 
 
 def _result(x: Tensor, dtype: torch.dtype, like: Tensor) -> Tensor:

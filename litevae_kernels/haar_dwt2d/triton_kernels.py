@@ -14,7 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from litevae_kernels.haar_dwt2d.reference import arithmetic_dtype, level_sizes, memory_format_of
+from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.haar_dwt2d.reference import level_sizes
+from litevae_kernels.triton_rounding import rounded
 
 MAX_FUSED_LEVELS = 4
 TILE_HEIGHT, TILE_WIDTH = 16, 128  # of the image
@@ -46,13 +48,6 @@ def _dense_offsets(sample, channel, channels, rows, columns, height, width, CHAN
         return ((sample * height + rows[:, None]) * width + columns[None, :]) * channels + channel
     else:
         return ((sample * channels + channel) * height + rows[:, None]) * width + columns[None, :]
-
-
-@triton.jit
-def _rounded(x, DTYPE: tl.constexpr):
-    if DTYPE == tl.bfloat16:
-        x = x.to(tl.float32)  # Triton has no conversion from float64 to bfloat16
-    return x.to(DTYPE)
 
 
 @triton.jit
@@ -124,12 +119,17 @@ def _analyse_level(
     low = factor * ((a + b) + (c + d))
     if ZERO_EDGE:
         low = tl.where(mask, low, 0.0)
-    bands = (low * 0.0 if HIDE_LOW else low, factor * ((a + b) - (c + d)), factor * ((a - b) + (c - d)), factor * ((a - b) - (c - d)))
+    bands = (
+        low * 0.0 if HIDE_LOW else low,
+        factor * ((a + b) - (c + d)),
+        factor * ((a - b) + (c - d)),
+        factor * ((a - b) - (c - d)),
+    )
     for band in tl.static_range(4):
         offsets = _dense_offsets(
             sample, band * channels + channel, 4 * channels, rows, columns, height, width, CHANNELS_LAST
         )  # fmt: skip
-        tl.store(packed + offsets, _rounded(bands[band], packed.dtype.element_ty), mask=mask)
+        tl.store(packed + offsets, rounded(bands[band], packed.dtype.element_ty), mask=mask)
     if COPY_LOW:
         offsets = _dense_offsets(sample, channel, channels, rows, columns, height, width, False)
         tl.store(low_copy + offsets, low, mask=mask)
@@ -162,7 +162,8 @@ def haar_dwt2d_bwd_kernel(
         )  # fmt: skip
     for k in tl.static_range(LEVELS):
         low = _synthesise_level(
-            low, level1 if LEVELS - k == 1 else (level2 if LEVELS - k == 2 else (level3 if LEVELS - k == 3 else level4)),
+            low,
+            level1 if LEVELS - k == 1 else (level2 if LEVELS - k == 2 else (level3 if LEVELS - k == 3 else level4)),
             sample, channel, channels, first_row << k, first_column << k, _side(height, LEVELS - k),
             _side(width, LEVELS - k), _side(height, LEVELS - k - 1), _side(width, LEVELS - k - 1), factor,
             ROWS << k, COLUMNS << k, TRANSPOSE or (k == 0 and not FROM_COPY), TRANSPOSE, CHANNELS_LAST, ARITHMETIC,
@@ -171,7 +172,7 @@ def haar_dwt2d_bwd_kernel(
     columns = (first_column << LEVELS) + tl.arange(0, COLUMNS << LEVELS)
     mask = (rows < height)[:, None] & (columns < width)[None, :]
     offsets = _dense_offsets(sample, channel, channels, rows, columns, height, width, IMAGE_CHANNELS_LAST)
-    tl.store(image + offsets, _rounded(low, image.dtype.element_ty), mask=mask)
+    tl.store(image + offsets, rounded(low, image.dtype.element_ty), mask=mask)
 
 
 @triton.jit

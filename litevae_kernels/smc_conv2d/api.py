@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from litevae_kernels import checks
-from litevae_kernels.backends import choose_backend
+from litevae_kernels.backends import check_backend
 from litevae_kernels.smc_conv2d import ops
 
 
@@ -65,8 +65,8 @@ def smc_conv2d(
             raise checks.wrong_value("bias", f"have shape [{weight.shape[0]}]", bias)
     device = x.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    name = choose_backend(backend, weight, "weight")
-    modulated = ops.smc_weight(weight, scales, gain, eps, dtype, name)
+    check_backend(backend)
+    modulated = ops.smc_weight(weight, scales, gain, eps, dtype, backend)
     return F.conv2d(x, modulated, None if bias is None else bias.to(dtype), stride, padding)
 
 
@@ -92,7 +92,8 @@ def smc_weight(
     _check_parameters(weight, scales, gain, eps)
     if dtype is not None:
         checks.check_dtype("dtype", dtype)
-    return ops.smc_weight(weight, scales, gain, eps, dtype or weight.dtype, choose_backend(backend, weight, "weight"))
+    check_backend(backend)
+    return ops.smc_weight(weight, scales, gain, eps, dtype or weight.dtype, backend)
 
 
 def _check_parameters(weight: Any, scales: Any, gain: Any, eps: Any) -> None:

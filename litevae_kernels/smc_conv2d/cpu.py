@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import native
-from litevae_kernels.haar_dwt2d.reference import memory_format_of
-from litevae_kernels.smc_conv2d.reference import arithmetic_dtype
+from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
 
 
 def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from litevae_kernels.backends import implementation
-from litevae_kernels.haar_dwt2d.reference import memory_format_of
+from litevae_kernels.conventions import memory_format_of
 from litevae_kernels.smc_conv2d import reference
 
 _library = torch.library.Library("litevae_kernels", "FRAGMENT")
 _library.define(
-    "smc_weight(Tensor weight, Tensor scales, Tensor? gain, float eps, ScalarType dtype, str backend) -> Tensor"
+    "smc_weight(Tensor weight, Tensor scales, Tensor? gain, float eps, ScalarType dtype, str? backend) -> Tensor"
 )
 _library.define(
-    "smc_weight_backward(Tensor grad, Tensor weight, Tensor scales, Tensor? gain, float eps, str backend)"
+    "smc_weight_backward(Tensor grad, Tensor weight, Tensor scales, Tensor? gain, float eps, str? backend)"
     " -> (Tensor, Tensor, Tensor)"
 )
 
@@ -28,25 +28,25 @@ smc_weight_backward = torch.ops.litevae_kernels.smc_weight_backward.default
 
 
 def _smc_weight(
-    weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype, backend: str
+    weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype, backend: str | None
 ) -> Tensor:
-    return implementation("smc_conv2d", backend).smc_weight(weight, scales, gain, eps, dtype)
+    return implementation("smc_conv2d", backend, weight).smc_weight(weight, scales, gain, eps, dtype)
 
 
 def _smc_weight_backward(
-    grad: Tensor, weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, backend: str
+    grad: Tensor, weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, backend: str | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return implementation("smc_conv2d", backend).smc_weight_backward(grad, weight, scales, gain, eps)
+    return implementation("smc_conv2d", backend, weight).smc_weight_backward(grad, weight, scales, gain, eps)
 
 
 def _fake_smc_weight(
-    weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype, backend: str
+    weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype, backend: str | None
 ) -> Tensor:
     return torch.empty(weight.shape, dtype=dtype, device=weight.device, memory_format=memory_format_of(weight))
 
 
 def _fake_smc_weight_backward(
-    grad: Tensor, weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, backend: str
+    grad: Tensor, weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, backend: str | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     weight_grad = torch.empty_like(weight, memory_format=memory_format_of(weight))
     gain_grad = weight.new_empty(()) if gain is None else torch.empty_like(gain)

@@ -6,6 +6,8 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder [SMC] -> 
 import torch
 from torch import Tensor
 
+from litevae_kernels.conventions import arithmetic_dtype
+
 
 def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
     """Eq. 3: w'[o,i,k] = gain * s[i] w[o,i,k] / sqrt(sum over i,k of (s[i] w[o,i,k])^2 + eps).  # [O, I, kh, kw]"""
@@ -37,7 +39,3 @@ def smc_weight_backward(
         du = gain.to(arithmetic) * du
     dgain = weight.new_zeros(()) if gain is None else projection.sum().to(gain.dtype).reshape(gain.shape)
     return (s * du).to(weight.dtype), (w * du).sum(dim=(0, 2, 3)).to(scales.dtype), dgain
-
-
-def arithmetic_dtype(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32

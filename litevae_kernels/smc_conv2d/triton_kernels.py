@@ -11,8 +11,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from litevae_kernels.haar_dwt2d.reference import memory_format_of
-from litevae_kernels.smc_conv2d.reference import arithmetic_dtype
+from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.triton_rounding import rounded
 
 BLOCK_ELEMENTS = 2048
 
@@ -37,7 +37,7 @@ def smc_weight_fwd_kernel(
         w, s, offsets, mask = _load_block(
             weight + row, scales, first, inputs, taps, stride_i, stride_k, BLOCK_I, TAPS, ARITHMETIC
         )  # fmt: skip
-        tl.store(result + row + offsets, _rounded(factor * (s * w), result.dtype.element_ty), mask=mask)
+        tl.store(result + row + offsets, rounded(factor * (s * w), result.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -70,7 +70,7 @@ def smc_weight_bwd_kernel(
         )  # fmt: skip
         g = tl.load(grad + row + offsets, mask=mask, other=0).to(ARITHMETIC)
         du = factor * (g - r * (s * w) * projection)
-        tl.store(weight_grad + row + offsets, _rounded(s * du, weight_grad.dtype.element_ty), mask=mask)
+        tl.store(weight_grad + row + offsets, rounded(s * du, weight_grad.dtype.element_ty), mask=mask)
         i = first + tl.arange(0, BLOCK_I)
         tl.store(scales_shares + o * inputs + i, tl.sum(w * du, axis=1), mask=i < inputs)
 
@@ -87,13 +87,6 @@ def _load_block(
     w = tl.load(row + offsets, mask=mask, other=0).to(ARITHMETIC)
     s = tl.load(scales + i, mask=i < inputs, other=0).to(ARITHMETIC)[:, None]
     return w, s, offsets, mask
-
-
-@triton.jit
-def _rounded(x, DTYPE: tl.constexpr):
-    if DTYPE == tl.bfloat16:
-        x = x.to(tl.float32)  # Triton has no conversion from float64 to bfloat16
-    return x.to(DTYPE)
 
 
 def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:

@@ -1,0 +1,16 @@
+"""Which dtype is the arithmetic done in, and which memory format has the result?"""
+
+import torch
+from torch import Tensor
+
+
+def arithmetic_dtype(*dtypes: torch.dtype) -> torch.dtype:
+    """float64 where any of the inputs or the result is, else float32."""
+    return torch.float64 if torch.float64 in dtypes else torch.float32
+
+
+def memory_format_of(x: Tensor) -> torch.memory_format:
+    """channels_last for a tensor that is dense in that order (and not in NCHW order as well), else contiguous."""
+    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
+        return torch.channels_last
+    return torch.contiguous_format

@@ -1,0 +1,104 @@
+"""What do tests and benchmarks feed the operators? Sample inputs, bad inputs, and tolerances with their reasons."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from litevae_kernels.haar_dwt2d import haar_dwt2d, haar_idwt2d
+from litevae_kernels.smc_conv2d import smc_conv2d, smc_weight
+
+# (absolute, relative), against a float64 result: sixteen times the dtype's rounding unit, since a result is rounded
+# once and the float32 arithmetic before it adds a few units of float32; float64 grows with the sums of a level.
+TOLERANCES = {
+    torch.float64: (1e-12, 1e-12),
+    torch.float32: (4e-6, 4e-6),
+    torch.float16: (2e-3, 2e-3),
+    torch.bfloat16: (1.6e-2, 1.6e-2),
+}
+SIZES = ((1, 1), (1, 6), (7, 1), (2, 2), (8, 8), (13, 10), (31, 33), (67, 129))
+
+
+def assert_close(actual: Tensor, expected: Tensor, scale: float = 1.0) -> None:
+    """Compares with the float64 result `expected` within the tolerance of `actual`'s dtype times `scale`."""
+    absolute, relative = TOLERANCES[actual.dtype]
+    torch.testing.assert_close(
+        actual.double(), expected.double(), atol=scale * absolute, rtol=scale * relative, check_stride=False
+    )
+
+
+def sample_layouts(
+    dtype: torch.dtype, device: str = "cpu", size: tuple[int, int] = (13, 10)
+) -> Iterator[tuple[str, Tensor]]:
+    """The same kind of image [2, 3, H, W] in every way it can lie in memory."""
+    height, width = size
+    generator = torch.Generator().manual_seed(0)
+
+    def values(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).to(device)
+
+    yield "contiguous", values(2, 3, height, width)
+    yield "channels_last", values(2, 3, height, width).to(memory_format=torch.channels_last)
+    yield "permuted", values(3, height, 2, width).permute(2, 0, 1, 3)
+    yield "transposed", values(2, 3, width, height).mT
+    yield "sliced", values(2, 5, height + 2, 2 * width)[:, 1:4, 1:-1, ::2]
+    yield "expanded", values(2, 1, height, 1).expand(2, 3, height, width)
+    yield "misaligned", values(2 * 3 * height * width + 1)[1:].view(2, 3, height, width)
+    yield "channels_last slice", values(2, height, width + 3, 3)[:, :, 1:-2].permute(0, 3, 1, 2)
+
+
+class BadInput(NamedTuple):
+    """A call that must raise `error`, with `message` in its text."""
+
+    call: Callable[[], object]
+    error: type[Exception]
+    message: str
+
+
+def bad_inputs(backend: str | None = None) -> dict[str, BadInput]:
+    """Every kind of wrong argument by name, the same for all backends."""
+    image, weight, scales = torch.randn(1, 3, 8, 8), torch.randn(4, 3, 3, 3), torch.ones(3)
+    level1, level2 = haar_dwt2d(image, 2)
+
+    def dwt(*args: object, **options: object) -> Callable[[], object]:
+        return lambda: haar_dwt2d(*args, backend=backend, **options)  # type: ignore[arg-type]
+
+    def idwt(*args: object, **options: object) -> Callable[[], object]:
+        return lambda: haar_idwt2d(*args, backend=backend, **options)  # type: ignore[arg-type]
+
+    def conv(*args: object, **options: object) -> Callable[[], object]:
+        return lambda: smc_conv2d(*args, backend=backend, **options)  # type: ignore[arg-type]
+
+    def weights(*args: object, **options: object) -> Callable[[], object]:
+        return lambda: smc_weight(*args, backend=backend, **options)  # type: ignore[arg-type]
+
+    return {
+        "image is a list": BadInput(dwt([1.0]), TypeError, "image must be a torch.Tenso"),
+        "image is uint8": BadInput(dwt(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), TypeError, "image.float() / 127.5"),
+        "image of rank 3": BadInput(dwt(image[0]), ValueError, "image must have shape [B, C, H, W]"),
+        "image without rows": BadInput(dwt(image[:, :, :0]), ValueError, "H and W of at least 1"),
+        "levels 0": BadInput(dwt(image, 0), ValueError, "levels must be from 1 to 16, got 0"),
+        "levels 17": BadInput(dwt(image, 17), ValueError, "levels must be from 1 to 16, got 17"),
+        "levels is a float": BadInput(dwt(image, 2.0), TypeError, "levels must be an int"),
+        "levels is a bool": BadInput(dwt(image, True), TypeError, "levels must be an int"),
+        "scaling": BadInput(dwt(image, scaling="unit"), ValueError, "scaling must be one of 'orthonormal', 'mean'"),
+        "dtype": BadInput(dwt(image, dtype=torch.int32), ValueError, "dtype must be float64"),
+        "pyramid is a dict": BadInput(idwt({}), TypeError, "pyramid must be a tensor or a sequence"),
+        "pyramid is empty": BadInput(idwt(()), ValueError, "pyramid must have 1 to 16 levels"),
+        "pyramid of 3 channels": BadInput(idwt(image), ValueError, "[B, 4C, h, w]"),
+        "pyramid coarsest first": BadInput(idwt((level2, level1)), ValueError, "fine to coarse"),
+        "pyramid of two dtypes": BadInput(idwt((level1, level2.double())), TypeError, "dtype of pyramid"),
+        "size too small": BadInput(idwt(level1, size=(6, 8)), ValueError, "size[0] must be 7 or 8"),
+        "size is an int": BadInput(idwt(level1, size=8), TypeError, "size must be a pai"),
+        "x channels": BadInput(conv(image[:, :2], weight, scales), ValueError, "x must have 3 channels"),
+        "x is an int tenso": BadInput(conv(image.long(), weight, scales), TypeError, "x must have dtype float64"),
+        "bias": BadInput(conv(image, weight, scales, None, torch.ones(3)), ValueError, "bias must have shape [4]"),
+        "weight of rank 2": BadInput(weights(weight[0, 0], scales), ValueError, "[O, I, kh, kw]"),
+        "weight is empty": BadInput(weights(weight[:0], scales), ValueError, "at least one element"),
+        "scales": BadInput(weights(weight, torch.ones(4)), ValueError, "scales must have shape [3]"),
+        "gain": BadInput(weights(weight, scales, torch.ones(2)), ValueError, "gain must have one element"),
+        "gain is a float": BadInput(weights(weight, scales, 1.0), TypeError, "gain must be a torch.Tenso"),
+        "eps 0": BadInput(weights(weight, scales, eps=0.0), ValueError, "eps must be finite and above 0"),
+        "eps nan": BadInput(weights(weight, scales, eps=float("nan")), ValueError, "eps must be finite and above 0"),
+    }

@@ -1,0 +1,11 @@
+"""How does a Triton kernel round its result to the dtype of the memory?"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def rounded(x, DTYPE: tl.constexpr):
+    if tl.bfloat16 == DTYPE:
+        x = x.to(tl.float32)  # Triton has no conversion from float64 to bfloat16
+    return x.to(DTYPE)
