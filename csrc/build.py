@@ -19,7 +19,7 @@ class BuildNative(build_ext):
     """Builds with OpenMP where the compiler has it, else without, else records the reason."""
 
     def build_extension(self, ext: Extension) -> None:
-        log = Path(self.get_ext_fullpath(ext.name)).with_name(BUILD_LOG)
+        log = self._package_folder(ext) / BUILD_LOG
         log.unlink(missing_ok=True)
         try:
             openmp = ["-fopenmp"] if self._compiles("-fopenmp") else []
@@ -29,6 +29,12 @@ class BuildNative(build_ext):
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(f"{type(error).__name__}: {error}\n")
             raise  # the extension is optional: setuptools warns and goes on
+
+    def _package_folder(self, ext: Extension) -> Path:
+        if self.inplace or getattr(self, "editable_mode", False):
+            package, _, _ = ext.name.rpartition(".")
+            return Path(self.get_finalized_command("build_py").get_package_dir(package))
+        return Path(self.get_ext_fullpath(ext.name)).parent
 
     def _compiles(self, flag: str) -> bool:
         with tempfile.TemporaryDirectory() as folder:
