@@ -1,9 +1,7 @@
-"""Is `import litevae` light and quiet, do its examples run, and does torchvision import after it?"""
+"""Is `import litevae` light and quiet, and does torchvision import after it?"""
 
 from __future__ import annotations
 
-import doctest
-import importlib
 import os
 import subprocess
 import sys
@@ -14,8 +12,6 @@ import torch
 
 import litevae
 from litevae import torchvision_shim
-
-MODULES = ["config", "checks", "models.blocks", "models.unet", "models.encoder", "models.latent", "models.decoder"]
 
 
 def run(code: str) -> str:
@@ -38,14 +34,6 @@ def test_every_public_name_is_there_and_an_unknown_one_is_refused():
         assert name in dir(litevae)
     with pytest.raises(AttributeError, match=r"'litevae' has no attribute 'LitVAE'; it has .*LiteVAE"):
         litevae.LitVAE  # noqa: B018
-
-
-@pytest.mark.parametrize("name", ["litevae", *(f"litevae.{name}" for name in MODULES), "litevae.models.litevae"])
-def test_examples_run(name):
-    # With the module's own names, as a reader of its source has them.
-    result = doctest.testmod(importlib.import_module(name), extraglobs={"LiteVAE": litevae.LiteVAE})
-    assert result.failed == 0
-    assert name in ("litevae.checks", "litevae.models.encoder") or result.attempted > 0
 
 
 def test_torchvision_imports_after_litevae():
