@@ -1,0 +1,214 @@
+"""How are time, memory and arithmetic measured? The only clock and the only counters of the benchmarks.
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+BEYOND_CACHE_BYTES = 256 * 2**20  # more than the last-level cache of a GPU (H200: 60 MB) or of most CPUs
+ROUND_S = 0.002  # a round repeats a shorter step until it lasts this long
+MIN_ROUNDS, MAX_ROUNDS = 5, 200
+MIB = 2**20
+
+Step = Callable[[], object]
+
+
+def clock() -> float:
+    """Seconds, read once the device has finished what it was given."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One row's rounds. `ratios[rival]`: the median over the rounds of (row's time / rival's time in that round)."""
+
+    median_s: float
+    quartiles_s: tuple[float, float]
+    rounds: int
+    iterations: int
+    ratios: Mapping[str, float]
+
+    @property
+    def iqr_s(self) -> float:
+        return self.quartiles_s[1] - self.quartiles_s[0]
+
+
+def time_interleaved(
+    benchmark: BenchmarkFixture, step: Step, rivals: Mapping[str, Step] | None = None, budget_s: float = 3.0
+) -> Timing | None:
+    """Time `step`, and each rival once after every round of it, so that all of them meet the same machine.
+
+    The rounds are pytest-benchmark's; a round is as many calls as last `ROUND_S`, between two readings of `clock`
+    (mark the test with `timer=clock`). The rivals run in its untimed teardown and are timed there in the same way.
+    As many rounds as fit in `budget_s`, from 5 to 200. None under --benchmark-disable, where `step` just runs once.
+    """
+    rivals = rivals or {}
+    if benchmark.disabled:
+        benchmark.pedantic(step)
+        return None
+    own = _round_of(step)
+    others = {name: _round_of(rival) for name, rival in rivals.items()}
+    rival_times: dict[str, list[float]] = {name: [] for name in rivals}
+
+    def time_rivals() -> None:
+        for name, rival in others.items():
+            rival_times[name].append(seconds_per_call(rival.step, rival.calls))
+
+    expected_s = own.expected_s + sum(rival.expected_s for rival in others.values())
+    rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(budget_s / expected_s)))
+    benchmark.pedantic(step, rounds=rounds, iterations=own.calls, warmup_rounds=1, teardown=time_rivals)
+    assert benchmark.stats is not None
+    own_times = [float(seconds) for seconds in benchmark.stats.stats.data]
+    # The rivals also ran after the warm-up round; with several calls a round, once more after the last.
+    ratios = {
+        name: statistics.median(time / rival for time, rival in zip(own_times, times[1:], strict=False))
+        for name, times in rival_times.items()
+    }
+    low, _, high = statistics.quantiles(own_times, n=4, method="inclusive")
+    return Timing(statistics.median(own_times), (low, high), rounds, own.calls, ratios)
+
+
+def seconds_per_call(step: Step, calls: int) -> float:
+    start = clock()
+    for _ in range(calls):
+        step()
+    return (clock() - start) / calls
+
+
+@dataclass(frozen=True)
+class _Round:
+    step: Step
+    calls: int
+    expected_s: float
+
+
+def _round_of(step: Step) -> _Round:
+    step()  # compilation, allocation
+    seconds = seconds_per_call(step, 1)
+    calls = max(1, math.ceil(ROUND_S / max(seconds, 1e-6)))
+    return _Round(step, calls, seconds * calls)
+
+
+def rotating(make: Callable[[], Any]) -> Iterator[Any]:
+    """An endless cycle through enough inputs of one kind that none is still in a cache when its turn comes.
+
+    `make` returns a tensor, or a tuple or list with tensors in it.
+    """
+    first = make()
+    input_bytes = sum(leaf.numel() * leaf.element_size() for leaf in tree_iter(first) if isinstance(leaf, Tensor))
+    return itertools.cycle([first, *(make() for _ in range(math.ceil(BEYOND_CACHE_BYTES / input_bytes)))])
+
+
+def consuming(function: Callable[[Any], object], inputs: Iterator[Any]) -> Step:
+    """A step that gives `function` the next input. The result is freed inside the step, as a caller would free it."""
+
+    def step() -> None:
+        function(next(inputs))
+
+    return step
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of all tensors that are alive: `live_bytes` now, `peak_bytes` at the most.
+
+    A storage counts once, however many views it has, from the operation that returns it until Python and PyTorch
+    let go of it. Works on meta tensors, so no memory is needed and the count is the same on every machine. It does
+    not see what an operation allocates and frees inside itself (workspaces), nor what an allocator rounds up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live_bytes = self.peak_bytes = 0
+        self._storages: dict[int, weakref.finalize[[int, int], torch.UntypedStorage]] = {}
+
+    def hold(self, tensors: Iterable[Any]) -> None:
+        """Count `tensors` too, which existed before."""
+        for tensor in tensors:
+            if isinstance(tensor, Tensor):
+                self._add(tensor.untyped_storage())
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.hold(tree_iter(result))
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._storages:
+            self._storages[key] = weakref.finalize(storage, self._remove, key, size)
+            self.live_bytes += size
+            self.peak_bytes = max(self.peak_bytes, self.live_bytes)
+
+    def _remove(self, key: int, size: int) -> None:
+        del self._storages[key]
+        self.live_bytes -= size
+
+
+def peak_tensor_bytes(function: Callable[..., object], *inputs: Tensor, held: Iterable[Tensor] = ()) -> int:
+    """Most bytes of tensors alive at once during `function(*inputs)`: inputs, `held` (parameters) and all it makes."""
+    with LiveTensors() as tensors:
+        tensors.hold([*inputs, *held])
+        function(*inputs)
+    return tensors.peak_bytes
+
+
+def peak_allocated_bytes(step: Step) -> int:
+    """Most bytes that one `step` has from torch's allocator at once, beside what was allocated before it.
+
+    What operations allocate inside themselves counts, unless they do not ask torch for it (oneDNN's scratch memory on a
+    CPU). CUDA: the caching allocator's own statistics. CPU: the allocations and frees that torch's profiler reports.
+    """
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    with torch.autograd.profiler.profile(profile_memory=True, use_kineto=True) as profile:
+        step()
+    events = [event for event in profile.kineto_results.events() if event.name() == "[memory]"]
+    running = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return max(running, default=0)
+
+
+def multiply_accumulates(function: Callable[..., object], *inputs: Tensor) -> int:
+    """Multiply-accumulates of the convolutions and matrix products, attention's among them, in `function(*inputs)`.
+
+    torch.utils.flop_counter counts two operations for each. Meta tensors do.
+    """
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        function(*inputs)
+    return counter.get_total_flops() // 2
+
+
+def parameter_count(*modules: nn.Module) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
+def relative_error(actual: Tensor, expected: Tensor) -> float:
+    """||actual - expected|| / ||expected|| in float64; infinite where the shapes differ or a value is not finite."""
+    if actual.shape != expected.shape or not torch.isfinite(actual).all():
+        return math.inf
+    difference = torch.linalg.vector_norm(actual.double() - expected.double())
+    return float(difference / torch.linalg.vector_norm(expected.double()))

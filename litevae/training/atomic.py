@@ -1,0 +1,41 @@
+"""How is a file replaced so that a crash leaves the old one or the new one, never half of either?
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on a clean exit it is flushed to disk and renamed to `path`.
+
+    What is written may be a file or a folder. After an exception the temporary is gone and `path` as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        for written in [temporary, *temporary.rglob("*")]:
+            _flush(written)
+        if path.is_dir():  # a folder cannot be renamed onto another: for a moment neither has the name
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+        _flush(path.parent)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

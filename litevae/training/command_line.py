@@ -1,0 +1,82 @@
+"""What does `python -m litevae.train` understand? Its arguments and its help.
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+"""
+
+import argparse
+import contextlib
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from litevae.training.recipes import recipes
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """A recipe to start or, with `resume`, a run to go on with; never both."""
+
+    recipe: str
+    overrides: list[str]
+    resume: Path | None
+
+
+def parse(argv: Sequence[str] | None) -> Arguments:
+    """Read the command line; on a wrong one, print what is wrong and exit with code 2 (as argparse does)."""
+    parser = _parser()
+    parsed = parser.parse_intermixed_args(argv)
+    words: list[str] = parsed.words
+    if parsed.resume is not None:
+        if words and "=" not in words[0]:
+            parser.error(f"--resume goes on with the recipe of its run: leave out {words[0]!r}")
+        return Arguments("", words, parsed.resume)
+    if not words:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    if "=" in words[0] and not Path(words[0]).is_file():
+        parser.error(f"the recipe comes before the overrides, e.g. quickstart {words[0]}")
+    return Arguments(words[0], words[1:], None)
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print warnings as one line each, above the progress bar."""
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        tqdm.write(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _parser() -> argparse.ArgumentParser:
+    listed = "\n".join(f"  {name:<12} {about}" for name, about in recipes().items())
+    parser = argparse.ArgumentParser(
+        prog="python -m litevae.train",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s RECIPE [section.key=value ...]\n       %(prog)s --resume RUN [section.key=value ...]",
+        description="Train a LiteVAE. Everything about a run is written to its folder (runs/<recipe>).",
+        epilog=f"""recipes:
+{listed}
+
+examples:
+  python -m litevae.train quickstart
+  python -m litevae.train quickstart train.steps=2000 run.dir=runs/longer
+  python -m litevae.train my.yaml data.path=~/photos model.size=B train.steps=1000
+  python -m litevae.train --resume runs/quickstart train.steps=2000
+
+sections and keys: litevae/configs/README.md; a complete example: the config.yaml of any run""",
+    )
+    parser.add_argument(
+        "words", nargs="*", metavar="RECIPE", help="a recipe's name or the path of a yaml file, then section.key=value"
+    )
+    parser.add_argument(
+        "--resume", type=Path, metavar="RUN", help="go on with the run in this folder, from its newest whole checkpoint"
+    )
+    return parser

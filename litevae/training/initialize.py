@@ -1,0 +1,70 @@
+"""How do the weights start? As PyTorch's layers do, or so that the latent carries the image from the first step.
+
+image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> losses
+"""
+
+import torch
+from torch import nn
+
+from litevae.models.blocks import ResBlock, SMConv2d
+from litevae.models.decoder import Decoder, Upsample
+from litevae.models.litevae import LiteVAE
+from litevae.models.unet import UNet
+
+INITIALIZATIONS = ("pytorch", "residual")
+INITIAL_LOGVAR = -6.0
+
+
+def initialize(model: LiteVAE, how: str) -> None:
+    """Set a new model's weights in place; the paper does not say how it does.
+
+    "pytorch" leaves every layer as its class makes it. Each plain convolution then shrinks its input's variance to a
+    third, and about twenty of them stand between an image and its reconstruction, so the image has to be found again
+    first; and the posterior's noise starts as large as N(0, 1).
+
+    "residual" starts from a nearly linear autoencoder: the last convolution of every ResBlock is zero (as in ADM,
+    whose UNet appendix F follows), the convolutions on the way around the ResBlocks keep the variance (He et al.
+    2015, gain 1), and log-variances start near -6. Self-modulated convolutions set their own scale; their gain
+    starts at 0 instead of their weight.
+    """
+    if how not in INITIALIZATIONS:
+        raise ValueError(f"how must be one of {', '.join(INITIALIZATIONS)}, got {how!r}")
+    if how == "pytorch":
+        return
+    for module in model.modules():
+        if isinstance(module, ResBlock):
+            _start_at_zero(module.conv2)
+            if module.conv_shortcut is not None:
+                _keep_variance(module.conv_shortcut)
+        elif isinstance(module, (UNet, Decoder)):
+            _keep_variance(module.conv_in)
+            _keep_variance(module.conv_out)
+        elif isinstance(module, Upsample):
+            _keep_variance(module.conv)
+    for layer in model.encoder.downsample:
+        if isinstance(layer, nn.Conv2d):
+            _keep_variance(layer)
+    _quiet_posterior(model)
+
+
+def _start_at_zero(layer: nn.Module) -> None:
+    if isinstance(layer, SMConv2d):
+        nn.init.zeros_(layer.gain)
+    elif isinstance(layer, nn.Conv2d):
+        nn.init.zeros_(layer.weight)
+    if isinstance(layer.bias, nn.Parameter):
+        nn.init.zeros_(layer.bias)
+
+
+def _keep_variance(layer: nn.Conv2d) -> None:
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+
+
+def _quiet_posterior(model: LiteVAE) -> None:
+    """Log-variances near INITIAL_LOGVAR, whatever the image: noise of about 5 % of a unit-variance mean."""
+    last = model.encoder.aggregation.conv_out if model.quant_conv is None else model.quant_conv
+    _keep_variance(last)
+    assert last.bias is not None
+    with torch.no_grad():
+        last.weight.chunk(2)[1].mul_(0.1)
+        last.bias.chunk(2)[1].fill_(INITIAL_LOGVAR)

@@ -1,0 +1,153 @@
+"""How do a recipe and key=value overrides become a RunConfig? And what is said when they cannot?
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from litevae.training.config import ConfigError, RunConfig
+
+RECIPES_FOLDER = Path(str(resources.files("litevae") / "configs"))
+
+
+def recipes() -> dict[str, str]:
+    """Name -> the recipe's first comment line, for every recipe that comes with the package."""
+    files = sorted(RECIPES_FOLDER.glob("*.yaml"))
+    return {file.stem: file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for file in files}
+
+
+def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """The config of a recipe (by name) or yaml file (by path), with overrides such as "train.steps=1000".
+
+    Raises:
+        ConfigError: no such recipe or file, no mapping in it, or a key, type or value that a run cannot have.
+    """
+    path = find_recipe(recipe)
+    config = build_config(read_yaml(path), overrides, origin=str(path))
+    if config.run.dir is None:
+        config.run.dir = f"runs/{path.stem}"
+    return config
+
+
+def find_recipe(recipe: str) -> Path:
+    """The yaml file that a command line's first word means."""
+    path = Path(recipe).expanduser()
+    if path.suffix.lower() in (".yaml", ".yml") or path.is_file():
+        if path.is_file():
+            return path
+        if path.exists():
+            raise ConfigError(f"a recipe must be a yaml file, got the folder {path}")
+        folder = path.parent if path.parent.is_dir() else Path()
+        near = nearest(path.name, [file.name for file in folder.iterdir()])
+        raise ConfigError(f"no such file: {path}" + (f"; did you mean {folder / near}?" if near else ""))
+    names = recipes()
+    if recipe not in names:
+        near = nearest(recipe, names)
+        raise ConfigError(
+            f"unknown recipe {recipe!r}{f'; did you mean {near}?' if near else ''} "
+            f"(recipes: {', '.join(names)}; or give the path of a yaml file)"
+        )
+    return RECIPES_FOLDER / f"{recipe}.yaml"
+
+
+def read_yaml(path: Path) -> DictConfig:
+    """The mapping in a yaml file; an empty file is an empty mapping."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None and not isinstance(node, yaml.MappingNode):
+            raise ConfigError(
+                f"{path} must hold a mapping of sections ({', '.join(_sections())}), got a {node.id} on its top level"
+            )
+        return cast(DictConfig, OmegaConf.create("{}" if node is None else text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid yaml: {_one_line(error)}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path} is not a text file") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+
+
+def build_config(values: DictConfig, overrides: Sequence[str], origin: str) -> RunConfig:
+    """Defaults, then `values` (of the file `origin`), then `overrides`, checked.
+
+    Raises:
+        ConfigError: see `load_config`.
+    """
+    layers = [(origin, values)] + [(override, _parse_override(override)) for override in overrides]
+    merged: Any = OmegaConf.structured(RunConfig)
+    for where, layer in layers:
+        try:
+            _check_keys(OmegaConf.to_container(layer), where)
+            merged = OmegaConf.merge(merged, layer)
+        except OmegaConfBaseException as error:
+            key = getattr(error, "full_key", None)
+            raise ConfigError(f"{where}: {f'{key}: ' if key else ''}{_one_line(error)}") from None
+    try:
+        return cast(RunConfig, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{origin}: {_one_line(error)}") from None
+    except (TypeError, ValueError) as error:
+        raise ConfigError(str(error)) from None
+
+
+def nearest(name: str, choices: Iterable[str]) -> str | None:
+    """The choice that looks most like `name`, if one does."""
+    matches = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def _parse_override(override: str) -> DictConfig:
+    key, equals, _ = override.partition("=")
+    if not (equals and key):
+        raise ConfigError(f"an override must look like section.key=value, got {override!r}")
+    try:
+        return OmegaConf.from_dotlist([override])
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"{override}: the value is not valid yaml: {_one_line(error)}") from None
+
+
+def _sections() -> dict[str, list[str]]:
+    """Section -> its keys."""
+    return {
+        section.name: [field.name for field in dataclasses.fields(cast(Any, section.type))]
+        for section in dataclasses.fields(RunConfig)
+    }
+
+
+def _check_keys(values: Any, where: str) -> None:
+    """Refuse unknown sections and keys, naming the nearest that exists."""
+    sections = _sections()
+    all_keys = [f"{section}.{key}" for section, keys in sections.items() for key in keys]
+    for section, content in values.items():
+        if section not in sections:
+            near = nearest(str(section), sections) or next((k for k in all_keys if k.endswith(f".{section}")), None)
+            raise ConfigError(
+                f"{where}: unknown section {section!r}{f'; did you mean {near}?' if near else ''} "
+                f"(sections: {', '.join(sections)})"
+            )
+        if not isinstance(content, dict):
+            raise ConfigError(f"{where}: {section} must be a mapping of keys, got {content!r}")
+        for key in content:
+            if key not in sections[section]:
+                near = nearest(str(key), sections[section])
+                wanted = f"{section}.{near}" if near else next((k for k in all_keys if k.endswith(f".{key}")), None)
+                hint = f"; did you mean {wanted}?" if wanted else f" (keys: {', '.join(sections[section])})"
+                raise ConfigError(f"{where}: unknown key {section}.{key}{hint}")
+
+
+def _one_line(error: Exception) -> str:
+    """The first line of an OmegaConf message; of a yaml error also its place."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is not None:
+        return f"{getattr(error, 'problem', 'error')}, line {mark.line + 1}, column {mark.column + 1}"
+    return str(error).splitlines()[0]

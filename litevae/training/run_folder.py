@@ -1,0 +1,177 @@
+"""What does a run leave on disk? The run folder: config, versions, metrics, checkpoints, figures, the model.
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+
+    config.yaml            everything the run was told; `python -m litevae.train config.yaml run.dir=...` repeats it
+    versions.json          Python, torch, litevae, commit, machine, seed, and the command line
+    metrics.jsonl          one JSON object a line: "kind" is "train", "evaluation" or "resume"
+    loss_and_psnr.png      the curves of metrics.jsonl
+    reconstructions.png    held-out originals, reconstructions and latents
+    checkpoints/           step-XXXXXX.pt, the newest few
+    model/                 LiteVAE.from_pretrained reads it
+"""
+
+import json
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+import litevae
+from litevae.training.atomic import replacing
+from litevae.training.config import ConfigError, RunConfig
+from litevae.training.recipes import build_config, read_yaml
+
+
+class RunFolder:
+    """The files of one run, by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.versions = path / "versions.json"
+        self.metrics = path / "metrics.jsonl"
+        self.curves = path / "loss_and_psnr.png"
+        self.reconstructions = path / "reconstructions.png"
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+
+    def check_free(self) -> None:
+        """Refuse a place that holds a run, or any file that a run would write over.
+
+        Raises:
+            ConfigError: names the folder and the two ways out.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"run.dir must be a folder, got the file {self.path}")
+        taken = [path.name for path in vars(self).values() if path != self.path and path.exists()]
+        if taken:
+            raise ConfigError(
+                f"{self.path} already holds a run ({', '.join(taken)}); continue it with --resume {self.path}, "
+                f"or start another elsewhere with run.dir={self._unused_name()}"
+            )
+
+    def create(self, config: RunConfig, command: Sequence[str]) -> None:
+        """Make the folder, after `check_free`, with config.yaml and versions.json.
+
+        Raises:
+            ConfigError: the place cannot be written.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True)
+        except OSError as error:
+            raise ConfigError(f"run.dir {self.path} cannot be created: {error.strerror}") from None
+        self.write_config(config)
+        write_text(self.versions, json.dumps(versions(config.train.seed, command), indent=2) + "\n")
+
+    def write_config(self, config: RunConfig) -> None:
+        """config.yaml, complete: it repeats the run without the recipe that it came from."""
+        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+
+    def read_config(self, overrides: Sequence[str] = ()) -> RunConfig:
+        """The config a run is resumed with.
+
+        Raises:
+            ConfigError: no run here, an override that a run cannot have or that would make it another run.
+        """
+        if not self.config.is_file():
+            raise ConfigError(f"--resume must name a run folder, got {self.path}, which has no config.yaml")
+        before = build_config(read_yaml(self.config), (), str(self.config))
+        after = build_config(read_yaml(self.config), overrides, str(self.config))
+        fixed = {"model": (before.model, after.model), "run": (before.run, after.run)}
+        for section, (old, new) in fixed.items():
+            for key, value in vars(new).items():
+                if value != getattr(old, key):
+                    raise ConfigError(
+                        f"{section}.{key} must stay {getattr(old, key)} when a run is resumed, got {value}; "
+                        f"train another model with {self.config} {section}.{key}={value} run.dir={self._unused_name()}"
+                    )
+        return after
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """One more line, on disk before this returns to the loop's caller."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All whole lines; a last line that a crash cut off is left out."""
+        if not self.metrics.exists():
+            return []
+        lines = []
+        for text in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                continue
+        return lines
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The lines about held-out images; the first is of the model before training."""
+        return [line for line in self.read_metrics() if line["kind"] == "evaluation"]
+
+    def forget_after(self, step: int) -> None:
+        """Drop what was logged after a checkpoint: those steps are about to be run again."""
+        kept = [line for line in self.read_metrics() if line["step"] <= step]
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def _unused_name(self) -> Path:
+        number = 2
+        while (other := self.path.with_name(f"{self.path.name}-{number}")).exists():
+            number += 1
+        return other
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def versions(seed: int, command: Sequence[str]) -> dict[str, Any]:
+    """What a result depends on beside the config."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": list(command),
+        "seed": seed,
+        "litevae": litevae.__version__,
+        "commit": _commit(),
+        "python": sys.version.split()[0],
+        **{name: metadata.version(name) for name in ("torch", "diffusers", "numpy", "pillow")},
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "gpu": gpu,
+        },
+    }
+
+
+def _commit() -> str | None:
+    """The source's git commit, with "+changes" if files differ from it; None outside a repository of its own."""
+    source = Path(litevae.__file__).parent
+    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", str(source)])
+    try:
+        commit, changes = (
+            subprocess.run(["git", "-C", str(source), *arguments], capture_output=True, text=True, check=True).stdout
+            for arguments in commands
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.strip() + ("+changes" if changes.strip() else "")
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()

@@ -1,0 +1,46 @@
+"""Are the costs of Table 3's encoders that no machine changes the known ones?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from benchmarks import bench_table3_encoders as bench
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "gmac"),
+    [
+        ("LiteVAE-S", 1_038_308, 5.76),
+        ("LiteVAE-B", 6_753_252, 37.84),
+        ("LiteVAE-M", 32_752_740, 223.99),
+        ("LiteVAE-L", 41_424_996, 232.86),
+        ("VAE", 34_163_664, 135.29 + 1.0737),  # convolutions and projections; q k^T and its product with v
+    ],
+)
+def test_parameters_and_arithmetic(name: str, parameters: int, gmac: float):
+    if name == "VAE":
+        pytest.importorskip("diffusers")
+    costs = bench.costs(name, torch.float32)
+    assert costs["parameters_m"] == parameters / 1e6
+    assert costs["gmac"] == pytest.approx(gmac, abs=0.005)
+
+
+def test_live_memory_of_the_vae_is_five_activations():
+    """At full resolution: the stage's input, a ResBlock's input, its branch, their sum, and the scaled sum."""
+    pytest.importorskip("diffusers")
+    activation, images = 32 * 128 * 256 * 256 * 4, 32 * 3 * 256 * 256 * 4
+    expected = 5 * activation + images + 34_163_664 * 4
+    assert bench.costs("VAE", torch.float32)["live_mib"] == expected / 2**20
+
+
+def test_live_memory_halves_in_bfloat16():
+    single, half = (bench.costs("LiteVAE-S", dtype)["live_mib"] for dtype in (torch.float32, torch.bfloat16))
+    assert half == pytest.approx(single / 2, rel=0.01)
+
+
+def test_paper_ratios_are_as_quoted():
+    _, vae_mb, vae_speed = bench.PAPER["VAE"]
+    _, mb, speed = bench.PAPER["LiteVAE-B"]
+    assert mb / vae_mb == pytest.approx(0.356, abs=5e-4)
+    assert speed / vae_speed == pytest.approx(1.90, abs=5e-3)

@@ -1,0 +1,91 @@
+"""Does the total add up Eq. (1): every term by name, weights applied once, gradients through all of it?"""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from litevae.losses import AutoencoderLoss, LossConfig, gaussian_high_pass_loss, kl_loss, l1_loss
+from litevae.losses.wavelet import wavelet_charbonnier_loss
+from litevae.models.latent import DiagonalGaussian
+from litevae_kernels import haar_dwt2d
+
+CONFIG = LossConfig(l1_weight=2.0, kl_weight=0.25, kl_reduction="sum", wavelet_weight=3.0, gaussian_weight=5.0)
+
+
+class Batch:
+    """Random tensors of one training step, float64."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self.image = torch.rand(2, 3, 16, 16, dtype=torch.float64, generator=generator)
+        self.reconstruction = torch.rand(2, 3, 16, 16, dtype=torch.float64, generator=generator).requires_grad_()
+        self.moments = torch.randn(2, 8, 2, 2, dtype=torch.float64, generator=generator).requires_grad_()
+
+    def loss(self, config: LossConfig) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        wavelet = haar_dwt2d(self.reconstruction, 1, scaling="mean")[0]
+        return AutoencoderLoss(config)(self.image, self.reconstruction, wavelet, DiagonalGaussian(self.moments))
+
+
+def test_total_is_the_weighted_sum_and_terms_are_unweighted() -> None:
+    batch = Batch()
+    total, terms = batch.loss(CONFIG)
+    wavelets = [haar_dwt2d(x, 1, scaling="mean")[0] for x in (batch.reconstruction, batch.image)]
+    expected = {
+        "l1": l1_loss(batch.reconstruction, batch.image),
+        "kl": kl_loss(DiagonalGaussian(batch.moments), batch.image, "sum"),
+        "wavelet": wavelet_charbonnier_loss(wavelets[0], wavelets[1], CONFIG.wavelet_eps),
+        "gaussian": gaussian_high_pass_loss(batch.reconstruction, batch.image),
+    }
+    assert list(terms) == ["total", *expected]
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value.detach(), rtol=1e-12, atol=0)
+    by_hand = 2 * expected["l1"] + 0.25 * expected["kl"] + 3 * expected["wavelet"] + 5 * expected["gaussian"]
+    torch.testing.assert_close(total, by_hand, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("name", ["l1", "kl", "wavelet", "gaussian"])
+def test_every_term_alone_has_a_gradient_and_zero_leaves_it_out(name: str) -> None:
+    almost_none = LossConfig(l1_weight=0, kl_weight=0, wavelet_weight=0, gaussian_weight=1.0)
+    batch = Batch()
+    total, terms = batch.loss(replace(almost_none, **{"gaussian_weight": 0.0, f"{name}_weight": 1.0}))
+    assert list(terms) == ["total", name]
+    total.backward()
+    leaf = batch.moments if name == "kl" else batch.reconstruction
+    assert leaf.grad is not None
+    assert leaf.grad.abs().sum() > 0
+
+
+def test_terms_are_detached() -> None:
+    _, terms = Batch().loss(CONFIG)
+    assert not any(term.requires_grad for term in terms.values())
+
+
+def test_default_kl_weight_is_ldm_s() -> None:
+    """1e-6 x sum-KL / 196,608 at 256x256: FACTS' 5.09e-12 per unit of sum-KL."""
+    config = LossConfig()
+    image = torch.zeros(1, 3, 256, 256)
+    posterior = DiagonalGaussian(torch.randn(1, 8, 32, 32))
+    weighted = config.kl_weight * kl_loss(posterior, image, config.kl_reduction)
+    assert (weighted / posterior.kl().sum()).item() == pytest.approx(5.086e-12, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"l1_weight": -1.0}, "loss.l1_weight must be at least 0, got -1.0"),
+        ({"wavelet_weight": float("nan")}, "loss.wavelet_weight must be at least 0, got nan"),
+        ({"kl_reduction": "mean"}, "loss.kl_reduction must be one of per_image_element, sum, got 'mean'"),
+        ({"wavelet_eps": 0.0}, "loss.wavelet_eps must be at least 1e-18, got 0.0"),
+        ({"gaussian_kernel_size": 4}, "loss.gaussian_kernel_size must be odd and positive, got 4"),
+        ({"gaussian_sigma": 0.0}, "loss.gaussian_sigma must be greater than 0, got 0.0"),
+        (
+            {"l1_weight": 0.0, "kl_weight": 0.0, "wavelet_weight": 0.0, "gaussian_weight": 0.0},
+            "loss must have at least one weight above 0, got 0 for every term",
+        ),
+    ],
+)
+def test_wrong_config(change: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        LossConfig(**change)  # type: ignore[arg-type]
+    assert str(error.value) == message

@@ -1,0 +1,82 @@
+"""Do the config's sections agree with the model, the paper and the user's page?"""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import litevae
+from litevae.config import LiteVAEConfig
+from litevae.training.config import ModelConfig, RunConfig, TrainConfig
+from litevae.training.recipes import load_config, recipes
+
+
+def test_model_section_has_every_argument_of_the_model() -> None:
+    arguments = {field.name for field in dataclasses.fields(LiteVAEConfig)}
+    assert {field.name for field in dataclasses.fields(ModelConfig)} == {"size"} | arguments
+
+
+def test_size_and_overrides_make_the_architecture() -> None:
+    architecture = ModelConfig(size="S", latent_channels=12, block_out_channels=[8, 8, 8, 8]).architecture
+    assert architecture == litevae.LiteVAEConfig(
+        extraction_channels=16,
+        extraction_multipliers=(1, 2, 2),
+        aggregation_channels=16,
+        aggregation_multipliers=(1, 2, 2),
+        latent_channels=12,
+        block_out_channels=(8, 8, 8, 8),
+    )
+
+
+def test_false_is_an_override() -> None:
+    assert ModelConfig(mid_block_add_attention=False).architecture.mid_block_add_attention is False
+
+
+def test_optimizer_defaults_are_the_papers() -> None:
+    train = TrainConfig()
+    assert (train.learning_rate, train.betas, train.batch_size, train.steps) == (1e-4, [0.5, 0.9], 16, 200_000)
+
+
+def test_learning_rate_schedule() -> None:
+    train = TrainConfig(steps=100, learning_rate=2.0, warmup_steps=4, schedule="cosine")
+    assert [train.learning_rate_of(step) for step in (0, 1)] == pytest.approx([0.5, 1.0], rel=1e-3)
+    assert train.learning_rate_of(50) == pytest.approx(1.0)
+    assert train.learning_rate_of(100) == pytest.approx(0.0)
+    assert TrainConfig(learning_rate=2.0).learning_rate_of(150_000) == 2.0
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_every_recipe_loads_and_says_what_it_is(name: str) -> None:
+    config = load_config(name)
+    assert config.run.dir == f"runs/{name}"
+    assert len(recipes()[name]) > 20
+
+
+def test_values_of_the_command_line_win(tmp_path: Path) -> None:
+    path = tmp_path / "my.yaml"
+    path.write_text("model:\n  size: M\ntrain:\n  steps: 7\n  learning_rate: 1e-3\n  mixed_precision: no\n")
+    config = load_config(str(path), ["train.steps=9", "model.block_out_channels=[8,8,16,16]", "data.path=~/x"])
+    assert (config.train.steps, config.train.learning_rate, config.train.mixed_precision) == (9, 1e-3, "no")
+    assert (config.model.size, config.model.block_out_channels) == ("M", [8, 8, 16, 16])
+    assert config.data.path == "~/x"
+    assert config.run.dir == "runs/my"
+
+
+def test_written_config_reads_back_the_same(tmp_path: Path) -> None:
+    from litevae.training.run_folder import RunFolder
+
+    config = load_config("quickstart", ["train.mixed_precision=no", "model.dropout=0.1", f"run.dir={tmp_path}/run"])
+    folder = RunFolder(tmp_path / "run")
+    folder.create(config, ["test"])
+    assert folder.read_config() == config
+    assert load_config(str(folder.config)) == config
+
+
+def test_every_key_is_on_the_users_page() -> None:
+    page = (Path(litevae.__file__).parent / "configs" / "README.md").read_text(encoding="utf-8")
+    for section in dataclasses.fields(RunConfig):
+        for field in dataclasses.fields(section.default_factory()):  # type: ignore[misc, arg-type]
+            if section.name != "model" or field.name == "size":
+                assert f"`{section.name}.{field.name}`" in page
+    for name in recipes():
+        assert f"`{name}`" in page

@@ -1,0 +1,66 @@
+"""Does the residual initialization carry the image through, and leave the other alone?"""
+
+import pytest
+import torch
+
+from litevae import LiteVAE
+from litevae.training.initialize import INITIAL_LOGVAR, initialize
+
+
+def model(**overrides: object) -> LiteVAE:
+    torch.manual_seed(0)
+    return LiteVAE.from_preset(
+        "S", **{"block_out_channels": (32, 32, 64, 64), "decoder_outer_norm": False, **overrides}
+    )
+
+
+@pytest.mark.parametrize("overrides", [{}, {"use_quant_conv": True}, {"decoder_normalization": "smc"}])
+@torch.no_grad()
+def test_latent_carries_the_image_with_little_noise(overrides: dict[str, object]) -> None:
+    """The signal in the latent is far above the noise; with PyTorch's own weights it is far below."""
+    images = torch.rand(8, 3, 2, 2).mul(2).sub(1).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    vae = model(**overrides)
+
+    def signal_to_noise() -> float:
+        posterior = vae.encode(images).latent_dist
+        return (posterior.mean.std(0).mean() / posterior.std.mean()).item()
+
+    assert signal_to_noise() < 1
+    initialize(vae, "residual")
+    assert signal_to_noise() > 2
+    assert vae.encode(images).latent_dist.logvar.mean().item() == pytest.approx(INITIAL_LOGVAR, abs=0.5)
+
+
+@pytest.mark.parametrize("normalization", ["group_norm", "smc"])
+@torch.no_grad()
+def test_decoder_starts_linear_in_the_latent(normalization: str) -> None:
+    """Every ResBlock adds nothing, so two latents' images add up (without the SiLU before the last convolution)."""
+    vae = model(decoder_normalization=normalization, mid_block_add_attention=False)
+    initialize(vae, "residual")
+    vae.decoder.conv_norm_out = torch.nn.Identity()
+    a, b = torch.randn(2, 1, 4, 4, 4)
+    zero = vae.decoder(torch.zeros_like(a))
+    added = vae.decoder(a) + vae.decoder(b) - zero
+    torch.testing.assert_close(vae.decoder(a + b), added, rtol=1e-4, atol=1e-5)
+
+
+def test_every_parameter_still_gets_a_gradient_within_two_steps() -> None:
+    vae = model(decoder_normalization="smc")
+    initialize(vae, "residual")
+    optimizer = torch.optim.SGD(vae.parameters(), lr=1e-3)
+    x = torch.rand(1, 3, 32, 32)
+    moved = {name: value.detach().clone() for name, value in vae.named_parameters()}
+    for _ in range(3):
+        optimizer.zero_grad()
+        (vae(x, sample_posterior=True).sample - x).square().sum().backward()
+        optimizer.step()
+    still = [name for name, value in vae.named_parameters() if torch.equal(value, moved[name])]
+    assert not still
+
+
+def test_pytorch_s_own_is_untouched() -> None:
+    vae, untouched = model(), model()
+    initialize(vae, "pytorch")
+    torch.testing.assert_close(vae.state_dict(), untouched.state_dict(), rtol=0, atol=0)
+    with pytest.raises(ValueError, match="how must be one of pytorch, residual, got 'he'"):
+        initialize(vae, "he")
