@@ -3,7 +3,9 @@
 // A kernel is a struct with `template <int Bytes> static void run(...)`, written with Vector<T, Bytes>.
 // dispatch<Kernel>(...) runs it compiled for AVX-512 (64 bytes), AVX2 (32) or the baseline (16).
 #pragma once
+#include <cstdint>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "inline.h"
@@ -30,16 +32,33 @@ struct Vector {
     // kStream: past the caches, for results too large to stay there; spares reading each line before it is written.
     template <bool kStream>
     LITEVAE_INLINE void put(T* result) const {
-#if LITEVAE_X86
-        if constexpr (kStream && Bytes == 16) {
-            asm("movntps %1, %0" : "=m"(*reinterpret_cast<Type*>(result)) : "x"(value));
-            return;
-        } else if constexpr (kStream) {
-            asm("vmovntps %1, %0" : "=m"(*reinterpret_cast<Type*>(result)) : "v"(value));
-            return;
-        }
+        if constexpr (!kStream) {
+            store(result);
+        } else {
+            auto* line = reinterpret_cast<Type*>(result);
+#if defined(__clang__)
+            __builtin_nontemporal_store(value, line);
+#elif LITEVAE_X86
+            if constexpr (Bytes == 16) {
+                asm("movntps %1, %0" : "=m"(*line) : "x"(value));
+            } else {
+                asm("vmovntps %1, %0" : "=m"(*line) : "v"(value));
+            }
+#else
+            *line = value;
 #endif
-        store(result);
+        }
+    }
+
+    // The values of x and y, one after the other, in the order of Lane.
+    template <int... Lane>
+    static LITEVAE_INLINE Vector shuffled(Vector x, Vector y) {
+#if defined(__clang__)
+        return {__builtin_shufflevector(x.value, y.value, Lane...)};
+#else  // GCC has had this one since 4.7, the other since 12
+        typedef std::conditional_t<sizeof(T) == 8, int64_t, int32_t> Index __attribute__((vector_size(Bytes)));
+        return {__builtin_shuffle(x.value, y.value, Index{Lane...})};
+#endif
     }
 
     friend LITEVAE_INLINE Vector operator+(Vector x, Vector y) { return {x.value + y.value}; }
@@ -50,22 +69,22 @@ struct Vector {
 // x and y together are a row of pairs; the firsts (seconds) of all its pairs.
 template <typename T, int Bytes, int... Lane>
 LITEVAE_INLINE Vector<T, Bytes> firsts(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
-    return {__builtin_shufflevector(x.value, y.value, (2 * Lane)...)};
+    return Vector<T, Bytes>::template shuffled<(2 * Lane)...>(x, y);
 }
 template <typename T, int Bytes, int... Lane>
 LITEVAE_INLINE Vector<T, Bytes> seconds(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
-    return {__builtin_shufflevector(x.value, y.value, (2 * Lane + 1)...)};
+    return Vector<T, Bytes>::template shuffled<(2 * Lane + 1)...>(x, y);
 }
 // The other way: the first (last) half of the row whose pairs are (x[0], y[0]), (x[1], y[1]), ...
 template <typename T, int Bytes, int... Lane>
 LITEVAE_INLINE Vector<T, Bytes> first_pairs(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
     constexpr int lanes = sizeof...(Lane);
-    return {__builtin_shufflevector(x.value, y.value, (Lane / 2 + Lane % 2 * lanes)...)};
+    return Vector<T, Bytes>::template shuffled<(Lane / 2 + Lane % 2 * lanes)...>(x, y);
 }
 template <typename T, int Bytes, int... Lane>
 LITEVAE_INLINE Vector<T, Bytes> last_pairs(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
     constexpr int lanes = sizeof...(Lane);
-    return {__builtin_shufflevector(x.value, y.value, (lanes / 2 + Lane / 2 + Lane % 2 * lanes)...)};
+    return Vector<T, Bytes>::template shuffled<(lanes / 2 + Lane / 2 + Lane % 2 * lanes)...>(x, y);
 }
 
 // Makes streamed results visible to other threads.

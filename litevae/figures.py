@@ -95,7 +95,7 @@ def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int) -> "F
     top = total - header
     for row, height in zip(rows, heights, strict=True):
         assert row.latent is not None
-        name = Path(row.name).stem
+        name = str(Path(row.name).with_suffix(""))
         panels = (
             (row.original, f"{name}", "original"),
             (row.reconstruction, f"{row.psnr:.2f} dB", f"reconstruction · SSIM {row.ssim:.3f}"),

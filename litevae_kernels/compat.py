@@ -11,6 +11,7 @@ from torch import Tensor
 
 from litevae_kernels import checks
 from litevae_kernels.haar_dwt2d import haar_dwt2d, haar_idwt2d
+from litevae_kernels.haar_dwt2d.api import MAX_LEVELS
 
 HAAR_NAMES = ("haar", "db1")
 MODES = ("constant", "symmetric", "zero", "reflect", "periodic")
@@ -59,6 +60,7 @@ def wavedec2(
     height, width = images.shape[-2:]
     if level is None:
         level = max(1, min(height, width).bit_length() - 1)
+    checks.check_int("level", level, 1, MAX_LEVELS)
     if mode not in ("symmetric", "constant") and (height % (1 << level) or width % (1 << level)):
         way_out = 'pass mode="symmetric", or sides that 2^level divides'
         raise checks.wrong_value("mode", f"be 'symmetric' or 'constant' for sides {height}x{width}", mode, way_out)

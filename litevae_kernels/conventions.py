@@ -14,3 +14,8 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
     if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
         return torch.channels_last
     return torch.contiguous_format
+
+
+def stored_like(x: Tensor, dtype: torch.dtype, like: Tensor) -> Tensor:
+    """x rounded to `dtype`, dense in the memory format of `like`."""
+    return torch.empty_like(x, dtype=dtype, memory_format=memory_format_of(like)).copy_(x)

@@ -58,12 +58,15 @@ struct AnalysePairs {
         using Values = Vector<T, Bytes>;
         constexpr int lanes = Values::kLanes;
         const std::make_integer_sequence<int, lanes> all{};
-        const int64_t two_rows = 2 * (bottom - top);  // to the rows read next; a prefetch past the end does nothing
+        // The rows read next lie this far on, if these two are rows of an image; a wrong guess costs nothing.
+        const uintptr_t two_rows = 2 * (address(bottom) - address(top));
         int64_t j = 0;
 #pragma GCC unroll 4
         for (; j + lanes <= pairs; j += lanes, top += 2 * lanes, bottom += 2 * lanes) {
-            __builtin_prefetch(top + two_rows), __builtin_prefetch(top + two_rows + lanes);
-            __builtin_prefetch(bottom + two_rows), __builtin_prefetch(bottom + two_rows + lanes);
+            for (const T* row : {top, bottom}) {
+                __builtin_prefetch(reinterpret_cast<const void*>(address(row) + two_rows));
+                __builtin_prefetch(reinterpret_cast<const void*>(address(row) + two_rows + Bytes));
+            }
             const Values top0 = Values::load(top), top1 = Values::load(top + lanes);
             const Values bottom0 = Values::load(bottom), bottom1 = Values::load(bottom + lanes);
             const Values sum0 = top0 + bottom0, sum1 = top1 + bottom1;  // rows first: half the shuffles
@@ -120,7 +123,7 @@ struct SynthesisePairs {
 
 // Two rows of `width` pixels -> one row of ceil(width / 2) pixels for each sub-band.
 template <typename T>
-LITEVAE_VECTOR_CLONES void analyse_row(Row<const T> top, Row<const T> bottom, int64_t width, int64_t lanes, T factor,
+void analyse_row(Row<const T> top, Row<const T> bottom, int64_t width, int64_t lanes, T factor,
                                        bool zero_edge, bool stream, BandRows<T> to) {
     const int64_t pairs = width / 2;
     const auto put = [&](int64_t at, int64_t kept_at, Four<T> s) {
@@ -147,7 +150,7 @@ LITEVAE_VECTOR_CLONES void analyse_row(Row<const T> top, Row<const T> bottom, in
 
 // One row of each sub-band -> two rows of `width` pixels; `fold` adds the pixel past an odd width to the last one.
 template <typename T>
-LITEVAE_VECTOR_CLONES void synthesise_row(const Row<const T>* bands, int64_t width, int64_t lanes, T factor, bool fold,
+void synthesise_row(const Row<const T>* bands, int64_t width, int64_t lanes, T factor, bool fold,
                                           bool stream, Row<T> top, Row<T> bottom) {
     const int64_t pairs = width / 2;
     const bool unit = bands[0].pitch == 1 && bands[1].pitch == 1 && top.pitch == 1 && bottom.pitch == 1;
@@ -317,7 +320,7 @@ class Analysis {
             bands[band] = direct ? static_cast<T*>(pyramid_[level - 1]) + start + band * place.band : band_rows_[band];
         }
         T* kept = low_rows_[level][row % 2];
-        analyse_row<T>(top, bottom, shape_.widths[level - 1], lanes_, factor_, transpose_, stream_,
+        analyse_row<T>(top, bottom, shape_.widths[level - 1], lanes_, factor_, transpose_, stream_ && direct,
                        {kept, bands[0], bands[1], bands[2], bands[3], direct ? place.pitch : lanes_});
         if (hides_low) std::fill_n(bands[0], width * lanes_, T(0));
         for (int band = 0; band < 4 && !direct; band++) {

@@ -64,19 +64,23 @@ class PhotoSource:
             at = (index + offset) % len(self.paths)
             image = self._read(at)
             if image is not None:
-                return Photo(self.paths[at].name, image)
+                return Photo(self.name(at), image)
         raise DataError(f"none of the {len(self.paths)} image files in {self.paths[0].parent} can be read")
 
     def readable(self, limit: int) -> list[Photo]:
         """The first `limit` photos that can be read, each once."""
         photos: list[Photo] = []
-        for at, path in enumerate(self.paths):
+        for at in range(len(self.paths)):
             if len(photos) == limit:
                 break
             image = self._read(at)
             if image is not None:
-                photos.append(Photo(path.name, image))
+                photos.append(Photo(self.name(at), image))
         return photos
+
+    def name(self, at: int) -> str:
+        """The file's path below the folder that all of them share: cat/1.png and dog/1.png stay two."""
+        return self.paths[at].relative_to(os.path.commonpath([path.parent for path in self.paths])).as_posix()
 
     def _read(self, at: int) -> Image.Image | None:
         if at in self._unreadable:

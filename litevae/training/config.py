@@ -68,14 +68,6 @@ class ModelConfig:
         return preset(self.size, **self.overrides)
 
 
-_CHOICES = {
-    "schedule": ("constant", "cosine"),
-    "device": ("auto", "cpu", "cuda"),
-    "mixed_precision": ("no", "bf16"),
-    "initialization": ("residual", "pytorch"),
-}
-
-
 @dataclass
 class TrainConfig:
     """The `train` section. The defaults are the paper's (appendix F) where it gives them."""

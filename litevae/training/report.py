@@ -73,15 +73,18 @@ def quality_table(folder: RunFolder, evaluation: Evaluation, baseline: Evaluatio
         f"{'held-out':<{width}}   {'PSNR':>8} {'SSIM':>7}   {'PSNR':>8} {'SSIM':>7}   {'PSNR':>11} {'SSIM':>7}",
     ]
 
-    def row(name: str, first: dict[str, Any], after: Measured | Evaluation, rival: Measured | Evaluation) -> str:
+    def row(name: str, first: dict[str, Any] | None, after: Measured | Evaluation, rival: Measured | Evaluation) -> str:
+        # A resumed run may have been given other held-out images: those were not measured before training.
+        start = f"{'-':>8} {'-':>7}" if first is None else f"{first['psnr']:5.2f} dB {first['ssim']:7.3f}"
         return (
-            f"{name:<{width}}   {first['psnr']:5.2f} dB {first['ssim']:7.3f}   "
+            f"{name:<{width}}   {start}   "
             f"{after.psnr:5.2f} dB {after.ssim:7.3f}   {rival.psnr:8.2f} dB {rival.ssim:7.3f}"
         )
 
     for image, rival in zip(evaluation.images, baseline.images, strict=True):
-        lines.append(row(image.name, before["images"][image.name], image, rival))
-    lines.append(row("mean", before, evaluation, baseline))
+        lines.append(row(image.name, before["images"].get(image.name), image, rival))
+    same_images = set(before["images"]) == {image.name for image in evaluation.images}
+    lines.append(row("mean", before if same_images else None, evaluation, baseline))
     difference = evaluation.psnr - baseline.psnr
     verdict = "above" if difference >= 0 else "below"
     lines.append(f"After training LiteVAE is {abs(difference):.2f} dB {verdict} the bicubic baseline.")

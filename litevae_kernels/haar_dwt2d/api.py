@@ -43,10 +43,11 @@ def haar_dwt2d(
         on the channel axis, contiguous in the image's memory format (channels_last if it is, else NCHW).
 
     Arithmetic is float32 (float64 if the image or the result is) with one rounding at the end. Differentiable
-    any number of times; deterministic; autocast leaves it in the image's dtype.
+    any number of times in reverse mode (not with torch.func); deterministic; autocast leaves it in the image's dtype.
 
     Raises:
         TypeError, ValueError: an argument outside the above. RuntimeError: a named backend cannot run here.
+        NotImplementedError: forward-mode differentiation.
 
     Example:
         >>> image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
@@ -62,6 +63,7 @@ def haar_dwt2d(
     if dtype is not None:
         checks.check_dtype("dtype", dtype)
     check_backend(backend)
+    checks.check_no_tangent(image)
     factor = 0.5 if scaling == "orthonormal" else 0.25
     return tuple(ops.haar_dwt2d(image, levels, factor, dtype or image.dtype, backend))
 
@@ -99,6 +101,7 @@ def haar_idwt2d(
     checks.check_choice("scaling", scaling, SCALINGS)
     height, width = _image_size(levels[0], size)
     check_backend(backend)
+    checks.check_no_tangent(*levels)
     factor = 0.5 if scaling == "orthonormal" else 1.0
     return ops.haar_idwt2d(list(levels), height, width, factor, backend)
 

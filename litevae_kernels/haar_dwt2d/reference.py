@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.conventions import arithmetic_dtype, stored_like
 
 
 def analysis(
@@ -34,7 +34,7 @@ def analysis(
         details = [factor * (a + b - c - d), factor * (a - b + c - d), factor * (a - b - c + d)]
         hides_low = transpose_of_synthesis and level < levels
         packed = torch.cat([torch.zeros_like(low) if hides_low else low, *details], dim=1)
-        pyramid.append(_result(packed, dtype, like=image))
+        pyramid.append(stored_like(packed, dtype, like=image))
     return pyramid
 
 
@@ -63,7 +63,7 @@ def synthesis(
         blocks = [low + h + v + d, low + h - v - d, low - h + v - d, low - h - v + d]
         low = _finish_odd(factor * _interleave(blocks), *sizes[level - 1], fold=transpose_of_analysis)
     assert low is not None
-    return _result(low, dtype, like=pyramid[0])
+    return stored_like(low, dtype, like=pyramid[0])
 
 
 def level_sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
@@ -73,10 +73,6 @@ def level_sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
         height, width = (height + 1) // 2, (width + 1) // 2
         sizes.append((height, width))
     return sizes
-
-
-def _result(x: Tensor, dtype: torch.dtype, like: Tensor) -> Tensor:
-    return torch.empty_like(x, dtype=dtype, memory_format=memory_format_of(like)).copy_(x)
 
 
 def _extend_to_even(x: Tensor, mode: str) -> Tensor:

@@ -120,7 +120,7 @@ def _analyse_level(
     if ZERO_EDGE:
         low = tl.where(mask, low, 0.0)
     bands = (
-        low * 0.0 if HIDE_LOW else low,
+        tl.zeros_like(low) if HIDE_LOW else low,
         factor * ((a + b) - (c + d)),
         factor * ((a - b) + (c - d)),
         factor * ((a - b) - (c - d)),
@@ -185,7 +185,9 @@ def _synthesise_level(
     rows, columns = first_row + tl.arange(0, ROWS), first_column + tl.arange(0, COLUMNS)
     mask = (rows < height)[:, None] & (columns < width)[None, :]
     packed += _dense_offsets(sample, channel, 4 * channels, rows, columns, height, width, CHANNELS_LAST)
-    band = channels if CHANNELS_LAST else channels * height.to(tl.int64) * width
+    band = tl.full((), 1, tl.int64) * channels  # from one sub-band to the next
+    if not CHANNELS_LAST:
+        band = band * height * width
     if ADD_LOW:
         low += tl.load(packed, mask=mask, other=0).to(ARITHMETIC)
     h = tl.load(packed + band, mask=mask, other=0).to(ARITHMETIC)

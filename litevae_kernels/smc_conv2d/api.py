@@ -43,10 +43,12 @@ def smc_conv2d(
         [B, O, H', W'] in the dtype of x (autocast's dtype where that is on).
 
     The weight is made in float32 (float64 for a float64 weight) and rounded once to the dtype of the convolution.
-    Differentiable twice in x, weight, scales, gain and bias; deterministic where the convolution is.
+    Differentiable twice in x, weight, scales, gain and bias, in reverse mode; not with torch.func. Deterministic where
+    the convolution is.
 
     Raises:
         TypeError, ValueError: an argument outside the above. RuntimeError: a named backend cannot run here.
+        NotImplementedError: forward-mode differentiation.
 
     Example:
         >>> x, weight, scales = torch.randn(2, 8, 16, 16), torch.randn(4, 8, 3, 3), torch.ones(8)
@@ -63,8 +65,7 @@ def smc_conv2d(
         checks.check_floating_tensor("bias", bias)
         if bias.shape != weight.shape[:1]:
             raise checks.wrong_value("bias", f"have shape [{weight.shape[0]}]", bias)
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    dtype = _convolution_dtype(x)
     check_backend(backend)
     modulated = ops.smc_weight(weight, scales, gain, eps, dtype, backend)
     return F.conv2d(x, modulated, None if bias is None else bias.to(dtype), stride, padding)
@@ -96,6 +97,14 @@ def smc_weight(
     return ops.smc_weight(weight, scales, gain, eps, dtype or weight.dtype, backend)
 
 
+def _convolution_dtype(x: Tensor) -> torch.dtype:
+    """The dtype `conv2d` computes in: autocast's where that is on, which leaves float64 alone."""
+    device = x.device.type
+    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
+        return x.dtype
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+
+
 def _check_parameters(weight: Any, scales: Any, gain: Any, eps: Any) -> None:
     checks.check_floating_tensor("weight", weight)
     checks.check_rank("weight", weight, "[O, I, kh, kw]")
@@ -111,3 +120,4 @@ def _check_parameters(weight: Any, scales: Any, gain: Any, eps: Any) -> None:
             raise checks.wrong_value("gain", "have one element", gain)
         checks.check_same_device("gain", gain, "weight", weight.device)
     checks.check_positive_float("eps", eps)
+    checks.check_no_tangent(weight, scales, gain)

@@ -6,7 +6,7 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder [SMC] -> 
 import torch
 from torch import Tensor
 
-from litevae_kernels.conventions import arithmetic_dtype
+from litevae_kernels.conventions import arithmetic_dtype, stored_like
 
 
 def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
@@ -16,7 +16,7 @@ def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, 
     demodulated = modulated * torch.rsqrt(modulated.square().sum(dim=(1, 2, 3), keepdim=True) + eps)
     if gain is not None:
         demodulated = gain.to(arithmetic) * demodulated
-    return demodulated.to(dtype)
+    return stored_like(demodulated, dtype, like=weight)
 
 
 def smc_weight_backward(
@@ -38,4 +38,5 @@ def smc_weight_backward(
     if gain is not None:
         du = gain.to(arithmetic) * du
     dgain = weight.new_zeros(()) if gain is None else projection.sum().to(gain.dtype).reshape(gain.shape)
-    return (s * du).to(weight.dtype), (w * du).sum(dim=(0, 2, 3)).to(scales.dtype), dgain
+    dw = stored_like(s * du, weight.dtype, like=weight)
+    return dw, (w * du).sum(dim=(0, 2, 3)).to(scales.dtype), dgain

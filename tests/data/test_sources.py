@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from litevae.data.config import DataConfig
-from litevae.data.sources import BUILT_IN_HELD_OUT, BUILT_IN_TRAINING, DataError, PhotoSource, open_sources
+from litevae.data.sources import BUILT_IN_HELD_OUT, BUILT_IN_TRAINING, DataError, PhotoSource, find_images, open_sources
 
 
 def fill(folder: Path, count: int) -> list[Path]:
@@ -99,3 +99,11 @@ def test_wrong_folders(tmp_path: Path) -> None:
             open_sources(DataConfig(path=str(path)))
     with pytest.raises(DataError, match=r"every image .* is also in data\.validation_path"):
         open_sources(DataConfig(path=str(tmp_path / "one"), validation_path=str(tmp_path / "one")))
+
+
+def test_files_of_one_name_in_two_folders_stay_two(tmp_path: Path) -> None:
+    for folder in ("cat", "dog"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (32, 32)).save(tmp_path / folder / "1.png")
+    source = PhotoSource(find_images(str(tmp_path), "data.path"))
+    assert [photo.name for photo in source.readable(2)] == ["cat/1.png", "dog/1.png"]

@@ -41,6 +41,8 @@ def test_refusals() -> None:
         wavedec2(torch.ones(4, 4), "db2")
     with pytest.raises(ValueError, match="mode must be 'symmetric' or 'constant' for sides 5x4, got 'reflect'"):
         wavedec2(torch.ones(5, 4), "haar", level=1)
+    with pytest.raises(ValueError, match="level must be from 1 to 16, got -1"):
+        wavedec2(torch.ones(4, 4), "haar", level=-1)
     with pytest.raises(ValueError, match="at least two dimensions"):
         wavedec2(torch.ones(5), "haar")
     with pytest.raises(TypeError, match="as wavedec2 returns it"):

@@ -229,15 +229,30 @@ def test_is_the_same_twice_and_for_any_number_of_threads() -> None:
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
 
 
+def test_infinite_gradient_stays_out_of_the_hidden_low_bands(backend: str, device: str) -> None:
+    image = image_of(8, 8, dtype=torch.float32, device=device)
+    image[0, 0, 0, 0] = torch.inf
+    pyramid = [packed.requires_grad_() for packed in haar_dwt2d(torch.ones_like(image), 2, backend=backend)]
+    finest, _ = torch.autograd.grad(haar_idwt2d(pyramid, backend=backend), pyramid, image)
+    assert finest[:, :3].eq(0).all()
+
+
+def test_forward_mode_is_refused() -> None:
+    image = image_of(4, 4)
+    with pytest.raises(NotImplementedError, match="forward-mode"):
+        torch.func.jvp(lambda x: haar_dwt2d(x)[0], (image,), (image,))
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
-def test_registration(layout: str) -> None:
+def test_registration(name: str, layout: str) -> None:
     image = dict(sample_layouts(torch.float32))[layout].requires_grad_()
     pyramid = [packed.detach().requires_grad_() for packed in haar_dwt2d(image, 2)]
     calls = [
-        (ops.haar_dwt2d, (image, 2, 0.5, torch.float32, "cpu")),
-        (ops.haar_dwt2d_backward, (pyramid, 13, 10, 0.5, torch.float32, "cpu")),
-        (ops.haar_idwt2d, (pyramid, 13, 10, 0.5, "cpu")),
-        (ops.haar_idwt2d_backward, (image, 2, 0.5, "cpu")),
+        (ops.haar_dwt2d, (image, 2, 0.5, torch.float32, name)),
+        (ops.haar_dwt2d_backward, (pyramid, 13, 10, 0.5, torch.float32, name)),
+        (ops.haar_idwt2d, (pyramid, 13, 10, 0.5, name)),
+        (ops.haar_idwt2d_backward, (image, 2, 0.5, name)),
     ]
     for op, arguments in calls:
         torch.library.opcheck(op, arguments)

@@ -164,15 +164,32 @@ def test_is_the_same_twice_and_for_any_number_of_threads() -> None:
     assert all(torch.equal(one, two) for one, two in zip(*runs, strict=True))
 
 
-@pytest.mark.parametrize("channels_last", [False, True])
+def test_autocast_leaves_float64_alone_and_meta_tensors_work() -> None:
+    x, (weight, scales, gain) = torch.randn(2, 3, 8, 8, dtype=torch.float64), parameters(4, 3, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert_close(smc_conv2d(x, weight, scales, gain), smc_conv2d(x, weight, scales, gain))
+        assert smc_conv2d(x, weight, scales, gain).dtype == torch.float64
+    assert smc_conv2d(x.to("meta"), weight.to("meta"), scales.to("meta"), padding=1).shape == (2, 4, 8, 8)
+
+
+def test_forward_mode_is_refused() -> None:
+    weight, scales, gain = parameters(4, 3, 3, 3)
+    with pytest.raises(NotImplementedError, match="forward-mode"):
+        torch.func.jvp(lambda w: smc_weight(w, scales, gain), (weight,), (weight,))
+
+
+@pytest.mark.parametrize("name", ["cpu", "reference"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "permuted"])
 @pytest.mark.parametrize("has_gain", [False, True])
-def test_registration(channels_last: bool, has_gain: bool) -> None:
-    weight, scales, gain = (
-        p.requires_grad_() for p in parameters(4, 3, 3, 3, dtype=torch.float32, channels_last=channels_last)
-    )
+def test_registration(name: str, layout: str, has_gain: bool) -> None:
+    weight, scales, gain = parameters(4, 3, 3, 3, dtype=torch.float32, channels_last=layout == "channels_last")
+    if layout == "permuted":
+        weight = weight.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2)
+    for parameter in (weight, scales, gain):
+        parameter.requires_grad_()
     given_gain = gain if has_gain else None
-    torch.library.opcheck(ops.smc_weight, (weight, scales, given_gain, 1e-8, torch.bfloat16, "cpu"))
-    arguments = (torch.randn_like(weight), weight.detach(), scales.detach(), given_gain and gain.detach(), 1e-8, "cpu")
+    torch.library.opcheck(ops.smc_weight, (weight, scales, given_gain, 1e-8, torch.bfloat16, name))
+    arguments = (torch.randn(4, 3, 3, 3), weight.detach(), scales.detach(), given_gain and gain.detach(), 1e-8, name)
     torch.library.opcheck(ops.smc_weight_backward, arguments)
 
 
