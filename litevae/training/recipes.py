@@ -65,8 +65,9 @@ def read_yaml(path: Path) -> DictConfig:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None and not isinstance(node, yaml.MappingNode):
+            kind = "sequence" if isinstance(node, yaml.SequenceNode) else "single value"
             raise ConfigError(
-                f"{path} must hold a mapping of sections ({', '.join(_sections())}), got a {node.id} on its top level"
+                f"{path} must hold a mapping of sections ({', '.join(_sections())}), got a {kind} on its top level"
             )
         return cast(DictConfig, OmegaConf.create("{}" if node is None else text))
     except yaml.YAMLError as error:
