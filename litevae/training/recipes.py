@@ -65,7 +65,7 @@ def read_yaml(path: Path) -> DictConfig:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None and not isinstance(node, yaml.MappingNode):
-            kind = "sequence" if isinstance(node, yaml.SequenceNode) else "single value"
+            kind = "sequence" if isinstance(node, yaml.SequenceNode) else "scalar"
             raise ConfigError(
                 f"{path} must hold a mapping of sections ({', '.join(_sections())}), got a {kind} on its top level"
             )
