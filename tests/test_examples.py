@@ -42,3 +42,11 @@ def test_docstring(name: str) -> None:
 @pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL))
 def test_readme(block: str) -> None:
     exec(compile(block, str(README), "exec"), {})
+
+
+def test_readme_is_finished_and_its_links_lead_somewhere() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert not re.findall(r"[A-Z0-9]+_BLOCK|TODO|QUICKSTART_TIME", text)
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", text) if not link.startswith("http")]
+    assert links
+    assert all((README.parent / link).exists() for link in links), links
