@@ -15,6 +15,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1]))  # these files are no installed package
 
+from benchmarks.measure import keep_freed_memory
 from benchmarks.report import RESULTS, Results, conditions, document, markdown, write
 
 _RESULTS = pytest.StashKey[Results]()
@@ -27,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    keep_freed_memory()
     config.stash[_RESULTS] = Results()
     config.stash[_CONDITIONS] = conditions(shlex.join(["pytest", *map(str, config.invocation_params.args)]))
 
