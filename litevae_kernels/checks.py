@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 FLOATING_DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 DTYPE_RULE = "float64, float32, float16 or bfloat16"
@@ -76,17 +75,6 @@ def check_positive_float(argument: str, value: Any) -> None:
 def check_choice(argument: str, value: Any, choices: Sequence[str]) -> None:
     if value not in choices:
         raise wrong_value(argument, f"be one of {', '.join(map(repr, choices))}", value)
-
-
-def check_no_tangent(*tensors: Tensor | None) -> None:
-    """Forward-mode differentiation would be silently zero: the operators have reverse-mode derivatives alone."""
-    if torch.compiler.is_compiling():
-        return
-    for tensor in tensors:
-        if tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None:
-            raise NotImplementedError(
-                "the operators must not meet forward-mode tangents (torch.func.jvp, dual tensors); use reverse mode"
-            )
 
 
 def check_same_device(argument: str, value: Tensor, other: str, device: torch.device) -> None:

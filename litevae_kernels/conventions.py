@@ -10,10 +10,13 @@ def arithmetic_dtype(*dtypes: torch.dtype) -> torch.dtype:
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
-    """channels_last for a tensor that is dense in that order (and not in NCHW order as well), else contiguous."""
-    if not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    return torch.contiguous_format
+    """channels_last for a tensor that is dense in that order (and not in NCHW order as well), else contiguous.
+
+    Inside torch.func contiguous: vmap does not let a tensor be asked.
+    """
+    if x.is_contiguous() or torch._C._are_functorch_transforms_active():
+        return torch.contiguous_format
+    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
 
 def stored_like(x: Tensor, dtype: torch.dtype, like: Tensor) -> Tensor:

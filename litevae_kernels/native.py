@@ -7,6 +7,7 @@ loaded with ctypes: it knows nothing of torch and survives every torch release.
 import ctypes
 import functools
 import importlib.util
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,12 +46,17 @@ def threads_for(elements: int) -> int:
     return torch.get_num_threads() if elements >= GRAIN_SIZE else 1
 
 
-def integers(values: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:
-    return (ctypes.c_int64 * len(values))(*values)
+# Arrays that C only reads are passed as bytes: half the cost of a ctypes array.
 
 
-def pointers(tensors: Sequence[Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-    return (ctypes.c_void_p * len(tensors))(*(tensor.data_ptr() for tensor in tensors))
+def integers(values: Sequence[int]) -> bytes:
+    """int64_t[]."""
+    return struct.pack(f"{len(values)}q", *values)
+
+
+def pointers(tensors: Sequence[Tensor]) -> bytes:
+    """void*[]."""
+    return struct.pack(f"{len(tensors)}P", *[tensor.data_ptr() for tensor in tensors])
 
 
 def _path() -> Path | None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from litevae_kernels import checks
 from litevae_kernels.backends import check_backend
-from litevae_kernels.haar_dwt2d import ops
+from litevae_kernels.dispatch import call, inside_transform
+from litevae_kernels.haar_dwt2d import ops, reference
 
 MAX_LEVELS = 16
 SCALINGS = ("orthonormal", "mean")
@@ -42,12 +43,12 @@ def haar_dwt2d(
         One packed tensor a level, finest first: [B, 4C, ceil(H/2^l), ceil(W/2^l)], sub-bands L H V D band-major
         on the channel axis, contiguous in the image's memory format (channels_last if it is, else NCHW).
 
-    Arithmetic is float32 (float64 if the image or the result is) with one rounding at the end. Differentiable
-    any number of times in reverse mode (not with torch.func); deterministic; autocast leaves it in the image's dtype.
+    Arithmetic is float32 (float64 if the image or the result is) with one rounding at the end. Differentiable any
+    number of times; deterministic; autocast leaves it in the image's dtype. Inside torch.func (grad, vmap, jvp, ...) and
+    with forward-mode tangents the reference runs, in NCHW.
 
     Raises:
         TypeError, ValueError: an argument outside the above. RuntimeError: a named backend cannot run here.
-        NotImplementedError: forward-mode differentiation.
 
     Example:
         >>> image = torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]])
@@ -63,9 +64,10 @@ def haar_dwt2d(
     if dtype is not None:
         checks.check_dtype("dtype", dtype)
     check_backend(backend)
-    checks.check_no_tangent(image)
     factor = 0.5 if scaling == "orthonormal" else 0.25
-    return tuple(ops.haar_dwt2d(image, levels, factor, dtype or image.dtype, backend))
+    if inside_transform(backend, image):
+        return tuple(reference.analysis(image, levels, factor, dtype or image.dtype))
+    return tuple(call(ops.haar_dwt2d, (image,), image, levels, factor, dtype or image.dtype, backend))
 
 
 def haar_idwt2d(
@@ -101,9 +103,10 @@ def haar_idwt2d(
     checks.check_choice("scaling", scaling, SCALINGS)
     height, width = _image_size(levels[0], size)
     check_backend(backend)
-    checks.check_no_tangent(*levels)
     factor = 0.5 if scaling == "orthonormal" else 1.0
-    return ops.haar_idwt2d(list(levels), height, width, factor, backend)
+    if inside_transform(backend, *levels):
+        return reference.synthesis(levels, height, width, factor, levels[0].dtype)
+    return call(ops.haar_idwt2d, (*levels,), list(levels), height, width, factor, backend)
 
 
 def _check_pyramid(pyramid: Any) -> None:

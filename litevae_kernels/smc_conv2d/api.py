@@ -11,7 +11,8 @@ from torch import Tensor
 
 from litevae_kernels import checks
 from litevae_kernels.backends import check_backend
-from litevae_kernels.smc_conv2d import ops
+from litevae_kernels.dispatch import call, inside_transform
+from litevae_kernels.smc_conv2d import ops, reference
 
 
 def smc_conv2d(
@@ -43,12 +44,11 @@ def smc_conv2d(
         [B, O, H', W'] in the dtype of x (autocast's dtype where that is on).
 
     The weight is made in float32 (float64 for a float64 weight) and rounded once to the dtype of the convolution.
-    Differentiable twice in x, weight, scales, gain and bias, in reverse mode; not with torch.func. Deterministic where
-    the convolution is.
+    Differentiable twice in x, weight, scales, gain and bias. Deterministic where the convolution is. Inside torch.func
+    (grad, vmap, jvp, ...) and with forward-mode tangents the reference makes the weight.
 
     Raises:
         TypeError, ValueError: an argument outside the above. RuntimeError: a named backend cannot run here.
-        NotImplementedError: forward-mode differentiation.
 
     Example:
         >>> x, weight, scales = torch.randn(2, 8, 16, 16), torch.randn(4, 8, 3, 3), torch.ones(8)
@@ -67,7 +67,7 @@ def smc_conv2d(
             raise checks.wrong_value("bias", f"have shape [{weight.shape[0]}]", bias)
     dtype = _convolution_dtype(x)
     check_backend(backend)
-    modulated = ops.smc_weight(weight, scales, gain, eps, dtype, backend)
+    modulated = _modulated(weight, scales, gain, eps, dtype, backend)
     return F.conv2d(x, modulated, None if bias is None else bias.to(dtype), stride, padding)
 
 
@@ -94,7 +94,15 @@ def smc_weight(
     if dtype is not None:
         checks.check_dtype("dtype", dtype)
     check_backend(backend)
-    return ops.smc_weight(weight, scales, gain, eps, dtype or weight.dtype, backend)
+    return _modulated(weight, scales, gain, eps, dtype or weight.dtype, backend)
+
+
+def _modulated(
+    weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype, backend: str | None
+) -> Tensor:
+    if inside_transform(backend, weight, scales, gain):
+        return reference.smc_weight(weight, scales, gain, eps, dtype)
+    return call(ops.smc_weight, (weight, scales, gain), weight, scales, gain, eps, dtype, backend)
 
 
 def _convolution_dtype(x: Tensor) -> torch.dtype:
@@ -120,4 +128,3 @@ def _check_parameters(weight: Any, scales: Any, gain: Any, eps: Any) -> None:
             raise checks.wrong_value("gain", "have one element", gain)
         checks.check_same_device("gain", gain, "weight", weight.device)
     checks.check_positive_float("eps", eps)
-    checks.check_no_tangent(weight, scales, gain)

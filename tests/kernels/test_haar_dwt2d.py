@@ -237,12 +237,6 @@ def test_infinite_gradient_stays_out_of_the_hidden_low_bands(backend: str, devic
     assert finest[:, :3].eq(0).all()
 
 
-def test_forward_mode_is_refused() -> None:
-    image = image_of(4, 4)
-    with pytest.raises(NotImplementedError, match="forward-mode"):
-        torch.func.jvp(lambda x: haar_dwt2d(x)[0], (image,), (image,))
-
-
 @pytest.mark.parametrize("name", ["cpu", "reference"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
 def test_registration(name: str, layout: str) -> None:

@@ -172,12 +172,6 @@ def test_autocast_leaves_float64_alone_and_meta_tensors_work() -> None:
     assert smc_conv2d(x.to("meta"), weight.to("meta"), scales.to("meta"), padding=1).shape == (2, 4, 8, 8)
 
 
-def test_forward_mode_is_refused() -> None:
-    weight, scales, gain = parameters(4, 3, 3, 3)
-    with pytest.raises(NotImplementedError, match="forward-mode"):
-        torch.func.jvp(lambda w: smc_weight(w, scales, gain), (weight,), (weight,))
-
-
 @pytest.mark.parametrize("name", ["cpu", "reference"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "permuted"])
 @pytest.mark.parametrize("has_gain", [False, True])

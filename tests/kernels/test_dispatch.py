@@ -1,0 +1,85 @@
+"""Do torch.func and forward mode get the right derivatives, and does a call that needs no gradient stay visible?"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from litevae_kernels import haar_dwt2d, haar_idwt2d, smc_conv2d, smc_weight
+
+
+def values(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
+
+
+SCALES = values(3).abs() + 0.5
+WEIGHT = values(4, 3, 3, 3)
+
+# A function of one tensor, and that tensor.
+FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
+    "haar_dwt2d": (lambda image: haar_dwt2d(image, 2)[1], values(2, 3, 5, 6)),
+    "haar_idwt2d": (lambda packed: haar_idwt2d(packed, size=(5, 6)), values(2, 12, 3, 3)),
+    "smc_weight": (lambda weight: smc_weight(weight, SCALES), WEIGHT),
+    "smc_conv2d": (lambda x: smc_conv2d(x, WEIGHT, SCALES, padding=1), values(2, 3, 5, 6)),
+}
+
+
+@pytest.fixture(params=FUNCTIONS)
+def function_of_x(request: pytest.FixtureRequest) -> tuple[Callable[[Tensor], Tensor], Tensor]:
+    return FUNCTIONS[request.param]
+
+
+Case = tuple[Callable[[Tensor], Tensor], Tensor]
+
+
+def test_torch_func_grad_equals_autograd(function_of_x: Case) -> None:
+    function, x = function_of_x
+    leaf = x.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(function(leaf).sin().sum(), leaf)
+    torch.testing.assert_close(torch.func.grad(lambda y: function(y).sin().sum())(x), expected)
+
+
+def test_vmap_equals_a_loop(function_of_x: Case) -> None:
+    function, x = function_of_x
+    several = torch.stack([x, 2 * x.flip(0), x.cos()])
+    expected = torch.stack([function(one) for one in several])
+    torch.testing.assert_close(torch.func.vmap(function)(several), expected)
+    last = several.movedim(0, -1)  # mapped over the innermost axis: not dense in any memory format
+    torch.testing.assert_close(torch.func.vmap(function, in_dims=-1)(last), expected)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")  # torch's own rules for forward mode
+def test_forward_mode_equals_a_difference_quotient(function_of_x: Case) -> None:
+    function, x = function_of_x
+    direction, step = x.cos(), 1e-6
+    expected = (function(x + step * direction) - function(x - step * direction)) / (2 * step)
+    _, derivative = torch.func.jvp(function, (x,), (direction,))
+    torch.testing.assert_close(derivative, expected, atol=1e-8, rtol=1e-6)
+    with forward_ad.dual_level():
+        dual = function(forward_ad.make_dual(x, direction))
+        torch.testing.assert_close(forward_ad.unpack_dual(dual).tangent, derivative)
+
+
+def test_a_named_backend_says_why_it_cannot() -> None:
+    with pytest.raises(RuntimeError, match="backend 'cpu' cannot run inside torch.func"):
+        torch.func.grad(lambda x: haar_dwt2d(x, backend="cpu")[0].sum())(values(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("grad_mode", [False, True])
+def test_calls_without_gradients_are_seen_by_dispatch_modes(function_of_x: Case, grad_mode: bool) -> None:
+    """Fake tensors, FLOP counters and the like need to meet the operator, not what it is made of."""
+    function, x = function_of_x
+    seen = []
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            seen.append(func.namespace)
+            return func(*args, **(kwargs or {}))
+
+    with torch.set_grad_enabled(grad_mode), Seen():
+        result = function(x)
+    assert seen.count("litevae_kernels") == 1
+    assert not result.requires_grad
