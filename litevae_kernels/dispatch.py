@@ -25,7 +25,7 @@ def inside_transform(backend: str | None, *tensors: Tensor | None) -> bool:
         return False
     if backend not in (None, "reference"):
         raise RuntimeError(
-            f"backend {backend!r} cannot run inside torch.func or with forward-mode tangents, which PyTorch does not pass "
+            f"backend {backend!r} cannot run inside torch.func or with forward-mode tangents: PyTorch does not pass them "
             "through custom operators; leave backend=None there, and plain PyTorch runs"
         )
     return True

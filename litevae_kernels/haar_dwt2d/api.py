@@ -44,8 +44,8 @@ def haar_dwt2d(
         on the channel axis, contiguous in the image's memory format (channels_last if it is, else NCHW).
 
     Arithmetic is float32 (float64 if the image or the result is) with one rounding at the end. Differentiable any
-    number of times; deterministic; autocast leaves it in the image's dtype. Inside torch.func (grad, vmap, jvp, ...) and
-    with forward-mode tangents the reference runs, in NCHW.
+    number of times; deterministic; autocast leaves it in the image's dtype. Inside torch.func (grad, vmap, jvp, ...)
+    and with forward-mode tangents the reference runs, in NCHW.
 
     Raises:
         TypeError, ValueError: an argument outside the above. RuntimeError: a named backend cannot run here.

@@ -64,7 +64,7 @@ def test_forward_mode_equals_a_difference_quotient(function_of_x: Case) -> None:
 
 
 def test_a_named_backend_says_why_it_cannot() -> None:
-    with pytest.raises(RuntimeError, match="backend 'cpu' cannot run inside torch.func"):
+    with pytest.raises(RuntimeError, match=r"backend 'cpu' cannot run inside torch\.func"):
         torch.func.grad(lambda x: haar_dwt2d(x, backend="cpu")[0].sum())(values(1, 1, 4, 4))
 
 
