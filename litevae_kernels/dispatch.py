@@ -25,8 +25,8 @@ def inside_transform(backend: str | None, *tensors: Tensor | None) -> bool:
         return False
     if backend not in (None, "reference"):
         raise RuntimeError(
-            f"backend {backend!r} cannot run inside torch.func or with forward-mode tangents: PyTorch does not pass them "
-            "through custom operators; leave backend=None there, and plain PyTorch runs"
+            f"backend {backend!r} cannot run inside torch.func or with forward-mode tangents: PyTorch does not take "
+            "them through custom operators; leave backend=None there, and plain PyTorch runs"
         )
     return True
 
