@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from litevae_kernels.group_norm_silu import group_norm_silu
 from litevae_kernels.haar_dwt2d import haar_dwt2d, haar_idwt2d
 from litevae_kernels.smc_conv2d import smc_conv2d, smc_weight
 
@@ -73,6 +74,9 @@ def bad_inputs(backend: str | None = None) -> dict[str, BadInput]:
     def weights(*args: object, **options: object) -> Callable[[], object]:
         return lambda: smc_weight(*args, backend=backend, **options)  # type: ignore[arg-type]
 
+    def norm(*args: object, **options: object) -> Callable[[], object]:
+        return lambda: group_norm_silu(*args, backend=backend, **options)  # type: ignore[arg-type]
+
     return {
         "image is a list": BadInput(dwt([1.0]), TypeError, "image must be a torch.Tenso"),
         "image is uint8": BadInput(dwt(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), TypeError, "image.float() / 127.5"),
@@ -101,4 +105,23 @@ def bad_inputs(backend: str | None = None) -> dict[str, BadInput]:
         "gain is a float": BadInput(weights(weight, scales, 1.0), TypeError, "gain must be a torch.Tenso"),
         "eps 0": BadInput(weights(weight, scales, eps=0.0), ValueError, "eps must be finite and above 0"),
         "eps nan": BadInput(weights(weight, scales, eps=float("nan")), ValueError, "eps must be finite and above 0"),
+        "norm of an int tensor": BadInput(norm(image.int(), 1), TypeError, "x must have dtype float64"),
+        "norm of rank 3": BadInput(norm(image[0], 1), ValueError, "x must have shape [B, C, H, W]"),
+        "norm without channels": BadInput(norm(image[:, :0], 1), ValueError, "x must have at least one channel"),
+        "num_groups 0": BadInput(norm(image, 0), ValueError, "num_groups must be at least 1, got 0"),
+        "num_groups 2 of 3": BadInput(norm(image, 2), ValueError, "num_groups must divide the number of channels, 3"),
+        "num_groups is a float": BadInput(norm(image, 3.0), TypeError, "num_groups must be an int, got 3.0"),
+        "norm weight": BadInput(norm(image, 3, scales[:2]), ValueError, "weight must have shape [3], one a channel"),
+        "norm weight of rank 2": BadInput(norm(image, 3, scales[None]), ValueError, "weight must have shape [3]"),
+        "norm bias": BadInput(norm(image, 3, None, scales, skip=image), ValueError, "bias must have shape [6]"),
+        "norm bias is a float": BadInput(norm(image, 3, scales, 1.0), TypeError, "bias must be a torch.Tenso"),
+        "norm weight elsewhere": BadInput(norm(image, 3, scales.to("meta")), ValueError, "on the device of x, cpu"),
+        "norm eps 0": BadInput(norm(image, 3, eps=0.0), ValueError, "eps must be finite and above 0"),
+        "skip is a list": BadInput(norm(image, 3, skip=[1.0]), TypeError, "skip must be a torch.Tenso"),
+        "skip of rank 3": BadInput(norm(image, 3, skip=image[0]), ValueError, "skip must have shape [B, C, H, W]"),
+        "skip in half": BadInput(norm(image, 3, skip=image.half()), TypeError, "skip must have the dtype of x"),
+        "skip size": BadInput(norm(image, 3, skip=image[..., :4]), ValueError, "skip must have shape [1, C2, 8, 8]"),
+        "skip batch": BadInput(norm(image, 3, skip=image[:0]), ValueError, "skip must have shape [1, C2, 8, 8]"),
+        "skip without channels": BadInput(norm(image, 3, skip=image[:, :0]), ValueError, "at least one channel"),
+        "skip elsewhere": BadInput(norm(image, 3, skip=image.to("meta")), ValueError, "skip must be on the device"),
     }

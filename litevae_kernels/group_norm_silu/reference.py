@@ -1,0 +1,90 @@
+"""What is GroupNorm+SiLU, exactly? Readable PyTorch, right in float64: the definition, and the backend of last resort.
+
+image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from litevae_kernels.conventions import arithmetic_dtype, stored_like
+
+
+def group_norm_silu(
+    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """silu((concat(x, skip) - mean) * rstd * weight + bias), and every group's mean, rstd.  # [B, C, H, W], [B, G]"""
+    mean, rstd = statistics(x, skip, num_groups, eps)
+    z = _affine(_normalised(_whole(x, skip), mean, rstd), weight, bias)
+    return stored_like(F.silu(z), x.dtype, like=x), mean, rstd
+
+
+def statistics(x: Tensor, skip: Tensor | None, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / sqrt(var + eps), var biased and about the mean, of every group; those of no elements are finite."""
+    groups = _in_groups(_whole(x, skip), num_groups)  # [B, G, n]
+    elements = max(groups.shape[2], 1)
+    mean = groups.sum(2) / elements
+    variance = (groups - mean[:, :, None]).square().sum(2) / elements
+    return mean, torch.rsqrt(variance + eps)
+
+
+def group_norm_silu_backward(
+    grad: Tensor,
+    x: Tensor,
+    skip: Tensor | None,
+    num_groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of (x, skip, weight, bias) in their dtypes. With xhat = (x - mean) rstd, z = w xhat + b, s = sigmoid z:
+
+    dz = grad s (1 + z (1 - s)),   db = sum over B,H,W of dz,   dw = sum over B,H,W of (dz xhat),
+    dx = rstd (w dz - mean over the group of (w dz) - xhat * mean over the group of (w dz xhat)).
+
+    Built from differentiable operations: the second derivative goes through here, with the `statistics` of x and skip.
+    An absent input's gradient is an empty tensor, one of its own: outputs of an operator must not alias.
+    """
+    whole = _whole(x, skip)
+    xhat = _normalised(whole, mean, rstd)
+    z = _affine(xhat, weight, bias)
+    s = torch.sigmoid(z)
+    dz = grad.to(whole.dtype) * s * (1 + z * (1 - s))
+    scaled = _affine(dz, weight, None)
+    elements = max(whole[0:1].numel() // num_groups, 1)
+    c1 = _in_groups(scaled, num_groups).sum(2) / elements  # [B, G]
+    c2 = _in_groups(scaled * xhat, num_groups).sum(2) / elements
+    dx = _per_channel(rstd, whole) * (scaled - _per_channel(c1, whole) - xhat * _per_channel(c2, whole))
+    x_channels = x.shape[1]
+    return (
+        stored_like(dx[:, :x_channels], x.dtype, like=x),
+        x.new_empty(0) if skip is None else stored_like(dx[:, x_channels:], skip.dtype, like=x),
+        x.new_empty(0) if weight is None else (dz * xhat).sum((0, 2, 3)).to(weight.dtype),
+        x.new_empty(0) if bias is None else dz.sum((0, 2, 3)).to(bias.dtype),
+    )
+
+
+def _whole(x: Tensor, skip: Tensor | None) -> Tensor:
+    arithmetic = arithmetic_dtype(x.dtype)
+    return x.to(arithmetic) if skip is None else torch.cat([x, skip], dim=1).to(arithmetic)
+
+
+def _in_groups(whole: Tensor, num_groups: int) -> Tensor:
+    batch, channels, height, width = whole.shape
+    return whole.reshape(batch, num_groups, channels // num_groups * height * width)
+
+
+def _per_channel(of_groups: Tensor, whole: Tensor) -> Tensor:
+    """[B, G] -> [B, C, 1, 1]"""
+    return of_groups.repeat_interleave(whole.shape[1] // of_groups.shape[1], dim=1)[:, :, None, None]
+
+
+def _normalised(whole: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+    return (whole - _per_channel(mean, whole)) * _per_channel(rstd, whole)
+
+
+def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    if weight is not None:
+        x = x * weight.to(x.dtype)[:, None, None]
+    return x if bias is None else x + bias.to(x.dtype)[:, None, None]
