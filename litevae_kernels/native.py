@@ -7,6 +7,7 @@ loaded with ctypes: it knows nothing of torch and survives every torch release.
 import ctypes
 import functools
 import importlib.util
+import os
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_NATIVE"  # path of another build of the library, such as csrc/sanitize.py's
 BUILD_LOG = Path(__file__).with_name("_native_build.log")
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}  # csrc/scalar_types.h
 GRAIN_SIZE = 32768  # elements, as in ATen's parallel_for
@@ -36,7 +38,8 @@ def status() -> tuple[bool, str]:
     try:
         library()
     except OSError as error:
-        return False, f"{path.name} does not load ({error}); install litevae again"
+        way_out = f"unset {ENVIRONMENT_VARIABLE}" if ENVIRONMENT_VARIABLE in os.environ else "install litevae again"
+        return False, f"{path.name} does not load ({error}); {way_out}"
     threads = "OpenMP" if library().litevae_native_openmp() else "one thread: built without OpenMP"
     return True, f"{path.name}, {threads}"
 
@@ -60,5 +63,7 @@ def pointers(tensors: Sequence[Tensor]) -> bytes:
 
 
 def _path() -> Path | None:
+    if ENVIRONMENT_VARIABLE in os.environ:
+        return Path(os.environ[ENVIRONMENT_VARIABLE])
     spec = importlib.util.find_spec("litevae_kernels._native")
     return Path(spec.origin) if spec is not None and spec.origin else None
