@@ -49,6 +49,51 @@ def sample_layouts(
     yield "channels_last slice", values(2, height, width + 3, 3)[:, :, 1:-2].permute(0, 3, 1, 2)
 
 
+class SampleCall(NamedTuple):
+    """`function(*inputs)` is a public call; all inputs are floating and differentiable."""
+
+    function: Callable[..., Tensor | tuple[Tensor, ...]]
+    inputs: tuple[Tensor, ...]
+
+
+def sample_calls(
+    backend: str | None,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    batch: int = 2,
+    size: tuple[int, int] = (20, 24),
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> dict[str, SampleCall]:
+    """Every operator by name, called on that backend with inputs of that kind."""
+    generator = torch.Generator().manual_seed(0)
+
+    def values(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
+
+    def image(channels: int, *size: int) -> Tensor:
+        return values(batch, channels, *size).to(memory_format=memory_format)
+
+    height, width = size
+    half = image(12, (height + 1) // 2, (width + 1) // 2)
+    quarter = image(12, (height + 3) // 4, (width + 3) // 4)
+    weight, scales, gain = image(8, 3, 3), values(8).abs() + 0.5, values()
+    return {
+        "haar_dwt2d": SampleCall(lambda x: haar_dwt2d(x, 3, scaling="mean", backend=backend), (image(3, *size),)),
+        "haar_idwt2d": SampleCall(lambda *levels: haar_idwt2d(levels, size=size, backend=backend), (half, quarter)),
+        "smc_weight": SampleCall(lambda *p: smc_weight(*p, backend=backend), (weight, scales, gain)),
+        "smc_conv2d": SampleCall(
+            lambda *p: smc_conv2d(*p, padding=1, backend=backend), (image(8, *size), weight, scales, gain)
+        ),
+        "group_norm_silu": SampleCall(
+            lambda x, w, b: group_norm_silu(x, 4, w, b, backend=backend), (image(8, *size), values(8), values(8))
+        ),
+        "group_norm_silu with skip": SampleCall(
+            lambda x, skip, w, b: group_norm_silu(x, 4, w, b, skip=skip, backend=backend),
+            (image(6, *size), image(10, *size), values(16), values(16)),
+        ),
+    }
+
+
 class BadInput(NamedTuple):
     """A call that must raise `error`, with `message` in its text."""
 

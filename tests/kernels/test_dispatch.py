@@ -8,28 +8,22 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from litevae_kernels import haar_dwt2d, haar_idwt2d, smc_conv2d, smc_weight
+from litevae_kernels import haar_dwt2d
+from litevae_kernels.testing import sample_calls
+
+CALLS = sample_calls(None, dtype=torch.float64, size=(5, 6))
 
 
-def values(*shape: int) -> Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)), dtype=torch.float64)
-
-
-SCALES = values(3).abs() + 0.5
-WEIGHT = values(4, 3, 3, 3)
-
-# A function of one tensor, and that tensor.
-FUNCTIONS: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
-    "haar_dwt2d": (lambda image: haar_dwt2d(image, 2)[1], values(2, 3, 5, 6)),
-    "haar_idwt2d": (lambda packed: haar_idwt2d(packed, size=(5, 6)), values(2, 12, 3, 3)),
-    "smc_weight": (lambda weight: smc_weight(weight, SCALES), WEIGHT),
-    "smc_conv2d": (lambda x: smc_conv2d(x, WEIGHT, SCALES, padding=1), values(2, 3, 5, 6)),
-}
-
-
-@pytest.fixture(params=FUNCTIONS)
+@pytest.fixture(params=CALLS)
 def function_of_x(request: pytest.FixtureRequest) -> tuple[Callable[[Tensor], Tensor], Tensor]:
-    return FUNCTIONS[request.param]
+    """An operator's result, flattened, as a function of its first input alone; and that input."""
+    function, (x, *others) = CALLS[request.param]
+
+    def of_x(x: Tensor) -> Tensor:
+        result = function(x, *others)
+        return result if isinstance(result, Tensor) else torch.cat([level.flatten() for level in result])
+
+    return of_x, x
 
 
 Case = tuple[Callable[[Tensor], Tensor], Tensor]
@@ -65,7 +59,7 @@ def test_forward_mode_equals_a_difference_quotient(function_of_x: Case) -> None:
 
 def test_a_named_backend_says_why_it_cannot() -> None:
     with pytest.raises(RuntimeError, match=r"backend 'cpu' cannot run inside torch\.func"):
-        torch.func.grad(lambda x: haar_dwt2d(x, backend="cpu")[0].sum())(values(1, 1, 4, 4))
+        torch.func.grad(lambda x: haar_dwt2d(x, backend="cpu")[0].sum())(torch.ones(1, 1, 4, 4))
 
 
 @pytest.mark.parametrize("grad_mode", [False, True])
