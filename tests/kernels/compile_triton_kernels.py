@@ -1,93 +1,205 @@
-"""Compiles the Triton kernels without a GPU, and prints what they became as JSON.
+"""What does the compiler make of the Triton kernels, on a machine without a GPU?
 
-python compile_triton_kernels.py 90             every kernel, as for aligned images
-python compile_triton_kernels.py 90 variants    the Haar kernels with every flag and kind of argument
+python compile_triton_kernels.py 90             JSON: every kernel that the launchers launch for aligned inputs, for sm_90
+python compile_triton_kernels.py 90 variants    the same for every flag, layout and unaligned size
+python compile_triton_kernels.py 90 table       aligned inputs, as the Markdown table of the rooms' READMEs
+
+The launchers run as they would on a GPU, on tensors of the CPU, up to the launch: so the arguments, what Triton makes
+constant and what it knows to be divisible are the real ones.
 """
 
 import json
+import os
 import re
+import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+os.environ["TRITON_INTERPRET"] = "0"
+
+import torch
 import triton
-import triton.language as tl
+from torch import Tensor
 from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
+from triton.runtime.driver import driver
+from triton.runtime.jit import JITFunction
 
-from litevae_kernels.haar_dwt2d.triton_kernels import haar_dwt2d_bwd_kernel, haar_dwt2d_fwd_kernel
-from litevae_kernels.smc_conv2d.triton_kernels import smc_weight_bwd_kernel, smc_weight_fwd_kernel
+from litevae_kernels.group_norm_silu import triton_kernels as group_norm_silu
+from litevae_kernels.haar_dwt2d import triton_kernels as haar_dwt2d
+from litevae_kernels.smc_conv2d import triton_kernels as smc_conv2d
 
-ARITHMETIC = {"fp32": tl.float32, "bf16": tl.float32, "fp16": tl.float32, "fp64": tl.float64}
+Case = Callable[[], object]
+FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
-ONES = ([], ["height"], ["width"], ["height", "width", "channels", "tiles", "tiles_w"])
+
+class WithoutGpu:
+    """A Triton driver that knows what to compile for, and nothing to run it on."""
+
+    def __init__(self, architecture: int) -> None:
+        self.target = GPUTarget("cuda", architecture, 32)
+
+    def get_current_target(self) -> GPUTarget:
+        return self.target
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
 
 
-def compile_for(
-    architecture: int,
-    kernel: Any,
-    pointers: dict[str, str],
-    constants: dict[str, Any],
-    multiples_of_16: Sequence[str] = (),
-    ones: Sequence[str] = (),
-) -> dict[str, Any]:
-    """`ones` are arguments that are 1, which Triton makes constants."""
-    names = kernel.arg_names
-    constants = constants | dict.fromkeys(ones, 1)
-    kinds = {name: "fp32" if name in ("factor", "eps") else pointers.get(name, "i32") for name in names}
-    aligned = [name for name in names if name in pointers or name in multiples_of_16]
-    source = ASTSource(
-        fn=kernel,
-        signature={name: "constexpr" if name in constants else kinds[name] for name in names},
-        constexprs={(names.index(name),): value for name, value in constants.items()},
-        attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
-    )
-    compiled = triton.compile(source, target=GPUTarget("cuda", architecture, 32))
+def collect_launches(architecture: int) -> list[tuple[JITFunction, Any]]:
+    """From now on launches compile and stop there; what they compiled is appended to the list returned."""
+    driver.set_active(WithoutGpu(architecture))
+    launches: list[tuple[JITFunction, Any]] = []
+    run = JITFunction.run
+
+    def compile_only(self: JITFunction, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        launches.append((self, run(self, *arguments, grid=grid, warmup=True, **options)))
+
+    JITFunction.run = compile_only
+    return launches
+
+
+def describe(kernel: JITFunction, compiled: Any) -> dict[str, Any]:
     ptx = compiled.asm["ptx"]
+    with tempfile.TemporaryDirectory() as folder:
+        cubin = Path(folder, "kernel.cubin")
+        cubin.write_bytes(compiled.asm["cubin"])
+        cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+        command = [str(cuobjdump), "--dump-resource-usage", str(cubin)]
+        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    resources = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
     return {
-        "instructions": sorted(set(re.findall(r"(?:ld|st)\.global\.[a-z0-9.]+", ptx))),
-        "local": len(re.findall(r"(?:ld|st)\.local", ptx)),
-        "cubin": len(compiled.asm["cubin"]),
+        "kernel": kernel.fn.__name__,
+        "warps": compiled.metadata.num_warps,
+        "registers": resources["REG"],
+        "local_bytes": resources["STACK"] + resources["LOCAL"],
+        "local_accesses": len(re.findall(r"(?:ld|st)\.local", ptx)),
+        "shared_bytes": compiled.metadata.shared,
+        "load_bytes": widths(ptx, "ld"),
+        "store_bytes": widths(ptx, "st"),
     }
 
 
-def haar_pointers(dtype: str) -> dict[str, str]:
-    levels = {f"level{level}": "*" + dtype for level in (1, 2, 3, 4)}
-    return {**levels, "image": "*" + dtype, "low_copy": "*fp64" if dtype == "fp64" else "*fp32"}
+def widths(ptx: str, kind: str) -> list[int]:
+    """Bytes that a thread's accesses to global memory have, widest first."""
+    accesses = re.findall(rf"{kind}\.global(?:\.[a-z0-9_:]+)*?(?:\.v(\d))?\.[a-z](\d+)\s", ptx)
+    return sorted({int(vector or 1) * int(bits) // 8 for vector, bits in accesses}, reverse=True)
 
 
-def compile_kernels(architecture: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    for dtype in ("fp32", "bf16"):
-        haar = haar_pointers(dtype)
-        tile = {"ROWS": 2, "COLUMNS": 16, "LEVELS": 3, "CHANNELS_LAST": False, "ARITHMETIC": tl.float32}
-        sides = ["height", "width", "stride_b", "stride_c", "stride_h"]
-        forward = tile | {"TRANSPOSE": False, "COPY_LOW": False, "stride_w": 1}
-        yield f"haar_dwt2d_fwd {dtype}", compile_for(architecture, haar_dwt2d_fwd_kernel, haar, forward, sides)
-        backward = tile | {"TRANSPOSE": True, "FROM_COPY": False, "IMAGE_CHANNELS_LAST": False}
-        yield f"haar_dwt2d_bwd {dtype}", compile_for(architecture, haar_dwt2d_bwd_kernel, haar, backward, sides)
-        row = {"BLOCK_I": 128, "TAPS": 16, "HAS_GAIN": True, "ARITHMETIC": tl.float32, "stride_k": 1}
-        smc = {"weight": "*" + dtype, "scales": "*fp32", "gain": "*fp32", "result": "*" + dtype}
-        yield f"smc_weight_fwd {dtype}", compile_for(architecture, smc_weight_fwd_kernel, smc, row)
-        smc |= {"scales_shares": "*fp32", "gain_shares": "*fp32", "grad": "*" + dtype, "weight_grad": "*" + dtype}
-        yield f"smc_weight_bwd {dtype}", compile_for(architecture, smc_weight_bwd_kernel, smc, row)
+def haar_cases(
+    name: str, image: Tensor, levels: int, dtype: torch.dtype, transpose: bool = False
+) -> Iterator[tuple[str, Case]]:
+    size = (image.shape[-2], image.shape[-1])
+    pyramid = [
+        torch.empty(
+            (image.shape[0], 4 * image.shape[1], h, w),
+            dtype=dtype,
+            memory_format=torch.channels_last if "channels_last" in name else torch.contiguous_format,
+        )
+        for h, w in haar_dwt2d.level_sizes(*size, levels)[1:]
+    ]
+    yield f"haar_dwt2d analysis, {name}", lambda: haar_dwt2d.analysis(image, levels, 0.5, dtype, transpose)
+    yield (
+        f"haar_dwt2d synthesis, {name}",
+        lambda: haar_dwt2d.synthesis(pyramid, *size, 0.5, torch.float32 if image.dtype == torch.uint8 else image.dtype),
+    )
 
 
-def compile_haar_variants(architecture: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    for levels in (1, 2, 3, 4):
-        for dtype, arithmetic in ARITHMETIC.items():
-            haar, transpose, channels_last = haar_pointers(dtype), levels % 2 == 0, dtype in ("bf16", "fp64")
-            tile = {"LEVELS": levels, "ROWS": 16 >> levels, "COLUMNS": 128 >> levels, "ARITHMETIC": arithmetic}
-            tile |= {"CHANNELS_LAST": channels_last}
-            for cascade in (False, True):
-                forward = tile | {"TRANSPOSE": transpose, "COPY_LOW": cascade}
-                backward = tile | {"TRANSPOSE": not transpose, "FROM_COPY": cascade}
-                backward |= {"IMAGE_CHANNELS_LAST": channels_last}
-                for ones in ONES if dtype == "fp32" else ([],):
-                    name = f"{dtype}, {levels} levels, cascade {cascade}, ones {ones}"
-                    yield f"fwd {name}", compile_for(architecture, haar_dwt2d_fwd_kernel, haar, forward, ones=ones)
-                    yield f"bwd {name}", compile_for(architecture, haar_dwt2d_bwd_kernel, haar, backward, ones=ones)
+def smc_cases(name: str, weight: Tensor, has_gain: bool) -> Iterator[tuple[str, Case]]:
+    scales = torch.ones(weight.shape[1])
+    gain = torch.ones(()) if has_gain else None
+    yield f"smc_weight, {name}", lambda: smc_conv2d.smc_weight(weight, scales, gain, 1e-8, weight.dtype)
+    yield (
+        f"smc_weight backward, {name}",
+        lambda: smc_conv2d.smc_weight_backward(torch.empty_like(weight), weight, scales, gain, 1e-8),
+    )
+
+
+def group_norm_cases(
+    name: str, x: Tensor, skip: Tensor | None, num_groups: int, affine: bool = True
+) -> Iterator[tuple[str, Case]]:
+    channels = x.shape[1] + (0 if skip is None else skip.shape[1])
+    weight = bias = torch.ones(channels) if affine else None
+    statistic = torch.ones(x.shape[0], num_groups, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+    yield (
+        f"group_norm_silu, {name}",
+        lambda: group_norm_silu.group_norm_silu(x, skip, num_groups, weight, bias, 1e-6),
+    )
+    grad = torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype).to(
+        memory_format=torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    )
+    yield (
+        f"group_norm_silu backward, {name}",
+        lambda: group_norm_silu.group_norm_silu_backward(
+            grad, x, skip, num_groups, weight, bias, statistic, statistic
+        ),
+    )
+
+
+def aligned_cases() -> Iterator[tuple[str, Case]]:
+    for layout, memory_format in FORMATS.items():
+        for dtype in ("fp32", "bf16"):
+            name = f"{dtype} {layout}"
+            image = torch.empty((2, 3, 256, 256), dtype=DTYPES[dtype]).to(memory_format=memory_format)
+            yield from haar_cases(name, image, 3, DTYPES[dtype])
+            weight = torch.empty((4, 256, 3, 3), dtype=DTYPES[dtype]).to(memory_format=memory_format)
+            yield from smc_cases(name, weight, True)
+            x = torch.empty((2, 96, 64, 64), dtype=DTYPES[dtype]).to(memory_format=memory_format)
+            yield from group_norm_cases(name, x, None, 32)
+            yield from group_norm_cases(f"{name} with skip", x, torch.empty_like(x[:, :64]), 32)
+    image = torch.empty((2, 3, 256, 256), dtype=torch.uint8)
+    yield from haar_cases("uint8 to bf16 NCHW", image, 3, torch.bfloat16)
+
+
+def variant_cases() -> Iterator[tuple[str, Case]]:
+    sizes = [(1, 1), (1, 40), (224, 224), (67, 129)]
+    for index, (dtype, layout) in enumerate((dtype, layout) for dtype in DTYPES for layout in FORMATS):
+        memory_format, kind, name = FORMATS[layout], DTYPES[dtype], f"{dtype} {layout}"
+        for height, width in sizes:
+            image = torch.empty((2, 3, height, width), dtype=kind).to(memory_format=memory_format)
+            for levels in {1 + index % 4, 5}:
+                for transpose in (False, True):
+                    variant = f"{name} {height}x{width}, {levels} levels, transpose {transpose}"
+                    yield from haar_cases(variant, image, levels, kind, transpose)
+        for shape in [(1, 1, 1, 1), (4, 70, 1, 1), (3, 5, 5, 3), (2, 2000, 3, 3)]:
+            weight = torch.empty(shape, dtype=kind).to(memory_format=memory_format)
+            yield from smc_cases(f"{name} {shape}", weight, index % 2 == 0)
+        for channels, skipped, groups, side in [(1, 0, 1, 1), (48, 0, 24, 9), (20, 12, 32, 32), (320, 160, 32, 8)]:
+            x = torch.empty((2, channels, side, side), dtype=kind).to(memory_format=memory_format)
+            skip = torch.empty((2, skipped, side, side), dtype=kind).to(memory_format=memory_format)
+            variant = f"{name} {channels}+{skipped} {side}x{side}"
+            yield from group_norm_cases(variant, x, skip if skipped else None, groups, affine=index % 2 == 0)
+
+
+def report(architecture: int, cases: Iterator[tuple[str, Case]]) -> dict[str, list[dict[str, Any]]]:
+    launches = collect_launches(architecture)
+    kernels = {}
+    for name, launch in cases:
+        launches.clear()
+        launch()
+        kernels[name] = [describe(*launched) for launched in launches]
+    return kernels
+
+
+def table(kernels: dict[str, list[dict[str, Any]]]) -> str:
+    lines = [
+        "| case | kernel | warps | registers | shared, bytes | load widths, bytes | store widths, bytes |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for case, launched in kernels.items():
+        for one in launched:
+            loads, stores = (", ".join(map(str, one[key])) for key in ("load_bytes", "store_bytes"))
+            numbers = f"{one['warps']} | {one['registers']} | {one['shared_bytes']} | {loads} | {stores}"
+            lines.append(f"| {case} | `{one['kernel']}` | {numbers} |")
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    chosen = compile_haar_variants if "variants" in sys.argv else compile_kernels
-    print(json.dumps(dict(chosen(int(sys.argv[1])))))
+    kernels = report(int(sys.argv[1]), variant_cases() if "variants" in sys.argv else aligned_cases())
+    print(table(kernels) if "table" in sys.argv else json.dumps(kernels))
