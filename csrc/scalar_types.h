@@ -1,35 +1,49 @@
-// How do the kernels read and write torch's floating dtypes? Codes as in litevae_kernels/native.py.
+// How do the kernels read and write torch's floating dtypes, on the host and on the device? Codes as in
+// litevae_kernels/native.py.
 #pragma once
-#include <cstdint>
-#include <cstring>
+
+#include "inline.h"
 
 namespace litevae {
 
-enum class Dtype : int { float32 = 0, float64 = 1, float16 = 2, bfloat16 = 3 };
+enum class Dtype : int { float32 = 0, float64 = 1, float16 = 2, bfloat16 = 3, uint8 = 4 };  // uint8: images alone
 
 struct float16 { uint16_t bits; };
 struct bfloat16 { uint16_t bits; };
 
-inline uint32_t bits_of(float value) { uint32_t bits; std::memcpy(&bits, &value, 4); return bits; }
-inline float float_of(uint32_t bits) { float value; std::memcpy(&value, &bits, 4); return value; }
+LITEVAE_INLINE uint32_t bits_of(float value) { uint32_t bits; memcpy(&bits, &value, 4); return bits; }
+LITEVAE_INLINE float float_of(uint32_t bits) { float value; memcpy(&value, &bits, 4); return value; }
 
-inline float widen(bfloat16 x) { return float_of(uint32_t(x.bits) << 16); }
+LITEVAE_INLINE float widen(bfloat16 x) { return float_of(uint32_t(x.bits) << 16); }
 
 // Exponent and mantissa move by 13 bits; the multiplication by 2^112 rebiases and makes subnormals normal.
-inline float widen(float16 x) {
+LITEVAE_INLINE float widen(float16 x) {
+#if defined(__CUDA_ARCH__)
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(x.bits));
+    return value;
+#else
     const uint32_t magnitude = uint32_t(x.bits & 0x7fff) << 13, sign = uint32_t(x.bits & 0x8000) << 16;
     const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0;  // infinity and NaN keep a full exponent
     return float_of(bits_of(float_of(magnitude) * 0x1p112f) | special | sign);
+#endif
 }
 
 // Both narrowings round to nearest, ties to even, and keep NaN a NaN.
-inline void narrow(float x, bfloat16& result) {
+LITEVAE_INLINE void narrow(float x, bfloat16& result) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
+#else
     const uint32_t bits = bits_of(x);
     const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1)) >> 16;
     result.bits = uint16_t((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40 : rounded);
+#endif
 }
 
-inline void narrow(float x, float16& result) {
+LITEVAE_INLINE void narrow(float x, float16& result) {
+#if defined(__CUDA_ARCH__)
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
+#else
     const uint32_t bits = bits_of(x), sign = (bits >> 16) & 0x8000, magnitude = bits & 0x7fffffffu;
     // Below 2^-14 the result is subnormal: adding 0.5 lets the addition round at its last place, 2^-24.
     const uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u;
@@ -38,15 +52,16 @@ inline void narrow(float x, float16& result) {
     half = magnitude >= 0x477ff000u ? 0x7c00u : half;  // 65520 and above round to infinity
     half = magnitude > 0x7f800000u ? 0x7e00u : half;
     result.bits = uint16_t(half | sign);
+#endif
 }
 
-inline float widen(float x) { return x; }
-inline double widen(double x) { return x; }
-template <typename Arithmetic, typename Stored> inline Arithmetic load(const Stored& x) { return Arithmetic(widen(x)); }
-template <typename Arithmetic> inline void store(Arithmetic x, float& result) { result = float(x); }
-template <typename Arithmetic> inline void store(Arithmetic x, double& result) { result = double(x); }
-template <typename Arithmetic> inline void store(Arithmetic x, float16& result) { narrow(float(x), result); }
-template <typename Arithmetic> inline void store(Arithmetic x, bfloat16& result) { narrow(float(x), result); }
+LITEVAE_INLINE float widen(float x) { return x; }
+LITEVAE_INLINE double widen(double x) { return x; }
+template <typename Arithmetic, typename Stored> LITEVAE_INLINE Arithmetic load(const Stored& x) { return Arithmetic(widen(x)); }
+template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, float& result) { result = float(x); }
+template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, double& result) { result = double(x); }
+template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, float16& result) { narrow(float(x), result); }
+template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, bfloat16& result) { narrow(float(x), result); }
 
 // Calls body(pointer of the right type) for a pointer that comes with a dtype code.
 template <typename Body> inline void with_type(const void* data, Dtype dtype, Body&& body) {
@@ -55,7 +70,13 @@ template <typename Body> inline void with_type(const void* data, Dtype dtype, Bo
         case Dtype::float64: return body(static_cast<const double*>(data));
         case Dtype::float16: return body(static_cast<const float16*>(data));
         case Dtype::bfloat16: return body(static_cast<const bfloat16*>(data));
+        case Dtype::uint8: return;
     }
+}
+// The same where it may be an image of 8 bits.
+template <typename Body> inline void with_pixel_type(const void* data, Dtype dtype, Body&& body) {
+    if (dtype == Dtype::uint8) return body(static_cast<const uint8_t*>(data));
+    with_type(data, dtype, body);
 }
 template <typename Body> inline void with_type(void* data, Dtype dtype, Body&& body) {
     switch (dtype) {
@@ -63,9 +84,12 @@ template <typename Body> inline void with_type(void* data, Dtype dtype, Body&& b
         case Dtype::float64: return body(static_cast<double*>(data));
         case Dtype::float16: return body(static_cast<float16*>(data));
         case Dtype::bfloat16: return body(static_cast<bfloat16*>(data));
+        case Dtype::uint8: return;
     }
 }
 
-inline int64_t size_of(Dtype dtype) { return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : 2; }
+inline int64_t size_of(Dtype dtype) {
+    return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : dtype == Dtype::uint8 ? 1 : 2;
+}
 
 }  // namespace litevae

@@ -17,7 +17,8 @@ from torch import Tensor
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_NATIVE"  # path of another build of the library, such as csrc/sanitize.py's
 BUILD_LOG = Path(__file__).with_name("_native_build.log")
-DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3}  # csrc/scalar_types.h
+# csrc/scalar_types.h
+DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3, torch.uint8: 4}
 GRAIN_SIZE = 32768  # elements, as in ATen's parallel_for
 
 
