@@ -58,6 +58,8 @@ LITEVAE_INLINE void narrow(float x, float16& result) {
 LITEVAE_INLINE float widen(float x) { return x; }
 LITEVAE_INLINE double widen(double x) { return x; }
 template <typename Arithmetic, typename Stored> LITEVAE_INLINE Arithmetic load(const Stored& x) { return Arithmetic(widen(x)); }
+// A pixel of 8 bits stands for a value from -1 to 1.
+template <typename Arithmetic> LITEVAE_INLINE Arithmetic load(const uint8_t& x) { return Arithmetic(x) / Arithmetic(127.5) - Arithmetic(1); }
 template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, float& result) { result = float(x); }
 template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, double& result) { result = double(x); }
 template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, float16& result) { narrow(float(x), result); }
