@@ -1,5 +1,24 @@
-// How is the arithmetic of a tile.h compiled into its callers? Always inlined, on the host and on the device.
+// How does one source compile for the host, by nvcc, and by NVRTC, which has no standard headers?
+//
+// LITEVAE_INLINE functions are always inlined, on the host and on the device.
 #pragma once
+
+#if defined(__CUDACC_RTC__)
+namespace litevae {
+using int8_t = signed char;
+using uint8_t = unsigned char;
+using int16_t = short;
+using uint16_t = unsigned short;
+using int32_t = int;
+using uint32_t = unsigned int;
+using int64_t = long long;
+using uint64_t = unsigned long long;
+}  // namespace litevae
+#else
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#endif
 
 #if defined(__CUDACC__)
 #define LITEVAE_INLINE __host__ __device__ __forceinline__

@@ -29,7 +29,7 @@ LITEVAE_INLINE float widen(float16 x) {
 #endif
 }
 
-// Both narrowings round to nearest, ties to even, and keep NaN a NaN.
+// Both narrowings round to nearest, ties to even, and keep NaN a NaN, as the GPU's own instructions do.
 LITEVAE_INLINE void narrow(float x, bfloat16& result) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
@@ -57,13 +57,16 @@ LITEVAE_INLINE void narrow(float x, float16& result) {
 
 LITEVAE_INLINE float widen(float x) { return x; }
 LITEVAE_INLINE double widen(double x) { return x; }
-template <typename Arithmetic, typename Stored> LITEVAE_INLINE Arithmetic load(const Stored& x) { return Arithmetic(widen(x)); }
+template <typename Arithmetic, typename Stored>
+LITEVAE_INLINE Arithmetic load(const Stored& x) { return Arithmetic(widen(x)); }
 // A pixel of 8 bits stands for a value from -1 to 1.
 template <typename Arithmetic> LITEVAE_INLINE Arithmetic load(const uint8_t& x) { return Arithmetic(x) / Arithmetic(127.5) - Arithmetic(1); }
 template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, float& result) { result = float(x); }
 template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, double& result) { result = double(x); }
 template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, float16& result) { narrow(float(x), result); }
 template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, bfloat16& result) { narrow(float(x), result); }
+
+#if !defined(__CUDACC_RTC__)  // NVRTC takes no host functions
 
 // Calls body(pointer of the right type) for a pointer that comes with a dtype code.
 template <typename Body> inline void with_type(const void* data, Dtype dtype, Body&& body) {
@@ -93,5 +96,7 @@ template <typename Body> inline void with_type(void* data, Dtype dtype, Body&& b
 inline int64_t size_of(Dtype dtype) {
     return dtype == Dtype::float64 ? 8 : dtype == Dtype::float32 ? 4 : dtype == Dtype::uint8 ? 1 : 2;
 }
+
+#endif
 
 }  // namespace litevae
