@@ -1,5 +1,6 @@
-"""Where do Triton kernels run in the tests, and which tests need a GPU?"""
+"""Where do Triton kernels run in the tests, which tests need a GPU, and which need packages beyond torch and pytest?"""
 
+import importlib.util
 import os
 
 import pytest
@@ -7,6 +8,27 @@ import torch
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before the first import of triton: kernels run on CPU tensors
+
+# The operators' own tests need torch, numpy, triton and pytest alone, so that they run on any GPU machine.
+NEEDED_PACKAGES = {
+    "benchmarks": ["pytest_benchmark", "ptwt"],
+    "data": ["skimage", "PIL"],
+    "kernels/test_compat.py": ["ptwt", "pywt"],
+    "losses": ["diffusers", "scipy", "ptwt"],
+    "metrics": ["skimage"],
+    "models": ["diffusers", "safetensors"],
+    "test_examples.py": ["diffusers", "ptwt"],
+    "train": ["diffusers", "omegaconf", "skimage", "matplotlib"],
+}
+MISSING = {
+    path: [package for package in packages if importlib.util.find_spec(package) is None]
+    for path, packages in NEEDED_PACKAGES.items()
+}
+collect_ignore = [path for path, packages in MISSING.items() if packages]
+
+
+def pytest_report_header() -> list[str]:
+    return [f"tests/{path} left out: not installed: {', '.join(MISSING[path])}" for path in collect_ignore]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
