@@ -55,6 +55,18 @@ class SampleCall(NamedTuple):
     function: Callable[..., Tensor | tuple[Tensor, ...]]
     inputs: tuple[Tensor, ...]
 
+    def results_and_gradients(self, dtype: torch.dtype | None = None) -> list[Tensor]:
+        """The results, then the gradients of all inputs; of inputs converted to `dtype`, with the same values.
+
+        The results' gradients are from -1 to 1, rounded to the dtype that the inputs have here.
+        """
+        leaves = [tensor.detach().to(dtype or tensor.dtype, copy=True).requires_grad_() for tensor in self.inputs]
+        result = self.function(*leaves)
+        results = [result] if isinstance(result, Tensor) else list(result)
+        grads = [torch.linspace(-1, 1, one.numel(), device=one.device).view(one.shape) for one in results]
+        rounded = [grad.to(self.inputs[0].dtype).to(one.dtype) for grad, one in zip(grads, results, strict=True)]
+        return [*(one.detach() for one in results), *torch.autograd.grad(results, leaves, rounded)]
+
 
 def sample_calls(
     backend: str | None,

@@ -9,14 +9,13 @@ what only a GPU can show. `pytest -m gpu` runs both. Memory errors and races, on
 and likewise with --tool racecheck, initcheck and synccheck.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 from litevae_kernels import backends, group_norm_silu, haar_dwt2d, haar_idwt2d
-from litevae_kernels.testing import TOLERANCES, SampleCall, assert_close, sample_calls
+from litevae_kernels.testing import TOLERANCES, assert_close, sample_calls
 
 pytestmark = pytest.mark.gpu
 
@@ -33,16 +32,6 @@ def gpu_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def results_and_gradients(call: SampleCall, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Results of the call, then the gradients of all inputs for given gradients of the results."""
-    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
-    result = call.function(*leaves)
-    results = [result] if isinstance(result, Tensor) else list(result)
-    grads = [torch.linspace(-1, 1, one.numel(), device=one.device).view(one.shape) for one in results]
-    rounded = [grad.to(call.inputs[0].dtype).to(one.dtype) for grad, one in zip(grads, results, strict=True)]
-    return [*(one.detach() for one in results), *torch.autograd.grad(results, leaves, rounded)]
-
-
 def large(backend: str, device: str = "cuda", memory_format: torch.memory_format = torch.contiguous_format) -> dict:
     return sample_calls(backend, device, batch=8, size=(200, 256), memory_format=memory_format)
 
@@ -56,8 +45,7 @@ def test_sanitized(gpu_backend: str, operator: str, dtype: torch.dtype, memory_f
         arguments = {"dtype": dtype, "size": size, "memory_format": memory_format}
         call = sample_calls(gpu_backend, "cuda", **arguments)[operator]
         exact = sample_calls("reference", "cuda", **arguments)[operator]
-        actual = results_and_gradients(call, call.inputs)
-        expected = results_and_gradients(exact, [tensor.double() for tensor in exact.inputs])
+        actual, expected = call.results_and_gradients(), exact.results_and_gradients(torch.float64)
         for one, two in zip(actual, expected, strict=True):
             # Sums over thousands of elements that partly cancel: norms are compared.
             error = torch.linalg.vector_norm(one.double() - two.reshape(one.shape))
@@ -68,15 +56,15 @@ def test_sanitized(gpu_backend: str, operator: str, dtype: torch.dtype, memory_f
 def test_runs_on_the_current_stream(gpu_backend: str, operator: str) -> None:
     """The inputs are ready only after a long wait on a side stream; another stream would read them too early."""
     call = large(gpu_backend)[operator]
-    expected = results_and_gradients(call, call.inputs)
-    late = [torch.zeros_like(tensor) for tensor in call.inputs]
+    expected = call.results_and_gradients()
+    late = tuple(torch.zeros_like(tensor) for tensor in call.inputs)
     torch.cuda.synchronize()
     side = torch.cuda.Stream()
     with torch.cuda.stream(side):
         torch.cuda._sleep(200_000_000)
         for tensor, values in zip(late, call.inputs, strict=True):
             tensor.copy_(values)
-        actual = results_and_gradients(call, late)
+        actual = call._replace(inputs=late).results_and_gradients()
     side.synchronize()
     assert all(torch.equal(one, two) for one, two in zip(actual, expected, strict=True))
 
@@ -84,29 +72,28 @@ def test_runs_on_the_current_stream(gpu_backend: str, operator: str) -> None:
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_captured_in_a_cuda_graph(gpu_backend: str, operator: str) -> None:
     call = large(gpu_backend)[operator]
-    inputs = [tensor.clone() for tensor in call.inputs]
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        results_and_gradients(call, inputs)
+        call.results_and_gradients()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        captured = results_and_gradients(call, inputs)
-    for tensor in inputs:
+        captured = call.results_and_gradients()
+    for tensor in call.inputs:
         tensor.copy_(tensor.flip(0) * 0.5)
     graph.replay()
-    expected = results_and_gradients(call, inputs)
+    expected = call.results_and_gradients()
     assert all(torch.equal(one, two) for one, two in zip(captured, expected, strict=True))
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_never_waits_for_the_device(gpu_backend: str, operator: str) -> None:
     call = large(gpu_backend)[operator]
-    results_and_gradients(call, call.inputs)
+    call.results_and_gradients()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        results_and_gradients(call, call.inputs)
+        call.results_and_gradients()
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -118,9 +105,8 @@ def test_inductor_equals_eager(
     gpu_backend: str, operator: str, dynamic: bool, memory_format: torch.memory_format
 ) -> None:
     call = large(gpu_backend, memory_format=memory_format)[operator]
-    compiled = SampleCall(torch.compile(call.function, fullgraph=True, dynamic=dynamic), call.inputs)
-    actual = results_and_gradients(compiled, call.inputs)
-    for one, two in zip(actual, results_and_gradients(call, call.inputs), strict=True):
+    compiled = call._replace(function=torch.compile(call.function, fullgraph=True, dynamic=dynamic))
+    for one, two in zip(compiled.results_and_gradients(), call.results_and_gradients(), strict=True):
         torch.testing.assert_close(one, two)
 
 
@@ -130,9 +116,9 @@ def test_is_the_same_every_time(gpu_backend: str, operator: str, memory_format: 
     call = large(gpu_backend, memory_format=memory_format)[operator]
     if operator == "smc_conv2d":
         pytest.skip("the convolution's gradient is cuDNN's")
-    first = results_and_gradients(call, call.inputs)
+    first = call.results_and_gradients()
     for _ in range(3):
-        again = results_and_gradients(call, call.inputs)
+        again = call.results_and_gradients()
         assert all(torch.equal(one, two) for one, two in zip(first, again, strict=True))
 
 
@@ -142,9 +128,9 @@ def test_runs_on_the_device_of_its_inputs(gpu_backend: str, operator: str) -> No
         pytest.skip("needs two GPUs")
     assert torch.cuda.current_device() == 0
     here, there = (large(gpu_backend, device)[operator] for device in ("cuda:0", "cuda:1"))
-    actual = results_and_gradients(there, there.inputs)
+    actual = there.results_and_gradients()
     assert all(tensor.device == torch.device("cuda:1") for tensor in actual)
-    for one, two in zip(actual, results_and_gradients(here, here.inputs), strict=True):
+    for one, two in zip(actual, here.results_and_gradients(), strict=True):
         assert torch.equal(one.to("cuda:0"), two)
 
 
@@ -195,7 +181,5 @@ def test_backends_agree(operator: str) -> None:
     if len(available) < 2:
         pytest.skip("needs both GPU backends")
     triton, cuda = (make()[operator] for make in available.values())
-    for one, two in zip(
-        results_and_gradients(triton, triton.inputs), results_and_gradients(cuda, cuda.inputs), strict=True
-    ):
+    for one, two in zip(triton.results_and_gradients(), cuda.results_and_gradients(), strict=True):
         torch.testing.assert_close(one, two, atol=1e-4, rtol=1e-4)
