@@ -1,7 +1,8 @@
 """Which backends work on this machine and, if not, why not?
 
-A backend is a module of the same name in every operator's room (`reference.py`, `cpu.py`, `triton_kernels.py`)
-with the functions of `reference.py`. Nothing is imported, built or initialised before the first call.
+A backend is a module of the same name in every operator's room (`reference.py`, `cpu.py`, `cuda.py`,
+`triton_kernels.py`) with the functions of `reference.py`. Nothing is imported, built or initialised before the first
+call.
 """
 
 import functools
@@ -14,10 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from litevae_kernels import checks, native
+from litevae_kernels import checks, native, nvrtc
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_BACKEND"
-MODULES = {"triton": "triton_kernels", "cpu": "cpu", "reference": "reference"}
+MODULES = {"triton": "triton_kernels", "cuda": "cuda", "cpu": "cpu", "reference": "reference"}
+FASTEST = {"cuda": ("triton", "cuda"), "cpu": ("cpu",)}  # by type of device; the reference runs on any
 
 
 class BackendStatus(NamedTuple):
@@ -57,14 +59,15 @@ def choose_backend(requested: str | None, device: str) -> str:
     if name is None:
         source, name = ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE) or None
     if name is None:
-        fastest = {"cuda": "triton", "cpu": "cpu"}.get(device, "reference")
-        return fastest if _status(fastest).available else "reference"
+        return next((name for name in FASTEST.get(device, ()) if _status(name).available), "reference")
     checks.check_choice(source, name, tuple(MODULES))
     status = _status(name)
     if not status.available:
         raise RuntimeError(f"{source} {name!r} cannot run on this machine: {status.reason}")
     if name == "cpu" and device != "cpu":
         raise RuntimeError(f"{source} 'cpu' cannot run on a {device} tensor; move it with .cpu()")
+    if name == "cuda" and device != "cuda" and not (device == "cpu" and nvrtc.host_launch):
+        raise RuntimeError(f"{source} 'cuda' cannot run on a {device} tensor; move it with .cuda()")
     if name == "triton" and device != "cuda" and not _interprets_triton():
         raise RuntimeError(
             f"{source} 'triton' cannot run on a {device} tensor; move it with .cuda(), or set TRITON_INTERPRET=1 "
@@ -78,8 +81,14 @@ def _module(operator: str, backend: str) -> ModuleType:
     return importlib.import_module(f"litevae_kernels.{operator}.{MODULES[backend]}")
 
 
-@functools.cache
 def _status(name: str) -> BackendStatus:
+    if name == "cuda":  # may change: a test can give it a launcher
+        return BackendStatus(*nvrtc.status())
+    return _lasting_status(name)
+
+
+@functools.cache
+def _lasting_status(name: str) -> BackendStatus:
     if name == "cpu":
         return BackendStatus(*native.status())
     if name == "triton":
@@ -90,8 +99,10 @@ def _status(name: str) -> BackendStatus:
 def _triton_status() -> BackendStatus:
     if importlib.util.find_spec("triton") is None:
         return BackendStatus(False, "the package triton is not installed; pip install triton (Linux, x86-64)")
-    import triton
-
+    try:
+        import triton
+    except (ImportError, OSError) as error:
+        return BackendStatus(False, f"the package triton does not import ({error}); install it again")
     if _interprets_triton():
         return BackendStatus(True, f"triton {triton.__version__}, interpreted on the CPU (TRITON_INTERPRET=1)")
     if not torch.cuda.is_available():
