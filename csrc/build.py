@@ -1,18 +1,21 @@
-"""How are the CPU kernels built? `pip install` runs this build_ext; a failed build never fails the install.
+"""How does csrc get into the package? `pip install` runs these commands; a failed build never fails the install.
 
-The result is a shared library with a plain C interface, not a Python extension: it needs no torch and no Python
-headers. Why a build failed is kept beside the package, where `litevae_kernels.backends()` reads it.
+The CPU kernels are built to a shared library with a plain C interface, not a Python extension: it needs no torch and
+no Python headers. Why a build failed is kept beside the package, where `litevae_kernels.backends()` reads it. The CUDA
+kernels travel as sources, which `litevae_kernels.nvrtc` compiles on first use.
 """
 
 from pathlib import Path
 
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-fno-math-errno", "-Wno-psabi"]
 BUILD_LOG = "_native_build.log"
 FAILURES = (CCompilerError, ExecError, PlatformError, OSError)
+CUDA_FOLDER = Path("litevae_kernels", "_csrc")  # read by litevae_kernels/nvrtc.py; an editable install reads csrc
 
 
 class BuildNative(build_ext):
@@ -42,3 +45,28 @@ class BuildNative(build_ext):
             package, _, _ = ext.name.rpartition(".")
             return Path(self.get_finalized_command("build_py").get_package_dir(package))
         return Path(self.get_ext_fullpath(ext.name)).parent
+
+
+class BuildPackages(build_py):
+    """Adds what NVRTC reads to the package, as setuptools' SubCommand protocol wants it: wheels, sdists, editables."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            for target, source in self._cuda_sources().items():
+                self.mkpath(str(Path(target).parent))
+                self.copy_file(source, target)
+
+    def get_source_files(self) -> list[str]:
+        return [*super().get_source_files(), *self._cuda_sources().values()]
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        return [*super().get_outputs(include_bytecode), *self._cuda_sources()]
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {**super().get_output_mapping(), **self._cuda_sources()}
+
+    def _cuda_sources(self) -> dict[str, str]:
+        """The headers and .cu files of csrc by their place in the built package."""
+        sources = sorted(path for kind in ("*.h", "*.cu") for path in Path("csrc").rglob(kind))
+        return {str(Path(self.build_lib, CUDA_FOLDER, *path.parts[1:])): str(path) for path in sources}
