@@ -1,15 +1,19 @@
-"""Which rows can be measured here and, if not, what is missing? Each function returns the reason, or "" if nothing is.
+"""Which rows can be measured here and, if not, what is missing? `missing_*` returns the reason, or "" if nothing is.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
 
+import pytest
+
 from benchmarks.measure import DEVICE
+from benchmarks.report import Results, Table
 from litevae_kernels import backends
 
 
@@ -24,10 +28,28 @@ def missing_compiler() -> str:
     return "" if found else "torch.compile needs a C++ compiler; install g++"
 
 
-def missing_backend(backend: str) -> str:
-    """Why an operator's backend is not worth timing on this run's device (the interpreter of Triton is not)."""
+def missing_import(package: str) -> str:
+    """As `missing_package`, for one that can be installed and still fail to import."""
+    missing = missing_package(package)
+    if not missing:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            return f"{package} is installed, but importing it fails: {error}"
+    return missing
+
+
+def missing_backend(backend: str, device: str = DEVICE.type) -> str:
+    """Why an operator's backend is not worth timing on tensors of `device` (the interpreter of Triton is not)."""
     status = backends()[backend]
     if not status.available:
         return status.reason
-    device = {"cpu": "cpu", "triton": "cuda"}.get(backend, DEVICE.type)
-    return "" if device == DEVICE.type else f"the backend runs on {device} tensors, this run is on {DEVICE.type}"
+    own_device = {"cpu": "cpu", "triton": "cuda", "cuda": "cuda"}.get(backend, device)
+    return "" if own_device == device else f"the backend runs on {own_device} tensors, these are on {device}"
+
+
+def skip_unavailable(reason: str, table: Table, label: str, results: Results) -> None:
+    """Skip this test, and name its row below the table, if there is a reason."""
+    if reason:
+        results.skip(table, label, reason)
+        pytest.skip(reason)

@@ -2,19 +2,26 @@
 
 [image -> DWT] -> feature extraction -> aggregation -> latent -> decoder -> losses
 
-32 images 3x256x256, float32, in rotation, so that none is found in a cache. Bytes, in units of the image (25.2 MB),
-are what the operation cannot avoid to read and write, whatever a row really moves:
+Images 3x256x256, 32 of them on a CPU and 256 on a GPU, in rotation, so that none is found in a cache. Two tables: all
+ways of computing it in float32, NCHW (haar_dwt2d), and our backends on other inputs (haar_dwt2d_inputs). Bytes, in
+units of the image, are what the operation cannot avoid to read and write, whatever a row really moves:
 
     copy                    2         read 1, write 1
     DWT                     2.3125    read 1, write the packed sub-bands of all levels: 1 + 1/4 + 1/16
+    DWT, backward           2.3125    read the gradients of all levels, write the image's
+    DWT, forward+backward   4.625
     inverse                 2         read L of level 3 and H V D of all (together 1), write 1
-    DWT, forward+backward   4.625     the backward reads the gradients of all levels and writes the image's
+    inverse, backward       2.3125    read the image's gradient, write that of all levels (0 in the other levels' L)
+
+From uint8 the image counts one byte an element, its sub-bands those of their dtype, and the copy is one of an image of
+that dtype.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import pytest
@@ -22,182 +29,241 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from benchmarks import measure
-from benchmarks.available import missing_backend, missing_compiler, missing_package
-from benchmarks.measure import DEVICE, relative_error
+from benchmarks import bandwidth, measure, wavelet_peers
+from benchmarks.available import (
+    missing_backend,
+    missing_compiler,
+    missing_import,
+    skip_unavailable,
+)
+from benchmarks.directions import BACKWARD, BOTH, FORWARD, Function, Sample, compiled, labelled, result, step, turns_of
+from benchmarks.measure import DEVICE
 from benchmarks.report import Column, Results, Table
+from benchmarks.wavelet_peers import LEVELS, slicing
 from litevae_kernels import backends, haar_dwt2d, haar_idwt2d
 
-LEVELS = 3
-SHAPE = (32, 3, 256, 256)
-IMAGE_BYTES = 4 * 32 * 3 * 256 * 256
-TOLERANCE = 1e-5  # of float32 sums in another order
-
-pytestmark = pytest.mark.benchmark(group="haar_dwt2d", timer=measure.clock)
+SHAPE = (256 if DEVICE.type == "cuda" else 32, 3, 256, 256)
+TOLERANCES = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # of sums in another order; of one rounding more or less
+NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.uint8: "uint8"}
+LAYOUTS = {torch.contiguous_format: "NCHW", torch.channels_last: "channels_last"}
 
 
-def slicing(image: Tensor) -> tuple[Tensor, ...]:
-    """The DWT from strided slices, one read a level, for sides that 2^LEVELS divides; for eager and torch.compile."""
-    pyramid, low = [], image
-    for _ in range(LEVELS):
-        a, b, c, d = low[..., 0::2, 0::2], low[..., 0::2, 1::2], low[..., 1::2, 0::2], low[..., 1::2, 1::2]
-        top, bottom, top_difference, bottom_difference = a + b, c + d, a - b, c - d
-        bands = [top + bottom, top - bottom, top_difference + bottom_difference, top_difference - bottom_difference]
-        packed = torch.cat(bands, dim=1) * 0.5  # [B, 4C, h, w]
-        pyramid.append(packed)
-        low = packed[:, : image.shape[1]]
-    return tuple(pyramid)
+def dwt(image: Tensor, dtype: torch.dtype | None = None, backend: str | None = None) -> tuple[Tensor, ...]:
+    return haar_dwt2d(image, LEVELS, dtype=dtype, backend=backend)
 
 
-def ptwt_once(image: Tensor) -> Sequence[Tensor | tuple[Tensor, Tensor, Tensor]]:
-    """ptwt's own form: L of the coarsest level, then (H, V, D) from the coarsest level to the finest."""
-    import ptwt
-
-    return ptwt.wavedec2(image, "haar", mode="symmetric", level=LEVELS)
-
-
-def paper(image: Tensor) -> tuple[Tensor, ...]:
-    """The paper's way: one wavedec2 for each level from the image itself, concatenated and divided by 2^level."""
-    import ptwt
-
-    pyramid = []
-    for level in range(1, LEVELS + 1):
-        coefficients: Any = ptwt.wavedec2(image, "haar", mode="symmetric", level=level)
-        low, details, *_ = coefficients
-        pyramid.append(torch.cat([low, *details], dim=1) / 2**level)
-    return tuple(pyramid)
-
-
-def copying(image: Tensor) -> Callable[[Tensor], Tensor]:
-    target = torch.empty_like(image)
-    return lambda source: target.copy_(source)
-
-
-def inverting(image: Tensor) -> Callable[[Sequence[Tensor]], Tensor]:
-    return lambda pyramid: haar_idwt2d(pyramid)
-
-
-def transforming(backend: str | None) -> Callable[[Tensor], Callable[[Tensor], tuple[Tensor, ...]]]:
-    return lambda _: lambda image: haar_dwt2d(image, LEVELS, backend=backend)
-
-
-def with_backward(transform: Callable[[Tensor], Sequence[Tensor]], image: Tensor) -> Callable[[Tensor], Tensor]:
-    """image -> the gradient of the image, with the same gradients of the sub-bands every time."""
-    cotangents = haar_dwt2d(image.flip(0), LEVELS)
-
-    def run(source: Tensor) -> Tensor:
-        source = source.detach().requires_grad_()
-        return torch.autograd.grad(transform(source), source, cotangents)[0]
-
-    return run
+def idwt(*pyramid: Tensor, backend: str | None = None) -> Tensor:
+    return haar_idwt2d(pyramid, backend=backend)
 
 
 @dataclass(frozen=True)
 class Row:
-    """`make(image)` gives the function to time; `bytes` in images; `kind` says what its result must equal."""
+    """`function` in `direction`, from an image of dtype `source`, or from its pyramid if `inverse`.
+
+    Its result, and the gradients that its backward starts from, are our pyramid in another `form`.
+    """
 
     label: str
-    bytes: float
-    kind: str
-    make: Callable[[Tensor], Callable[..., object]]
+    function: Function
+    direction: str = FORWARD
     unavailable: str = ""
+    inverse: bool = False
+    form: Callable[[Sequence[Tensor]], Sequence[Tensor]] = list
+    source: torch.dtype = torch.float32
+    dtype: torch.dtype = torch.float32
+    memory_format: torch.memory_format = torch.contiguous_format
+    compile: bool = False
+    is_copy: bool = False
+
+    def ours(self, backend: str | None) -> Function:
+        """The same by us."""
+        if self.inverse:
+            return partial(idwt, backend=backend)
+        return lambda image: self.form(dwt(image, self.dtype, backend))
+
+    def samples(self, images: Sequence[Tensor]) -> list[Sample]:
+        """A sample from each image; the gradients of the result come from the image before it."""
+        before = [images[-1], *images[:-1]]
+        if self.inverse:
+            return [Sample(dwt(image), (other,)) for image, other in zip(images, before, strict=True)]
+        if self.direction == FORWARD:
+            return [Sample((image,)) for image in images]
+        grads = [[band.clone() for band in self.form(dwt(other))] for other in before]
+        return [Sample((image,), grad) for image, grad in zip(images, grads, strict=True)]
+
+
+@lru_cache(maxsize=1)
+def random_images(dtype: torch.dtype, memory_format: torch.memory_format) -> list[Tensor]:
+    """More images of `SHAPE` than a cache holds."""
+    torch.manual_seed(0)
+
+    def image() -> Tensor:
+        if dtype == torch.uint8:
+            pixels = torch.randint(0, 256, SHAPE, device=DEVICE, dtype=torch.uint8)
+        else:
+            pixels = torch.randn(SHAPE, device=DEVICE).to(dtype)
+        return pixels.contiguous(memory_format=memory_format)
+
+    return measure.beyond_cache(image)
+
+
+def moved_bytes(row: Row) -> float:
+    """What cannot be avoided, for a batch of `SHAPE`: the docstring's table."""
+    elements = torch.Size(SHAPE).numel()
+    source, result = row.source.itemsize * elements, row.dtype.itemsize * elements
+    if row.is_copy:
+        return 2 * source
+    pyramid = result * sum(0.25**level for level in range(LEVELS))
+    forward, backward = source + (result if row.inverse else pyramid), source + pyramid
+    return {FORWARD: forward, BACKWARD: backward, BOTH: forward + backward}[row.direction]
+
+
+def _each(
+    directions: Sequence[str], label: str, function: Function, unavailable: str = "", **options: Any
+) -> list[Row]:
+    return [Row(labelled(label, direction), function, direction, unavailable, **options) for direction in directions]
+
+
+def _backend_rows(name: str) -> list[Row]:
+    missing = missing_backend(name)
+    return [
+        *_each((FORWARD, BACKWARD, BOTH), f"haar_dwt2d, {name}", partial(dwt, backend=name), missing),
+        *_each((FORWARD, BACKWARD), f"haar_idwt2d, {name}", partial(idwt, backend=name), missing, inverse=True),
+    ]
 
 
 ROWS = [
-    Row("copy of the image", 2, "copy", copying),
-    *(Row(f"haar_dwt2d, {name}", 2.3125, "pyramid", transforming(name), missing_backend(name)) for name in backends()),
-    Row("haar_idwt2d", 2, "inverse", inverting),
-    Row("haar_dwt2d, forward+backward", 4.625, "gradient", lambda x: with_backward(lambda y: haar_dwt2d(y, LEVELS), x)),
-    Row("slicing, eager", 2.3125, "pyramid", lambda _: slicing),
-    Row("slicing, torch.compile", 2.3125, "pyramid", lambda _: torch.compile(slicing), missing_compiler()),
-    Row(
-        "slicing, torch.compile, forward+backward",
-        4.625,
-        "gradient",
-        lambda image: with_backward(torch.compile(slicing), image),
-        missing_compiler(),
+    Row("copy of the image", bandwidth.copy, is_copy=True),
+    *(row for name in backends() for row in _backend_rows(name)),
+    *_each((FORWARD, BACKWARD, BOTH), "slicing, eager", slicing),
+    *_each((FORWARD, BACKWARD, BOTH), "slicing, torch.compile", slicing, missing_compiler(), compile=True),
+    *(
+        row
+        for peer in wavelet_peers.PEERS
+        for row in _each((FORWARD, BOTH), peer.label, peer.transform, missing_import(peer.package), form=peer.form)
     ),
-    Row("ptwt.wavedec2, once", 2.3125, "ptwt", lambda _: ptwt_once, missing_package("ptwt")),
-    Row("the paper's way: ptwt.wavedec2, 3 times", 2.3125, "mean pyramid", lambda _: paper, missing_package("ptwt")),
+]
+
+
+def _input_rows(source: torch.dtype, dtype: torch.dtype, memory_format: torch.memory_format, name: str) -> list[Row]:
+    names = NAMES[dtype] if source == dtype else f"{NAMES[source]} to {NAMES[dtype]}"
+    label, missing = f"{names}, {LAYOUTS[memory_format]}, {name}", missing_backend(name)
+    options = {"source": source, "dtype": dtype, "memory_format": memory_format}
+    transform = partial(dwt, dtype=dtype, backend=name)
+    if source == torch.uint8:
+        return _each((FORWARD,), f"DWT, {label}", transform, missing, **options)
+    inverse = partial(idwt, backend=name)
+    return [
+        *_each((FORWARD, BACKWARD), f"DWT, {label}", transform, missing, **options),
+        *_each((FORWARD, BACKWARD), f"inverse, {label}", inverse, missing, inverse=True, **options),
+    ]
+
+
+INPUT_ROWS = [
+    row
+    for source, dtype, memory_format in (
+        (torch.float32, torch.float32, torch.channels_last),
+        (torch.bfloat16, torch.bfloat16, torch.contiguous_format),
+        (torch.bfloat16, torch.bfloat16, torch.channels_last),
+        (torch.uint8, torch.float32, torch.contiguous_format),
+        (torch.uint8, torch.bfloat16, torch.contiguous_format),
+        (torch.uint8, torch.bfloat16, torch.channels_last),
+    )
+    for name in backends()
+    if name != "reference"
+    for row in _input_rows(source, dtype, memory_format, name)
 ]
 
 TABLE = Table(
     name="haar_dwt2d",
     title="Haar DWT, three levels",
-    settings={"input": "32x3x256x256", "dtype": "float32", "levels": LEVELS},
+    settings={"input": "x".join(map(str, SHAPE)), "dtype": "float32", "layout": "NCHW", "levels": LEVELS},
     columns=[
         Column("row", "operation"),
-        Column("time_ms", "median, ms", ".3f"),
-        Column("iqr_ms", "IQR, ms", ".3f"),
-        Column("gb_per_s", "GB/s", ".1f"),
+        *bandwidth.COLUMNS,
         Column("to_copy", "time / copy"),
-        Column("to_ours", "time / haar_dwt2d"),
+        Column("to_ours", "time / ours"),
         Column("rounds", "rounds", "d"),
     ],
     order=[row.label for row in ROWS],
     notes=[
-        "GB/s counts the bytes that cannot be avoided (bench_haar_dwt2d.py); a row that moves more has a lower figure.",
-        "The two ratios are medians over rounds of the row's time and the other's right after it; haar_dwt2d there is "
-        "the default backend, forward only.",
-        "The copy's ratio to the copy and haar_dwt2d's to haar_dwt2d are measured too: their distance from 1 is noise.",
-        "ptwt.wavedec2 once returns the bands unpacked and unscaled; packing them is not in its time.",
+        bandwidth.SHARE_NOTE,
+        "The two ratios are medians over rounds of the row's time and the other's right after it. Ours: the same "
+        "transform in the same direction by the default backend; for the copy, the DWT.",
+        "The copy's ratio to the copy and ours to ours are measured too: their distance from 1 is noise.",
+        "ptwt.wavedec2 once and pytorch_wavelets return the bands unpacked; packing them is not in their time.",
+    ],
+)
+INPUTS_TABLE = Table(
+    name="haar_dwt2d_inputs",
+    title="Haar DWT, three levels: other layouts and dtypes",
+    settings={"input": "x".join(map(str, SHAPE)), "levels": LEVELS},
+    columns=[
+        Column("row", "operation"),
+        *bandwidth.COLUMNS,
+        Column("compiled_to_row", "compiled slicing / row"),
+        Column("rounds", "rounds", "d"),
+    ],
+    order=[row.label for row in INPUT_ROWS],
+    notes=[
+        bandwidth.SHARE_NOTE,
+        "The ratio is the median over rounds of torch.compile's time for slicing and the row's, from the same input.",
     ],
 )
 
 
-def check(kind: str, function: Callable[..., object], image: Tensor) -> None:
+def check(row: Row, function: Function, sample: Sample) -> None:
     """Refuse to time a wrong result: compare it with the reference backend's."""
-
-    def reference(source: Tensor) -> tuple[Tensor, ...]:
-        return haar_dwt2d(source, LEVELS, backend="reference")
-
-    actual: Any
-    expected: Any
-    if kind == "copy":
-        actual, expected = [function(image)], [image]
-    elif kind == "inverse":
-        actual, expected = [function(reference(image))], [image]
-    elif kind == "gradient":
-        actual, expected = [function(image)], [with_backward(reference, image)(image)]
-    elif kind == "mean pyramid":
-        actual, expected = function(image), haar_dwt2d(image, LEVELS, scaling="mean", backend="reference")
-    else:
-        actual, expected = function(image), reference(image)
-    if kind == "ptwt":
-        low, *details = actual  # coarsest first, without the L of the finer levels
-        packed = [torch.cat([expected[-1 - i][:, :3], *bands], dim=1) for i, bands in enumerate(details)]
-        actual = [torch.cat([low, packed[0][:, 3:]], dim=1), *packed[1:]][::-1]
-    for level, (result, correct) in enumerate(zip(actual, expected, strict=True), start=1):
-        error = relative_error(result, correct)
-        if error > TOLERANCE:
-            raise AssertionError(f"{kind}, result {level}: relative error {error:.1e} is above {TOLERANCE:.0e}")
+    expected = sample.inputs if row.is_copy else result(row.direction, row.ours("reference"), sample)
+    measure.check_close(row.label, result(row.direction, function, sample), expected, TOLERANCES[row.dtype])
 
 
+@pytest.mark.benchmark(group="haar_dwt2d", timer=measure.clock)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
+@torch.no_grad()
 def test_haar_dwt2d(row: Row, benchmark: BenchmarkFixture, results: Results) -> None:
-    if row.unavailable:
-        results.skip(TABLE, row.label, row.unavailable)
-        pytest.skip(row.unavailable)
-    torch.manual_seed(0)
-    images = measure.rotating(lambda: torch.randn(SHAPE, device=DEVICE))
-    inputs = measure.rotating(lambda: haar_dwt2d(next(images), LEVELS)) if row.kind == "inverse" else images
-    image = next(images)
-    function = row.make(image)
-    with torch.set_grad_enabled(row.kind == "gradient"):
-        check(row.kind, function, image)
-        rivals = {
-            "copy": measure.consuming(copying(image), images),
-            "ours": measure.consuming(lambda x: haar_dwt2d(x, LEVELS), images),
-        }
-        timing = measure.time_interleaved(benchmark, measure.consuming(function, inputs), rivals)
+    skip_unavailable(row.unavailable, TABLE, row.label, results)
+    images = random_images(row.source, row.memory_format)
+    samples, turns = row.samples(images), turns_of(images)
+    function = compiled(row.function, "float32") if row.compile else row.function
+    check(row, function, samples[0])
+    rivals = {
+        bandwidth.COPY: bandwidth.copy_step(images, turns),
+        "ours": step(row.direction, row.ours(None), samples, turns),
+    }
+    timing = measure.time_interleaved(benchmark, step(row.direction, function, samples, turns), rivals, budget_s=2.0)
     if timing is None:
         return
     benchmark.extra_info.update(
-        time_ms=timing.median_s * 1e3,
-        iqr_ms=timing.iqr_s * 1e3,
-        gb_per_s=row.bytes * IMAGE_BYTES / timing.median_s / 1e9,
-        to_copy=timing.ratios["copy"],
+        **bandwidth.speed(timing, moved_bytes(row), images[0]),
+        to_copy=timing.ratios[bandwidth.COPY],
         to_ours=timing.ratios["ours"],
         rounds=timing.rounds,
     )
     results.add(TABLE, row.label, benchmark.extra_info)
+
+
+@pytest.mark.benchmark(group="haar_dwt2d_inputs", timer=measure.clock)
+@pytest.mark.parametrize("row", INPUT_ROWS, ids=lambda row: row.label)
+@torch.no_grad()
+def test_haar_dwt2d_inputs(row: Row, benchmark: BenchmarkFixture, results: Results) -> None:
+    skip_unavailable(row.unavailable, INPUTS_TABLE, row.label, results)
+    images = random_images(row.source, row.memory_format)
+    samples, turns = row.samples(images), turns_of(images)
+    copied = images if row.source == row.dtype else [image.to(row.dtype) for image in images]
+    check(row, row.function, samples[0])
+    rivals = {bandwidth.COPY: bandwidth.copy_step(copied, turns)}
+    if row.direction == FORWARD and not row.inverse and not missing_compiler():
+        rival = compiled(slicing, (row.source, row.dtype, row.memory_format))
+        rivals["compiled"] = step(FORWARD, partial(rival, dtype=row.dtype), samples, turns)
+    timing = measure.time_interleaved(
+        benchmark, step(row.direction, row.function, samples, turns), rivals, budget_s=1.0
+    )
+    if timing is None:
+        return
+    benchmark.extra_info.update(
+        **bandwidth.speed(timing, moved_bytes(row), copied[0]),
+        compiled_to_row=1 / timing.ratios["compiled"] if "compiled" in rivals else None,
+        rounds=timing.rounds,
+    )
+    results.add(INPUTS_TABLE, row.label, benchmark.extra_info)

@@ -2,20 +2,25 @@
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder [SMC] -> losses
 
-Two tables, forward+backward, batch 16, 256 -> 256 channels, 32x32, 3x3, padding 1, float32:
+Two tables, float32, 3x3 kernels:
 
-    smc_conv2d    a step: output, gradients of x, weight and scales (conv2d: of x and weight)
-    smc_weight    the weight of Eq. 3 alone, forward and forward+backward, beside a copy of the weight (2.4 MB)
+    smc_conv2d    a training step of 16x256x32x32 -> 256 channels, padding 1: output, gradients of x, weight and
+                  scales (conv2d: of x and weight)
+    smc_weight    the weight of Eq. 3 alone, beside a copy of the weight: 256x256x3x3 (2.4 MB) on a CPU, 2048x2048x3x3
+                  (151 MB) on a GPU, where a small one takes less time than its launch (bench_host_cost.py)
 
-Bytes of smc_weight, in units of the weight, that cannot be avoided: copy and forward 2 (read 1, write 1);
-forward+backward 5 (the backward reads the weight and the gradient of its result, writes one gradient).
+Bytes of smc_weight, in units of the weight, that cannot be avoided:
+
+    copy, forward       2      read 1, write 1 (to bfloat16: 1.5)
+    backward            3      read the weight and the gradient of its result, write one gradient
+    forward+backward    5
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache
 
 import pytest
 import torch
@@ -23,17 +28,19 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from benchmarks import measure
-from benchmarks.available import missing_backend, missing_compiler
-from benchmarks.measure import DEVICE, MIB, relative_error
+from benchmarks import bandwidth, measure
+from benchmarks.available import missing_backend, missing_compiler, skip_unavailable
+from benchmarks.directions import BACKWARD, BOTH, FORWARD, Function, Sample, compiled, labelled, result, step, turns_of
+from benchmarks.measure import DEVICE, MIB
 from benchmarks.report import Column, Results, Table
 from litevae_kernels import backends, smc_conv2d, smc_weight
 
 CHANNELS = 256
 X_SHAPE, WEIGHT_SHAPE = (16, CHANNELS, 32, 32), (CHANNELS, CHANNELS, 3, 3)
+ALONE_SHAPE = (2048, 2048, 3, 3) if DEVICE.type == "cuda" else WEIGHT_SHAPE
 EPS = 1e-8
 TOLERANCE = 1e-4  # of float32 sums over 16 x 32 x 32 positions in another order
-WEIGHT_BYTES = 4 * CHANNELS * CHANNELS * 9
+ROUNDING = {torch.float32: 1e-5, torch.bfloat16: 1e-2}  # of the weight alone
 
 Convolution = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x, weight, scales) -> output
 Weight = Callable[[Tensor, Tensor], Tensor]  # (weight, scales) -> the modulated weight
@@ -67,68 +74,88 @@ def our_conv2d(backend: str | None = None) -> Convolution:
     return lambda x, weight, scales: smc_conv2d(x, weight, scales, padding=1, eps=EPS, backend=backend)
 
 
-def our_weight(backend: str | None = None) -> Weight:
-    return lambda weight, scales: smc_weight(weight, scales, eps=EPS, backend=backend)
+def our_weight(backend: str | None = None, dtype: torch.dtype | None = None) -> Weight:
+    return lambda weight, scales: smc_weight(weight, scales, eps=EPS, dtype=dtype, backend=backend)
 
 
-def gradients(function: Callable[..., Tensor], inputs: Sequence[Tensor], grad: Tensor) -> list[Tensor]:
-    """Output of `function(*inputs)`, then the gradients of the inputs that it depends on."""
-    leaves = [tensor.detach().requires_grad_() for tensor in inputs]
-    output = function(*leaves)
-    found = torch.autograd.grad(output, leaves, grad, allow_unused=True)
-    return [output.detach(), *(gradient for gradient in found if gradient is not None)]
-
-
-def copying_weight() -> Weight:
-    target = torch.empty(WEIGHT_SHAPE, device=DEVICE)
-    return lambda weight, scales: target.copy_(weight)
+def formula_to_bfloat16(weight: Tensor, scales: Tensor) -> Tensor:
+    return formula(weight, scales).bfloat16()
 
 
 @dataclass(frozen=True)
 class Row:
-    """`make()` gives the function to time. The yardstick computes something else, on purpose."""
+    """`function` in `direction`. The yardstick computes something else, on purpose."""
 
     label: str
-    make: Callable[[], Callable[..., Tensor]]
+    function: Function
     unavailable: str = ""
+    direction: str = BOTH
+    compile: bool = False
     is_yardstick: bool = False
-    backward: bool = True
+    dtype: torch.dtype = torch.float32
+
+    def built(self) -> Function:
+        return compiled(self.function, "float32") if self.compile else self.function
 
 
 CONVOLUTION_ROWS = [
-    Row("conv2d", lambda: bare_conv2d, is_yardstick=True),
-    *(Row(f"smc_conv2d, {name}", partial(our_conv2d, name), missing_backend(name)) for name in backends()),
-    Row("formula, torch.compile", lambda: torch.compile(formula_conv2d), missing_compiler()),
-    Row("the paper's way: per-sample grouped conv2d", lambda: per_sample_conv2d),
+    Row("conv2d", bare_conv2d, is_yardstick=True),
+    *(Row(f"smc_conv2d, {name}", our_conv2d(name), missing_backend(name)) for name in backends()),
+    Row("formula, torch.compile", formula_conv2d, missing_compiler(), compile=True),
+    Row("the paper's way: per-sample grouped conv2d", per_sample_conv2d),
 ]
 
 
-def _weight_rows(label: str, make: Callable[[], Weight], unavailable: str = "") -> list[Row]:
-    return [
-        Row(label, make, unavailable, backward=False),
-        Row(f"{label}, forward+backward", make, unavailable),
-    ]
+def _weight_rows(label: str, function: Weight, unavailable: str = "", compile: bool = False) -> list[Row]:
+    directions = (FORWARD, BACKWARD, BOTH)
+    return [Row(labelled(label, direction), function, unavailable, direction, compile) for direction in directions]
 
 
 WEIGHT_ROWS = [
-    Row("copy of the weight", copying_weight, is_yardstick=True, backward=False),
+    Row("copy of the weight", lambda weight, scales: bandwidth.copy(weight), direction=FORWARD, is_yardstick=True),
     *(
         row
         for name in backends()
-        for row in _weight_rows(f"smc_weight, {name}", partial(our_weight, name), missing_backend(name))
+        for row in _weight_rows(f"smc_weight, {name}", our_weight(name), missing_backend(name))
     ),
-    *_weight_rows("formula, eager", lambda: formula),
-    *_weight_rows("formula, torch.compile", lambda: torch.compile(formula), missing_compiler()),
+    *_weight_rows("formula, eager", formula),
+    *_weight_rows("formula, torch.compile", formula, missing_compiler(), compile=True),
+    *(
+        Row(
+            f"smc_weight to bfloat16, {name}",
+            our_weight(name, torch.bfloat16),
+            missing_backend(name),
+            FORWARD,
+            dtype=torch.bfloat16,
+        )
+        for name in backends()
+    ),
+    Row(
+        "formula to bfloat16, torch.compile",
+        formula_to_bfloat16,
+        missing_compiler(),
+        FORWARD,
+        compile=True,
+        dtype=torch.bfloat16,
+    ),
 ]
 
-TIMES = [Column("time_ms", "median, ms", ".3f"), Column("iqr_ms", "IQR, ms", ".3f")]
+
+def moved_bytes(row: Row) -> int:
+    """What cannot be avoided: the docstring's table."""
+    elements = torch.Size(ALONE_SHAPE).numel()
+    forward, backward = elements * (4 + row.dtype.itemsize), elements * 4 * 3
+    return {FORWARD: forward, BACKWARD: backward, BOTH: forward + backward}[row.direction]
+
+
 CONVOLUTION_TABLE = Table(
     name="smc_conv2d",
     title="Self-modulated convolution, forward+backward",
     settings={"input": "x".join(map(str, X_SHAPE)), "weight": "x".join(map(str, WEIGHT_SHAPE)), "dtype": "float32"},
     columns=[
         Column("row", "operation"),
-        *TIMES,
+        Column("time_ms", "median, ms", ".3f"),
+        Column("iqr_ms", "IQR, ms", ".3f"),
         Column("to_conv2d", "time / conv2d"),
         Column("extra_memory_mib", "extra memory, MiB", ".1f"),
         Column("rounds", "rounds", "d"),
@@ -142,59 +169,56 @@ CONVOLUTION_TABLE = Table(
 WEIGHT_TABLE = Table(
     name="smc_weight",
     title="The weight of self-modulated convolution, alone",
-    settings={"weight": "x".join(map(str, WEIGHT_SHAPE)), "dtype": "float32"},
+    settings={"weight": "x".join(map(str, ALONE_SHAPE)), "dtype": "float32"},
     columns=[
         Column("row", "operation"),
-        *TIMES,
-        Column("gb_per_s", "GB/s", ".1f"),
+        *bandwidth.COLUMNS,
         Column("to_copy", "time / copy"),
         Column("rounds", "rounds", "d"),
     ],
     order=[row.label for row in WEIGHT_ROWS],
-    notes=[
-        "GB/s counts the bytes that cannot be avoided (bench_smc_conv2d.py). Launches and autograd are in the time."
-    ],
+    notes=[bandwidth.SHARE_NOTE, "Launches and autograd are in the time."],
 )
 
 
-def check(actual: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
+def check(row: Row, function: Function, reference: Function, sample: Sample, tolerance: float) -> None:
     """Refuse to time a wrong result."""
-    for index, (result, correct) in enumerate(zip(actual, expected, strict=True)):
-        error = relative_error(result, correct)
-        if error > TOLERANCE:
-            raise AssertionError(f"result {index}: relative error {error:.1e} is above {TOLERANCE:.0e}")
+    if not row.is_yardstick:
+        expected = result(row.direction, reference, sample)
+        measure.check_close(row.label, result(row.direction, function, sample), expected, tolerance)
 
 
-def _skip_unavailable(table: Table, row: Row, results: Results) -> None:
-    if row.unavailable:
-        results.skip(table, row.label, row.unavailable)
-        pytest.skip(row.unavailable)
+@lru_cache(maxsize=1)
+def weight_samples() -> list[Sample]:
+    torch.manual_seed(0)
+    scales = torch.rand(ALONE_SHAPE[1], device=DEVICE) + 0.5
+    return measure.beyond_cache(
+        lambda: Sample((torch.randn(ALONE_SHAPE, device=DEVICE), scales), (torch.randn(ALONE_SHAPE, device=DEVICE),))
+    )
 
 
 @pytest.mark.benchmark(group="smc_conv2d", timer=measure.clock)
 @pytest.mark.parametrize("row", CONVOLUTION_ROWS, ids=lambda row: row.label)
+@torch.no_grad()
 def test_smc_conv2d(row: Row, benchmark: BenchmarkFixture, results: Results) -> None:
-    _skip_unavailable(CONVOLUTION_TABLE, row, results)
+    skip_unavailable(row.unavailable, CONVOLUTION_TABLE, row.label, results)
     torch.manual_seed(0)
     weight, scales = torch.randn(WEIGHT_SHAPE, device=DEVICE), torch.rand(CHANNELS, device=DEVICE) + 0.5
-    inputs = measure.rotating(lambda: (torch.randn(X_SHAPE, device=DEVICE), torch.randn(X_SHAPE, device=DEVICE)))
-
-    def training(convolution: Convolution) -> Callable[[tuple[Tensor, Tensor]], list[Tensor]]:
-        return lambda pair: gradients(convolution, (pair[0], weight, scales), pair[1])
-
-    function, pair = training(row.make()), next(inputs)
-    if not row.is_yardstick:
-        check(function(pair), training(our_conv2d("reference"))(pair))
-    step = measure.consuming(function, inputs)
-    rivals = {"conv2d": measure.consuming(training(bare_conv2d), inputs)}
-    timing = measure.time_interleaved(benchmark, step, rivals, budget_s=6.0)
+    samples = measure.beyond_cache(
+        lambda: Sample((torch.randn(X_SHAPE, device=DEVICE), weight, scales), (torch.randn(X_SHAPE, device=DEVICE),))
+    )
+    function, turns = row.built(), turns_of(samples)
+    check(row, function, our_conv2d("reference"), samples[0], TOLERANCE)
+    own = step(row.direction, function, samples, turns)
+    rivals = {"conv2d": step(BOTH, bare_conv2d, samples, turns)}
+    timing = measure.time_interleaved(benchmark, own, rivals, budget_s=5.0)
     if timing is None:
         return
     benchmark.extra_info.update(
         time_ms=timing.median_s * 1e3,
         iqr_ms=timing.iqr_s * 1e3,
         to_conv2d=timing.ratios["conv2d"],
-        extra_memory_mib=measure.peak_allocated_bytes(step) / MIB,
+        extra_memory_mib=measure.peak_allocated_bytes(own) / MIB,
         rounds=timing.rounds,
     )
     results.add(CONVOLUTION_TABLE, row.label, benchmark.extra_info)
@@ -202,32 +226,19 @@ def test_smc_conv2d(row: Row, benchmark: BenchmarkFixture, results: Results) -> 
 
 @pytest.mark.benchmark(group="smc_weight", timer=measure.clock)
 @pytest.mark.parametrize("row", WEIGHT_ROWS, ids=lambda row: row.label)
+@torch.no_grad()
 def test_smc_weight(row: Row, benchmark: BenchmarkFixture, results: Results) -> None:
-    _skip_unavailable(WEIGHT_TABLE, row, results)
-    torch.manual_seed(0)
-    scales = torch.rand(CHANNELS, device=DEVICE) + 0.5
-    inputs = measure.rotating(
-        lambda: (torch.randn(WEIGHT_SHAPE, device=DEVICE), torch.randn(WEIGHT_SHAPE, device=DEVICE))
-    )
-
-    def running(function: Weight) -> Callable[[tuple[Tensor, Tensor]], list[Tensor]]:
-        if row.backward:
-            return lambda pair: gradients(function, (pair[0], scales), pair[1])
-        return lambda pair: [function(pair[0], scales)]
-
-    function, pair = running(row.make()), next(inputs)
-    copy = copying_weight()
-    if not row.is_yardstick:
-        check(function(pair), running(our_weight("reference"))(pair))
-    rivals = {"copy": measure.consuming(lambda pair: copy(pair[0], scales), inputs)}
-    timing = measure.time_interleaved(benchmark, measure.consuming(function, inputs), rivals, budget_s=1.0)
+    skip_unavailable(row.unavailable, WEIGHT_TABLE, row.label, results)
+    samples = weight_samples()
+    function, turns = row.built(), turns_of(samples)
+    check(row, function, our_weight("reference", row.dtype), samples[0], ROUNDING[row.dtype])
+    rivals = {bandwidth.COPY: bandwidth.copy_step([sample.inputs[0] for sample in samples], turns)}
+    timing = measure.time_interleaved(benchmark, step(row.direction, function, samples, turns), rivals, budget_s=1.0)
     if timing is None:
         return
     benchmark.extra_info.update(
-        time_ms=timing.median_s * 1e3,
-        iqr_ms=timing.iqr_s * 1e3,
-        gb_per_s=(5 if row.backward else 2) * WEIGHT_BYTES / timing.median_s / 1e9,
-        to_copy=timing.ratios["copy"],
+        **bandwidth.speed(timing, moved_bytes(row), samples[0].inputs[0]),
+        to_copy=timing.ratios[bandwidth.COPY],
         rounds=timing.rounds,
     )
     results.add(WEIGHT_TABLE, row.label, benchmark.extra_info)

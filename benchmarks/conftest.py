@@ -15,7 +15,7 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1]))  # these files are no installed package
 
-from benchmarks.measure import keep_freed_memory
+from benchmarks import measure
 from benchmarks.report import RESULTS, Results, conditions, document, markdown, write
 
 _RESULTS = pytest.StashKey[Results]()
@@ -24,11 +24,14 @@ _CONDITIONS = pytest.StashKey[Mapping[str, str]]()
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("litevae")
-    group.addoption("--results", type=Path, default=RESULTS, metavar="FOLDER", help="folder for the tables")
+    group.addoption("--results", type=Path, metavar="FOLDER", help="folder for the tables, if not benchmarks/results")
+    group.addoption("--quick", action="store_true", help="few rounds, to try; stores only in a folder of --results")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    keep_freed_memory()
+    measure.keep_freed_memory()
+    if config.getoption("--quick"):
+        measure.MAX_ROUNDS = measure.MIN_ROUNDS
     config.stash[_RESULTS] = Results()
     config.stash[_CONDITIONS] = conditions(shlex.join(["pytest", *map(str, config.invocation_params.args)]))
 
@@ -53,4 +56,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         table = document(measured, config.stash[_CONDITIONS])
         terminalreporter.section(measured.table.name)
         terminalreporter.write_line(markdown(table))
-        terminalreporter.write_line(write(table, config.getoption("results")))
+        folder = config.getoption("results") or (None if config.getoption("quick") else RESULTS)
+        terminalreporter.write_line(write(table, folder) if folder else "not stored, because of --quick")

@@ -12,8 +12,9 @@ import statistics
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import sub, truediv
 from typing import Any
 
 import torch
@@ -54,17 +55,42 @@ def keep_freed_memory() -> None:
 
 @dataclass(frozen=True)
 class Timing:
-    """One row's rounds. `ratios[rival]`: the median over the rounds of (row's time / rival's time in that round)."""
+    """One row's rounds, in seconds a call, and beside them each rival's time right after every one of them."""
 
-    median_s: float
-    quartiles_s: tuple[float, float]
-    rounds: int
+    own_s: Sequence[float]
+    rivals_s: Mapping[str, Sequence[float]]
     iterations: int
-    ratios: Mapping[str, float]
+
+    @property
+    def rounds(self) -> int:
+        return len(self.own_s)
+
+    @property
+    def median_s(self) -> float:
+        return statistics.median(self.own_s)
+
+    @property
+    def quartiles_s(self) -> tuple[float, float]:
+        low, _, high = statistics.quantiles(self.own_s, n=4, method="inclusive")
+        return low, high
 
     @property
     def iqr_s(self) -> float:
         return self.quartiles_s[1] - self.quartiles_s[0]
+
+    @property
+    def ratios(self) -> Mapping[str, float]:
+        """By rival: the median over the rounds of (row's time / rival's time in that round)."""
+        return {name: _median_of(truediv, self.own_s, times) for name, times in self.rivals_s.items()}
+
+    def difference_s(self, minuend: str, subtrahend: str) -> float:
+        """The median over the rounds of one rival's time less another's; "own" is the row itself."""
+        times = {"own": self.own_s, **self.rivals_s}
+        return _median_of(sub, times[minuend], times[subtrahend])
+
+
+def _median_of(operation: Callable[[float, float], float], left: Sequence[float], right: Sequence[float]) -> float:
+    return statistics.median(map(operation, left, right))
 
 
 def time_interleaved(
@@ -92,14 +118,10 @@ def time_interleaved(
     rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(budget_s / expected_s)))
     benchmark.pedantic(step, rounds=rounds, iterations=own.calls, warmup_rounds=1, teardown=time_rivals)
     assert benchmark.stats is not None
-    own_times = [float(seconds) for seconds in benchmark.stats.stats.data]
+    own_s = [float(seconds) for seconds in benchmark.stats.stats.data]
     # The rivals also ran after the warm-up round; with several calls a round, once more after the last.
-    ratios = {
-        name: statistics.median(time / rival for time, rival in zip(own_times, times[1:], strict=False))
-        for name, times in rival_times.items()
-    }
-    low, _, high = statistics.quantiles(own_times, n=4, method="inclusive")
-    return Timing(statistics.median(own_times), (low, high), rounds, own.calls, ratios)
+    rivals_s = {name: times[1 : len(own_s) + 1] for name, times in rival_times.items()}
+    return Timing(own_s, rivals_s, own.calls)
 
 
 def seconds_per_call(step: Step, calls: int) -> float:
@@ -119,18 +141,22 @@ class _Round:
 def _round_of(step: Step) -> _Round:
     step()  # compilation, allocation
     seconds = seconds_per_call(step, 1)
+    if seconds < ROUND_S:  # the first call of a short step is a poor guess of the next ones
+        seconds = seconds_per_call(step, math.ceil(ROUND_S / max(seconds, 1e-6)))
     calls = max(1, math.ceil(ROUND_S / max(seconds, 1e-6)))
     return _Round(step, calls, seconds * calls)
 
 
 def rotating(make: Callable[[], Any]) -> Iterator[Any]:
-    """An endless cycle through enough inputs of one kind that none is still in a cache when its turn comes.
+    """An endless cycle through enough inputs of one kind that none is still in a cache when its turn comes."""
+    return itertools.cycle(beyond_cache(make))
 
-    `make` returns a tensor, or a tuple or list with tensors in it.
-    """
+
+def beyond_cache(make: Callable[[], Any]) -> list[Any]:
+    """More inputs of one kind than a cache holds. `make` returns a tensor, or a tuple or list with tensors in it."""
     first = make()
     input_bytes = sum(leaf.numel() * leaf.element_size() for leaf in tree_iter(first) if isinstance(leaf, Tensor))
-    return itertools.cycle([first, *(make() for _ in range(math.ceil(BEYOND_CACHE_BYTES / input_bytes)))])
+    return [first, *(make() for _ in range(math.ceil(BEYOND_CACHE_BYTES / input_bytes)))]
 
 
 def consuming(function: Callable[[Any], object], inputs: Iterator[Any]) -> Step:
@@ -226,3 +252,11 @@ def relative_error(actual: Tensor, expected: Tensor) -> float:
         return math.inf
     difference = torch.linalg.vector_norm(actual.double() - expected.double())
     return float(difference / torch.linalg.vector_norm(expected.double()))
+
+
+def check_close(name: str, actual: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> None:
+    """Refuse to time a wrong result: each of `actual` within `tolerance`, relative, of the one expected."""
+    for index, (result, correct) in enumerate(zip(actual, expected, strict=True), start=1):
+        error = relative_error(result, correct)
+        if error > tolerance:
+            raise AssertionError(f"{name}, result {index}: relative error {error:.1e} is above {tolerance:.0e}")

@@ -90,7 +90,10 @@ def markdown(document: Mapping[str, Any]) -> str:
     settings = {**document["settings"], **document["conditions"]}
     lines = [f"# {document['title']}", "", *_grid(document["columns"], document["rows"]), ""]
     lines += [f"- {name}: {f'`{value}`' if name == 'command' else value}" for name, value in settings.items()]
-    lines += [f"- not measured: {label}: {reason}" for label, reason in document["skipped"].items()]
+    reasons = dict.fromkeys(document["skipped"].values())
+    for reason in reasons:
+        labels = [label for label, of_label in document["skipped"].items() if of_label == reason]
+        lines.append(f"- not measured ({reason}): {'; '.join(labels)}")
     if document["notes"]:
         lines += ["", *(f"- {note}" for note in document["notes"])]
     return "\n".join(lines) + "\n"

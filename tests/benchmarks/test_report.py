@@ -17,7 +17,7 @@ TABLE = Table(
     title="Speed",
     settings={"batch": 2},
     columns=[Column("row", "operation"), Column("time_ms", "ms", ".2f"), Column("count", "n", "d")],
-    order=["slow", "fast", "absent"],
+    order=["slow", "fast", "absent", "elsewhere", "also absent"],
     notes=["A note."],
 )
 
@@ -29,7 +29,9 @@ def measured(**times_ms: float | None) -> Measured:
     results = Results()
     for label, time_ms in times_ms.items():
         results.add(TABLE, label, {"time_ms": time_ms, "count": 1234})
-    results.skip(TABLE, "absent", "it is not installed")
+    for label in ("absent", "also absent"):
+        results.skip(TABLE, label, "it is not installed")
+    results.skip(TABLE, "elsewhere", "no GPU")
     return results.tables["speed"]
 
 
@@ -50,7 +52,8 @@ def test_markdown_of_known_rows():
 - command: `pytest -k speed`
 - device: cpu
 - commit: abc
-- not measured: absent: it is not installed
+- not measured (it is not installed): absent; also absent
+- not measured (no GPU): elsewhere
 
 - A note.
 """

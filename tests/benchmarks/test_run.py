@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+RESULTS = REPOSITORY / "benchmarks" / "results"
 
 
 def run_pytest(*arguments: str) -> str:
@@ -28,12 +31,24 @@ def test_one_row_is_measured_printed_and_stored(tmp_path: Path):
     assert [measured["row"] for measured in table["rows"]] == [row]
     measured = table["rows"][0]
     assert 0.1 < measured["to_copy"] < 10
-    assert measured["gb_per_s"] == pytest.approx(2 * 256 * 256 * 9 * 4 / measured["time_ms"] / 1e6)
+    weight_bytes = 4 * math.prod(map(int, table["settings"]["weight"].split("x")))
+    assert measured["gb_per_s"] == pytest.approx(2 * weight_bytes / measured["time_ms"] / 1e6)
+    assert measured["share_of_copy"] == pytest.approx(100 / measured["to_copy"])
     assert table["conditions"]["command"].startswith("pytest ")
     assert path.with_suffix(".md").read_text() in output
+
+
+def test_quick_prints_and_stores_nothing():
+    pytest.importorskip("pytest_benchmark")
+    stored = {path: path.read_bytes() for path in RESULTS.iterdir()}
+    output = run_pytest("benchmarks", "--benchmark-only", "--quick", "-k", "copy and weight")
+    assert re.search(r"^\| copy of the weight .* 5 \|$", output, re.MULTILINE)  # rounds
+    assert "not stored, because of --quick" in output
+    assert {path: path.read_bytes() for path in RESULTS.iterdir()} == stored
 
 
 def test_only_benchmarks_are_collected():
     output = run_pytest("benchmarks", "--collect-only", "-q")
     files = {line.partition("::")[0] for line in output.splitlines() if "::" in line}
-    assert files == {f"benchmarks/bench_{name}.py" for name in ("haar_dwt2d", "smc_conv2d", "table3_encoders")}
+    names = ("group_norm_silu", "haar_dwt2d", "host_cost", "smc_conv2d", "table3_encoders")
+    assert files == {f"benchmarks/bench_{name}.py" for name in names}

@@ -1,0 +1,158 @@
+"""What does a call cost on the host, beside PyTorch's own nearest operation?
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
+
+Tensors of a few dozen elements, so that the time is that of the call: checks of arguments, choice of backend, dispatch,
+allocation of the result, launches. Calls follow one another for 2 ms; with CUDA tensors the GPU keeps up with them and
+is waited for once at the end. Once without gradients, and once with a graph, recorded and freed again.
+
+Nearest are the operations that read and write the same shapes: a 2x2 average pooling; pixel_shuffle, which makes four
+channels one of twice the sides; _weight_norm (a weight over the norms of its rows); conv2d; group_norm, then silu.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+
+from benchmarks import measure
+from benchmarks.available import missing_backend, skip_unavailable
+from benchmarks.directions import FORWARD, Function, Sample, result
+from benchmarks.report import Column, Results, Table
+from litevae_kernels import group_norm_silu, haar_dwt2d, haar_idwt2d, smc_conv2d, smc_weight
+from litevae_kernels.backends import choose_backend
+
+TOLERANCE = 1e-5  # of float32 sums in another order
+BACKENDS = (("cpu", "cpu"), ("triton", "cuda"), ("cuda", "cuda"))  # and the device of the tensors
+
+
+class Operator(NamedTuple):
+    """`ours` takes the tensors of `shapes`, in this order, and backend=; `nearest` takes the tensors."""
+
+    name: str
+    ours: Function
+    nearest_name: str
+    nearest: Callable[..., Tensor]
+    shapes: Sequence[Sequence[int]]
+
+
+OPERATORS = (
+    Operator(
+        "haar_dwt2d",
+        haar_dwt2d,
+        "avg_pool2d",
+        lambda image: F.avg_pool2d(image, 2),
+        [(1, 3, 8, 8)],
+    ),
+    Operator(
+        "haar_idwt2d",
+        haar_idwt2d,
+        "pixel_shuffle",
+        lambda packed: F.pixel_shuffle(packed, 2),
+        [(1, 12, 4, 4)],
+    ),
+    Operator(
+        "smc_weight",
+        lambda weight, norms, scales, backend: smc_weight(weight, scales, backend=backend),
+        "_weight_norm",
+        lambda weight, norms, scales: torch._weight_norm(weight, norms, 0),
+        [(4, 3, 3, 3), (4, 1, 1, 1), (3,)],
+    ),
+    Operator(
+        "smc_conv2d",
+        lambda x, weight, scales, backend: smc_conv2d(x, weight, scales, padding=1, backend=backend),
+        "conv2d",
+        lambda x, weight, scales: F.conv2d(x, weight, padding=1),
+        [(1, 3, 8, 8), (4, 3, 3, 3), (3,)],
+    ),
+    Operator(
+        "group_norm_silu",
+        lambda x, weight, bias, backend: group_norm_silu(x, 2, weight, bias, backend=backend),
+        "silu(group_norm)",
+        lambda x, weight, bias: F.silu(F.group_norm(x, 2, weight, bias, 1e-6)),
+        [(1, 4, 4, 4), (4,), (4,)],
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    operator: Operator
+    backend: str
+    device: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.operator.name}, {self.device} tensors, {self.backend}"
+
+    def ours(self) -> Function:
+        """As a user calls it: the default backend is not named."""
+        default = self.backend == choose_backend(None, self.device)
+        return partial(self.operator.ours, backend=None if default else self.backend)
+
+    def tensors(self, requires_grad: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        return [torch.rand(*shape, device=self.device).requires_grad_(requires_grad) for shape in self.operator.shapes]
+
+
+ROWS = [Row(operator, backend, device) for backend, device in BACKENDS for operator in OPERATORS]
+TABLE = Table(
+    name="host_cost",
+    title="Cost of a call on the host",
+    settings={"tensors": "some dozens of float32"},
+    columns=[
+        Column("row", "operation"),
+        Column("time_us", "median, us", ".1f"),
+        Column("nearest", "PyTorch's nearest"),
+        Column("nearest_us", "us", ".1f"),
+        Column("difference_us", "difference, us", ".1f"),
+        Column("grad_us", "with grad, us", ".1f"),
+        Column("nearest_grad_us", "PyTorch's, us", ".1f"),
+        Column("grad_difference_us", "difference, us", ".1f"),
+        Column("rounds", "rounds", "d"),
+    ],
+    order=[row.label for row in ROWS],
+    notes=[
+        "With grad: the tensors require gradients, and the call records its graph; no backward.",
+        "Differences are medians over rounds of the difference between neighbours.",
+        "smc_conv2d does conv2d's work and makes the weight before it: its difference contains smc_weight.",
+    ],
+)
+
+
+@pytest.mark.benchmark(group="host_cost", timer=measure.clock)
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
+def test_host_cost(row: Row, benchmark: BenchmarkFixture, results: Results) -> None:
+    skip_unavailable(missing_backend(row.backend, row.device), TABLE, row.label, results)
+    ours, plain, leaves = row.ours(), row.tensors(False), row.tensors(True)
+    expected = result(FORWARD, partial(row.operator.ours, backend="reference"), Sample(plain))
+    measure.check_close(row.label, result(FORWARD, ours, Sample(plain)), expected, TOLERANCE)
+    rivals = {
+        "nearest": lambda: row.operator.nearest(*plain),
+        "grad": lambda: ours(*leaves),
+        "nearest, grad": lambda: row.operator.nearest(*leaves),
+    }
+    timing = measure.time_interleaved(benchmark, lambda: ours(*plain), rivals, budget_s=1.5)
+    if timing is None:
+        return
+    median_us = {name: 1e6 * statistics.median(times) for name, times in timing.rivals_s.items()}
+    benchmark.extra_info.update(
+        time_us=1e6 * timing.median_s,
+        nearest=row.operator.nearest_name,
+        nearest_us=median_us["nearest"],
+        difference_us=1e6 * timing.difference_s("own", "nearest"),
+        grad_us=median_us["grad"],
+        nearest_grad_us=median_us["nearest, grad"],
+        grad_difference_us=1e6 * timing.difference_s("grad", "nearest, grad"),
+        rounds=timing.rounds,
+    )
+    results.add(TABLE, row.label, benchmark.extra_info)
