@@ -79,6 +79,7 @@ def document(measured: Measured, conditions: Mapping[str, str]) -> dict[str, Any
         "settings": dict(table.settings),
         "conditions": dict(conditions),
         "columns": [{"key": column.key, "heading": column.heading, "spec": column.spec} for column in table.columns],
+        "order": list(table.order),
         "rows": [measured.rows[label] for label in table.order if label in measured.rows],
         "skipped": {label: measured.skipped[label] for label in table.order if label in measured.skipped},
         "notes": list(table.notes),
@@ -119,11 +120,13 @@ def _cell(value: Any, spec: str) -> str:
 def write(document: Mapping[str, Any], folder: Path) -> str:
     """Write <table>-<device>.json and .md and say so, or say why an older table was left as it is.
 
-    A run that measured only some of the rows that a stored table has (-k, a missing package) does not replace it.
+    A run that measured only some of the rows that a stored table has (-k, a missing package) does not replace it. Rows
+    that the table no longer knows do not count.
     """
     path = folder / f"{document['table']}-{document['conditions']['device']}.json"
     key = document["columns"][0]["key"]
-    lost = [label for label in _stored_labels(path, key) if label not in {row[key] for row in document["rows"]}]
+    missing = set(document["order"]) - {row[key] for row in document["rows"]}
+    lost = [label for label in _stored_labels(path, key) if label in missing]
     if lost:
         return f"{path} was kept: this run has no row for {', '.join(lost)} (--results FOLDER stores it elsewhere)"
     folder.mkdir(parents=True, exist_ok=True)

@@ -81,6 +81,14 @@ def test_fewer_rows_do_not_replace_more(tmp_path: Path):
     assert [row["time_ms"] for row in json.loads(path.read_text())["rows"]] == [4.0, 3.0]
 
 
+def test_a_stored_row_that_the_table_no_longer_knows_does_not_keep_it(tmp_path: Path):
+    older = document(fast=1.0)
+    older["rows"].append({"row": "renamed since", "time_ms": 2.0, "count": 1234})
+    report.write(older, tmp_path)
+    assert report.write(document(fast=3.0), tmp_path).startswith("wrote")
+    assert [row["row"] for row in json.loads((tmp_path / "speed-cpu.json").read_text())["rows"]] == ["fast"]
+
+
 def test_conditions_name_what_a_number_depends_on():
     conditions = report.conditions("pytest -x")
     assert conditions["command"] == "pytest -x"
