@@ -21,6 +21,13 @@ from torch import Tensor
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_CACHE"
 OPTIONS = ("--std=c++17",)
+CXX_TYPES = {  # csrc/scalar_types.h
+    torch.float64: "double",
+    torch.float32: "float",
+    torch.float16: "litevae::float16",
+    torch.bfloat16: "litevae::bfloat16",
+    torch.uint8: "litevae::uint8_t",
+}
 ENTRY_FORMAT = b"litevae kernel 1\n"
 
 # Tests put a launcher here that runs the same call on CPU tensors, from the same csrc built for the host.
