@@ -1,0 +1,273 @@
+// How does a GPU compute the Haar transform and its inverse in channels_last? Tiles in shared memory.
+//
+// A block makes a tile of one sample: 2^kLevels rows by some columns by some (for images: all) channels. What a level
+// has of it is a box of memory, with runs of many bytes; but the four values of a 2x2 block, and its four sub-bands, lie
+// a few bytes apart. So boxes are copied between global and shared memory in packs of 16 bytes, and the arithmetic, of
+// which every thread does single blocks, goes from shared memory to shared memory.
+#pragma once
+
+#include "../packs.h"
+#include "cuda_levels.h"
+
+namespace litevae {
+
+constexpr int kTileThreads = 256;
+template <typename T>
+constexpr int kTileValues = sizeof(T) == 8 ? 2048 : 4096;  // of the image; keeps shared memory below 48 KiB
+
+// index / divisor by one multiplication, exact where index * divisor < 2^32.
+struct Divider {
+    uint32_t divisor, reciprocal;
+    LITEVAE_DEVICE explicit Divider(int divisor) : divisor(uint32_t(divisor)), reciprocal(0xffffffffu / uint32_t(divisor) + 1) {}
+    LITEVAE_DEVICE void divide(int index, int& quotient, int& rest) const {
+        quotient = divisor == 1 ? index : int((uint64_t(uint32_t(index)) * reciprocal) >> 32);
+        rest = index - quotient * int(divisor);
+    }
+};
+
+// rows x columns x length elements, dense in shared memory; in global memory rows and columns lie some steps apart.
+struct Box {
+    int rows, columns, length;
+    int64_t row_step, column_step;
+
+    LITEVAE_DEVICE Box(int rows, int columns, int length, int64_t row_step, int64_t column_step)
+        : rows(rows), columns(columns), length(length), row_step(row_step), column_step(column_step) {
+        if (length == column_step) this->length *= columns, this->columns = 1;
+    }
+
+    template <typename Stored>
+    LITEVAE_DEVICE void load(const Stored* global, Stored* shared) const {
+        constexpr int kPack = 16 / sizeof(Stored);
+        if (in_packs<kPack>(global)) move<kPack, true>(global, shared);
+        else move<1, true>(global, shared);
+    }
+
+    template <typename Stored>
+    LITEVAE_DEVICE void store(const Stored* shared, Stored* global) const {
+        constexpr int kPack = 16 / sizeof(Stored);
+        if (in_packs<kPack>(global)) move<kPack, false>(shared, global);
+        else move<1, false>(shared, global);
+    }
+
+   private:
+    template <int kPack, typename Stored>
+    LITEVAE_DEVICE bool in_packs(const Stored* global) const {
+        return length % kPack == 0 && is_aligned<Stored, kPack>(global) && row_step % kPack == 0 &&
+               (columns == 1 || column_step % kPack == 0);
+    }
+
+    // Several packs a thread at a time, so that their loads are under way together.
+    template <int kPack, bool kToShared, typename Stored>
+    LITEVAE_DEVICE void move(const Stored* from, Stored* to) const {
+        constexpr int kTogether = 4;
+        const Divider by_run(length / kPack), by_columns(columns);
+        const int packs = rows * columns * (length / kPack);
+        for (int first = threadIdx.x; first < packs; first += kTogether * kTileThreads) {
+            Pack<Stored, kPack> pack[kTogether];
+            int64_t place[kTogether];
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                const int index = first + k * kTileThreads;
+                if (index >= packs) break;
+                int run, part, row, column;
+                by_run.divide(index, run, part);
+                by_columns.divide(run, row, column);
+                place[k] = row * row_step + column * column_step + part * kPack;
+                pack[k] = load_pack<kPack>(kToShared ? from + place[k] : from + index * kPack);
+            }
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                const int index = first + k * kTileThreads;
+                if (index >= packs) break;
+                store_pack(pack[k], kToShared ? to + index * kPack : to + place[k]);
+            }
+        }
+    }
+};
+
+// Which tile is this block's, and how much of it has each level?
+template <int kLevels>
+struct TilePlace {
+    int64_t sample, row, column, height, width, channels;  // row and column of the coarsest level
+    int channel, tile_columns, tile_channels;
+
+    LITEVAE_DEVICE TilePlace(int64_t channels, int64_t height, int64_t width, int tile_columns, int tile_channels)
+        : height(height), width(width), channels(channels), tile_columns(tile_columns) {
+        const int64_t parts = (channels + tile_channels - 1) / tile_channels;
+        const int64_t tiles = (side_at(width, kLevels) + tile_columns - 1) / tile_columns;
+        int64_t index = blockIdx.x;
+        channel = int(index % parts) * tile_channels, index /= parts;
+        column = index % tiles * tile_columns, index /= tiles;
+        row = index % side_at(height, kLevels), sample = index / side_at(height, kLevels);
+        this->tile_channels = int(channels - channel < tile_channels ? channels - channel : tile_channels);
+    }
+
+    LITEVAE_DEVICE int rows_at(int level) const {
+        const int shift = kLevels - level;
+        const int64_t left = side_at(height, level) - (row << shift);
+        return int(left < 1 << shift ? left : 1 << shift);
+    }
+    LITEVAE_DEVICE int columns_at(int level) const {
+        const int shift = kLevels - level;
+        const int64_t left = side_at(width, level) - (column << shift);
+        return int(left < tile_columns << shift ? left : tile_columns << shift);
+    }
+
+    // The tile's part of a dense tensor [B, level side, level side, copies * C]; copies is 4 for packed sub-bands.
+    LITEVAE_DEVICE int64_t start(int level, int copies) const {
+        const int shift = kLevels - level;
+        const int64_t first_row = sample * side_at(height, level) + (row << shift);
+        return (first_row * side_at(width, level) + (column << shift)) * copies * channels + channel;
+    }
+    LITEVAE_DEVICE Box box(int level, int copies) const {
+        return {rows_at(level), columns_at(level) * copies, tile_channels, side_at(width, level) * copies * channels,
+                channels};
+    }
+
+    // Calls body(row, column, channel, index) for what the tile has of a level, each thread for other values.
+    template <typename Body>
+    LITEVAE_DEVICE void for_each_value(int level, const Body& body) const {
+        const int columns = columns_at(level), values = rows_at(level) * columns * tile_channels;
+        const Divider by_channels(tile_channels), by_columns(columns);
+        for (int index = threadIdx.x; index < values; index += kTileThreads) {
+            int pixel, at_channel, at_row, at_column;
+            by_channels.divide(index, pixel, at_channel);
+            by_columns.divide(pixel, at_row, at_column);
+            body(at_row, at_column, at_channel, index);
+        }
+    }
+};
+
+// Values a tile has of `levels` levels from level 1 on, for each value of the image in 4096: 1/4 + 1/16 + ...
+constexpr int values_below(int values, int levels) { return levels == 0 ? 0 : values / 4 + values_below(values / 4, levels - 1); }
+
+template <typename Image, typename Packed, int kLevels>
+struct Tile {
+    using T = Wider<Image, Packed>;
+    static constexpr int kValues = kTileValues<T>;
+    alignas(16) Image image[kValues];
+    alignas(16) Packed packed[4 * values_below(kValues, kLevels)];  // level 1, then level 2, ...: [row, column, band, channel]
+    alignas(16) T low[values_below(kValues, kLevels)];              // L of every level
+
+    static LITEVAE_DEVICE constexpr int start(int level) { return values_below(kValues, level - 1); }
+};
+
+// ------------------------------------------------------------------------------------------------------- analysis
+
+// Level kLevel of the tile from what comes before it: the image, or L of the finer level.
+template <int kLevel, typename Image, typename Result, int kLevels>
+LITEVAE_DEVICE void analyse_level(Tile<Image, Result, kLevels>& tile, const TilePlace<kLevels>& place,
+                                  Wider<Image, Result> factor, bool transpose, Wider<Image, Result>* low_copy) {
+    using T = Wider<Image, Result>;
+    const int rows = place.rows_at(kLevel - 1), columns = place.columns_at(kLevel - 1), channels = place.tile_channels;
+    const bool hide_low = transpose && (kLevel < kLevels || low_copy != nullptr);
+    Result* packed = tile.packed + 4 * tile.start(kLevel);
+    place.for_each_value(kLevel, [&](int row, int column, int channel, int index) {
+        const auto finer = [&](int at_row, int at_column) {
+            const bool outside = at_row >= rows || at_column >= columns;
+            if (outside && transpose) return T(0);
+            at_row = at_row < rows ? at_row : rows - 1, at_column = at_column < columns ? at_column : columns - 1;
+            const int at = (at_row * columns + at_column) * channels + channel;
+            if constexpr (kLevel == 1) return load<T>(tile.image[at]);
+            else return tile.low[tile.start(kLevel - 1) + at];
+        };
+        const Four<T> s = haar_block(finer(2 * row, 2 * column), finer(2 * row, 2 * column + 1),
+                                     finer(2 * row + 1, 2 * column), finer(2 * row + 1, 2 * column + 1), factor);
+        Result* to = packed + 4 * (index - channel) + channel;
+        store(hide_low ? T(0) : s.first, to[0]);
+        store(s.second, to[channels]);
+        store(s.third, to[2 * channels]);
+        store(s.fourth, to[3 * channels]);
+        tile.low[tile.start(kLevel) + index] = s.first;
+    });
+    __syncthreads();
+    if (kLevel == kLevels && low_copy != nullptr) {
+        place.box(kLevel, 1).store(tile.low + tile.start(kLevel), low_copy + place.start(kLevel, 1));
+    }
+}
+
+// As haar_dwt2d_fwd_kernel, of a dense channels_last image; low_copy is channels_last too.
+template <typename Image, typename Result, int kLevels>
+__global__ void __launch_bounds__(kTileThreads)
+    haar_dwt2d_fwd_channels_last_kernel(const Image* image, Result* level1, Result* level2, Result* level3,
+                                        Result* level4, Wider<Image, Result>* low_copy, int64_t channels,
+                                        int64_t height, int64_t width, int32_t tile_columns, int32_t tile_channels,
+                                        double factor, int32_t transpose) {
+    __shared__ Tile<Image, Result, kLevels> tile;
+    const TilePlace<kLevels> place(channels, height, width, tile_columns, tile_channels);
+    const Wider<Image, Result> f(factor);
+    place.box(0, 1).load(image + place.start(0, 1), tile.image);
+    __syncthreads();
+    // A level is copied out while the next one is made.
+    analyse_level<1>(tile, place, f, transpose, low_copy);
+    place.box(1, 4).store(tile.packed, level1 + place.start(1, 4));
+    if constexpr (kLevels >= 2) {
+        analyse_level<2>(tile, place, f, transpose, low_copy);
+        place.box(2, 4).store(tile.packed + 4 * tile.start(2), level2 + place.start(2, 4));
+    }
+    if constexpr (kLevels >= 3) {
+        analyse_level<3>(tile, place, f, transpose, low_copy);
+        place.box(3, 4).store(tile.packed + 4 * tile.start(3), level3 + place.start(3, 4));
+    }
+    if constexpr (kLevels >= 4) {
+        analyse_level<4>(tile, place, f, transpose, low_copy);
+        place.box(4, 4).store(tile.packed + 4 * tile.start(4), level4 + place.start(4, 4));
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ synthesis
+
+// The image, or L of the finer level, from level kLevel of the tile.
+template <int kLevel, typename Image, typename Pyramid, int kLevels>
+LITEVAE_DEVICE void synthesise_level(Tile<Image, Pyramid, kLevels>& tile, const TilePlace<kLevels>& place,
+                                     Wider<Image, Pyramid> factor, bool transpose, bool from_copy) {
+    using T = Wider<Image, Pyramid>;
+    const int rows = place.rows_at(kLevel - 1), columns = place.columns_at(kLevel - 1), channels = place.tile_channels;
+    const bool has_low = kLevel < kLevels || from_copy, adds_low = transpose || !has_low;
+    const Pyramid* packed = tile.packed + 4 * tile.start(kLevel);
+    place.for_each_value(kLevel, [&](int row, int column, int channel, int index) {
+        const Pyramid* from = packed + 4 * (index - channel) + channel;
+        T low = has_low ? tile.low[tile.start(kLevel) + index] : T(0);
+        if (adds_low) low += load<T>(from[0]);
+        Four<T> s = haar_block(low, load<T>(from[channels]), load<T>(from[2 * channels]), load<T>(from[3 * channels]), factor);
+        const bool past_column = 2 * column + 1 == columns, past_row = 2 * row + 1 == rows;
+        if (transpose && past_column) s.first += s.second, s.third += s.fourth;
+        if (transpose && past_row) s.first += s.third, s.second += s.fourth;
+        const auto put = [&](int at_row, int at_column, T value) {
+            const int at = (at_row * columns + at_column) * channels + channel;
+            if constexpr (kLevel == 1) store(value, tile.image[at]);
+            else tile.low[tile.start(kLevel - 1) + at] = value;
+        };
+        put(2 * row, 2 * column, s.first);
+        if (!past_column) put(2 * row, 2 * column + 1, s.second);
+        if (!past_row) put(2 * row + 1, 2 * column, s.third);
+        if (!past_column && !past_row) put(2 * row + 1, 2 * column + 1, s.fourth);
+    });
+    __syncthreads();
+}
+
+// As haar_dwt2d_bwd_kernel, of dense channels_last sub-bands; low_copy is channels_last too.
+template <typename Image, typename Pyramid, int kLevels>
+__global__ void __launch_bounds__(kTileThreads)
+    haar_dwt2d_bwd_channels_last_kernel(const Pyramid* level1, const Pyramid* level2, const Pyramid* level3,
+                                        const Pyramid* level4, const Wider<Image, Pyramid>* low_copy, Image* image,
+                                        int64_t channels, int64_t height, int64_t width, int32_t tile_columns,
+                                        int32_t tile_channels, double factor, int32_t transpose) {
+    __shared__ Tile<Image, Pyramid, kLevels> tile;
+    const TilePlace<kLevels> place(channels, height, width, tile_columns, tile_channels);
+    const Wider<Image, Pyramid> f(factor);
+    const bool from_copy = low_copy != nullptr;
+    place.box(1, 4).load(level1 + place.start(1, 4), tile.packed);
+    if constexpr (kLevels >= 2) place.box(2, 4).load(level2 + place.start(2, 4), tile.packed + 4 * tile.start(2));
+    if constexpr (kLevels >= 3) place.box(3, 4).load(level3 + place.start(3, 4), tile.packed + 4 * tile.start(3));
+    if constexpr (kLevels >= 4) place.box(4, 4).load(level4 + place.start(4, 4), tile.packed + 4 * tile.start(4));
+    if (from_copy) place.box(kLevels, 1).load(low_copy + place.start(kLevels, 1), tile.low + tile.start(kLevels));
+    __syncthreads();
+    if constexpr (kLevels >= 4) synthesise_level<4>(tile, place, f, transpose, from_copy);
+    if constexpr (kLevels >= 3) synthesise_level<3>(tile, place, f, transpose, from_copy);
+    if constexpr (kLevels >= 2) synthesise_level<2>(tile, place, f, transpose, from_copy);
+    synthesise_level<1>(tile, place, f, transpose, from_copy);
+    place.box(0, 1).store(tile.image, image + place.start(0, 1));
+}
+
+}  // namespace litevae
