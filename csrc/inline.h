@@ -18,6 +18,9 @@ using uint64_t = unsigned long long;
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+namespace litevae {
+using ::uint8_t;  // litevae::uint8_t names a kernel's type to either compiler
+}  // namespace litevae
 #endif
 
 #if defined(__CUDACC__)

@@ -2,7 +2,6 @@
 //
 // One output row a step: a pass for the sum, a pass that writes. A row is [I, K] in memory (contiguous) or [K, I]
 // (channels_last). The gradient of the scales is summed over rows in their order, whatever the number of threads.
-#include <cmath>
 #include <vector>
 
 #include "../parallel.h"
@@ -76,7 +75,7 @@ void forward(const void* weight, Dtype weight_dtype, const T* scales, T gain, T 
         for (int64_t o = first; o < last; o++) {
             with_type(weight, weight_dtype, [&](auto* w) { load_values(w + o * size, size, row.data()); });
             multiply(row.data(), spread.data(), size, row.data());
-            const T r = T(1) / std::sqrt(dot(row.data(), row.data(), size) + eps);
+            const T r = smc_inverse_norm(dot(row.data(), row.data(), size), eps);
             with_type(result, result_dtype, [&](auto* y) { store_scaled(row.data(), gain * r, size, y + o * size); });
         }
     });
@@ -96,7 +95,7 @@ void backward(const void* grad, Dtype grad_dtype, const void* weight, Dtype weig
             with_type(grad, grad_dtype, [&](auto* source) { load_values(source + o * size, size, g); });
             with_type(weight, weight_dtype, [&](auto* source) { load_values(source + o * size, size, w); });
             multiply(w, spread.data(), size, u);
-            const T r = T(1) / std::sqrt(dot(u, u, size) + eps), projection = r * dot(g, u, size);
+            const T r = smc_inverse_norm(dot(u, u, size), eps), projection = r * dot(g, u, size);
             with_type(weight_grad, weight_dtype, [&](auto* result) {
                 store_gradient(g, spread.data(), r, gain, projection, size, u, result + o * size);
             });

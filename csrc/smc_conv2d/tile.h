@@ -8,6 +8,9 @@
 
 namespace litevae {
 
+LITEVAE_INLINE float smc_inverse_norm(float sum_of_squares, float eps) { return 1 / ::sqrtf(sum_of_squares + eps); }
+LITEVAE_INLINE double smc_inverse_norm(double sum_of_squares, double eps) { return 1 / ::sqrt(sum_of_squares + eps); }
+
 // projection = sum(grad v) over the row.
 template <typename T>
 LITEVAE_INLINE T smc_modulated_gradient(T grad, T modulated, T r, T gain, T projection) {

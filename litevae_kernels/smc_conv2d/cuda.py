@@ -1,0 +1,89 @@
+"""How does the self-modulated weight reach csrc/smc_conv2d/cuda.cu? Allocates the results and launches the kernels."""
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from litevae_kernels import checks, nvrtc
+from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+
+HELD_BYTES = 64  # of the arithmetic type, by a thread, where it reads vectors
+HELD_SINGLES = 4  # where it reads single elements
+BLOCKS = (128, 512)  # threads: small ones for small rows, so that many fit a multiprocessor's shared memory
+WARP = 32
+
+
+def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
+    """As `reference.smc_weight`."""
+    memory_format = memory_format_of(weight)
+    weight = weight.contiguous(memory_format=memory_format)
+    scales, gain = _of_one_dtype(weight, scales, gain)
+    result = torch.empty(weight.shape, dtype=dtype, device=weight.device, memory_format=memory_format)
+    _launch_rows("smc_weight_fwd_kernel", weight, scales, result, (weight, scales, gain, result), eps)
+    return result
+
+
+def smc_weight_backward(
+    grad: Tensor, weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `reference.smc_weight_backward`."""
+    memory_format, arithmetic = memory_format_of(weight), arithmetic_dtype(weight.dtype)
+    grad, weight = grad.contiguous(memory_format=memory_format), weight.contiguous(memory_format=memory_format)
+    spread, multiplier = _of_one_dtype(weight, scales, gain)
+    weight_grad = torch.empty_like(weight, memory_format=memory_format)
+    outputs, inputs = weight.shape[:2]
+    shares = torch.empty((outputs, inputs + 1), dtype=arithmetic, device=weight.device)
+    arguments = (grad, weight, spread, multiplier, weight_grad, shares)
+    _launch_rows("smc_weight_bwd_kernel", weight, spread, grad, arguments, eps)
+    scales_grad, gain_grad = torch.empty_like(spread), torch.empty((), dtype=spread.dtype, device=weight.device)
+    nvrtc.launch(
+        "smc_conv2d",
+        f"litevae::smc_shares_kernel<{_names(shares, spread)}, {BLOCKS[-1]}>",
+        (inputs // WARP + 1, 1, 1),
+        BLOCKS[-1],
+        (shares, scales_grad, gain_grad, *map(ctypes.c_int32, (outputs, inputs, gain is not None))),
+        weight.device,
+    )
+    like = weight.new_empty(()) if gain is None else gain
+    return weight_grad, scales_grad.to(scales.dtype), gain_grad.to(like.dtype).reshape(like.shape)
+
+
+def _launch_rows(
+    kernel: str, weight: Tensor, scales: Tensor, other: Tensor, tensors: tuple[Tensor | None, ...], eps: float
+) -> None:
+    """A block an output row; the kernel is a template over the types of weight, scales and the result or its grad."""
+    outputs, inputs, height, width = weight.shape
+    taps, size = height * width, inputs * height * width
+    if size >= 2**30:
+        raise checks.wrong_value("weight", "have fewer than 2^30 elements for each output channel", weight)
+    channels_last = taps == 1 or memory_format_of(weight) == torch.channels_last
+    vector = 16 // max(weight.element_size(), other.element_size())
+    in_vectors = [scales, *(tensor for tensor in tensors if tensor is not None and tensor.ndim == 4)]
+    is_aligned = all(tensor.data_ptr() % 16 == 0 for tensor in in_vectors)
+    if not is_aligned or (inputs if channels_last else size) % vector != 0:
+        vector = 1
+    is_double = weight.dtype == torch.float64
+    held = HELD_SINGLES if vector == 1 else HELD_BYTES // (8 if is_double else 4) // vector
+    threads = -(-size // (vector * held * WARP)) * WARP  # a thread for as many elements as it holds, in whole warps
+    most_threads = next((most for most in BLOCKS if threads <= most), BLOCKS[-1])
+    constants = f"{str(channels_last).lower()}, {vector}, {held}, {most_threads}"
+    nvrtc.launch(
+        "smc_conv2d",
+        f"litevae::{kernel}<{_names(weight, scales, other)}, {constants}>",
+        (outputs, 1, 1),
+        min(threads, most_threads),
+        (*tensors, *map(ctypes.c_int32, (inputs, taps)), (ctypes.c_double if is_double else ctypes.c_float)(eps)),
+        weight.device,
+    )
+
+
+def _of_one_dtype(weight: Tensor, scales: Tensor, gain: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Scales and gain in the weight's dtype where they already have it, else in that of the arithmetic."""
+    dtypes = {parameter.dtype for parameter in (scales, gain) if parameter is not None}
+    dtype = weight.dtype if dtypes == {weight.dtype} else arithmetic_dtype(weight.dtype)
+    return scales.to(dtype).contiguous(), None if gain is None else gain.to(dtype)
+
+
+def _names(*tensors: Tensor) -> str:
+    return ", ".join(nvrtc.CXX_TYPES[tensor.dtype] for tensor in tensors)
