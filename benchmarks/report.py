@@ -87,14 +87,15 @@ def document(measured: Measured, conditions: Mapping[str, str]) -> dict[str, Any
 
 
 def markdown(document: Mapping[str, Any]) -> str:
-    """A document as Markdown whose columns also line up in a terminal."""
+    """A document as Markdown whose columns also line up in a terminal. Of many unmeasured rows it names the first."""
     settings = {**document["settings"], **document["conditions"]}
     lines = [f"# {document['title']}", "", *_grid(document["columns"], document["rows"]), ""]
     lines += [f"- {name}: {f'`{value}`' if name == 'command' else value}" for name, value in settings.items()]
     reasons = dict.fromkeys(document["skipped"].values())
     for reason in reasons:
         labels = [label for label, of_label in document["skipped"].items() if of_label == reason]
-        lines.append(f"- not measured ({reason}): {'; '.join(labels)}")
+        rest = f"; and {len(labels) - 3} more" if len(labels) > 4 else ""
+        lines.append(f"- not measured ({reason}): {'; '.join(labels[:3] if rest else labels)}{rest}")
     if document["notes"]:
         lines += ["", *(f"- {note}" for note in document["notes"])]
     return "\n".join(lines) + "\n"

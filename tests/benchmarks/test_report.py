@@ -60,6 +60,12 @@ def test_markdown_of_known_rows():
     assert report.markdown(document(fast=None, slow=12.3456)) == expected  # in the table's order, not the run's
 
 
+@pytest.mark.parametrize(("rows", "named"), [(4, "0; 1; 2; 3"), (5, "0; 1; 2; and 2 more"), (9, "0; 1; 2; and 6 more")])
+def test_markdown_names_the_first_of_many_unmeasured_rows(rows: int, named: str):
+    whole = {**document(fast=1.0), "skipped": dict.fromkeys(map(str, range(rows)), "no GPU")}
+    assert f"- not measured (no GPU): {named}\n" in report.markdown(whole)
+
+
 def test_files_hold_the_same_document(tmp_path: Path):
     table = document(fast=1.0)
     message = report.write(table, tmp_path / "new")
