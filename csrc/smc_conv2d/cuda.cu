@@ -4,26 +4,13 @@
 // either case: a thread reads and writes kVector of them at a time, up to 16 bytes. A tile is what the threads of a
 // block hold in registers at once, kHeld vectors each; a row of one tile is read once. Every sum has one order: no
 // atomics. blockDim.x is a multiple of 32, at most kThreads.
+#include "../packs.h"
 #include "../scalar_types.h"
 #include "tile.h"
 
 namespace litevae {
 
 constexpr int kWarp = 32;
-
-template <typename T, int kCount>
-struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Pack {
-    T values[kCount];
-};
-
-template <int kVector, typename T>
-LITEVAE_INLINE const Pack<T, kVector>& pack_at(const T* data, int64_t j) {
-    return *reinterpret_cast<const Pack<T, kVector>*>(data + j);
-}
-template <int kVector, typename T>
-LITEVAE_INLINE Pack<T, kVector>& pack_at(T* data, int64_t j) {
-    return *reinterpret_cast<Pack<T, kVector>*>(data + j);
-}
 
 template <typename Weight>
 using Arithmetic = decltype(widen(Weight()));
@@ -40,7 +27,7 @@ struct RowShape {
     template <typename T, int kVector, typename Scale>
     LITEVAE_INLINE void spread(const Scale* scales, int32_t j, T (&result)[kVector]) const {
         if constexpr (kChannelsLast) {
-            const auto pack = pack_at<kVector>(scales, uint32_t(j) % uint32_t(inputs));
+            const auto pack = load_pack<kVector>(scales + uint32_t(j) % uint32_t(inputs));
             for (int e = 0; e < kVector; e++) result[e] = load<T>(pack.values[e]);
         } else {
             uint32_t channel = uint32_t(j) / uint32_t(taps);
@@ -94,7 +81,7 @@ __global__ void __launch_bounds__(kThreads, 1)
 #pragma unroll
         for (int h = 0; h < kHeld; h++) {
             const int32_t j = first + h * stride + mine;
-            if (j < size) w[h] = pack_at<kVector>(weight, j);
+            if (j < size) w[h] = load_pack<kVector>(weight + j);
         }
 #pragma unroll
         for (int h = 0; h < kHeld; h++) {
@@ -121,7 +108,7 @@ __global__ void __launch_bounds__(kThreads, 1)
             const int32_t j = first + h * stride + mine;
             Pack<Result, kVector> pack;
             for (int e = 0; e < kVector; e++) store(factor * modulated[h][e], pack.values[e]);
-            if (j < size) pack_at<kVector>(result, j) = pack;
+            if (j < size) store_pack(pack, result + j);
         }
     }
 }
@@ -150,8 +137,8 @@ __global__ void __launch_bounds__(kThreads, 1)
         for (int h = 0; h < kHeld; h++) {
             const int32_t j = first + h * stride + mine;
             if (j < size) {
-                g[h] = pack_at<kVector>(grad, j);
-                w[h] = pack_at<kVector>(weight, j);
+                g[h] = load_pack<kVector>(grad + j);
+                w[h] = load_pack<kVector>(weight + j);
             }
         }
     };
@@ -190,7 +177,7 @@ __global__ void __launch_bounds__(kThreads, 1)
                 store(s[e] * du, dw.values[e]);
                 product.values[e] = value * du;
             }
-            pack_at<kVector>(weight_grad, j) = dw;
+            store_pack(dw, weight_grad + j);
             products[(j - first) / kVector] = product;
         }
         __syncthreads();
