@@ -105,38 +105,65 @@ def group_norm_silu_bwd_partials_kernel(
 @triton.jit(do_not_specialize=["batch", "groups_of_batch", "splits"])
 def group_norm_silu_bwd_combine_kernel(
     partials, weight, of_groups, weight_grad, bias_grad, batch, groups_of_batch, channels, pixels, num_groups,
-    group_size, splits, BLOCK: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr,
+    group_size, splits, CHANNELS: tl.constexpr, BLOCK: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """The first `groups_of_batch` programs: c1 and c2 of one group, [B, G, 2]. The others: dw and db of one channel."""
+    """The first `groups_of_batch` programs: c1 and c2 of one group, [B, G, 2]. The others: dw and db of CHANNELS."""
     program = tl.program_id(0)
-    s1, s2 = tl.zeros((BLOCK,), dtype=ARITHMETIC), tl.zeros((BLOCK,), dtype=ARITHMETIC)
     if program < groups_of_batch:
-        first_channel = program % num_groups * group_size
-        run = program.to(tl.int64) * group_size * splits * 2
-        for first in range(0, group_size * splits, BLOCK):
-            i = first + tl.arange(0, BLOCK)
-            mask = i < group_size * splits
-            w = tl.full((BLOCK,), 1, ARITHMETIC)
-            if HAS_WEIGHT:
-                w = tl.load(weight + first_channel + i // splits, mask=mask, other=0).to(ARITHMETIC)
-            s1 += w * tl.load(partials + run + 2 * i, mask=mask, other=0)
-            s2 += w * tl.load(partials + run + 2 * i + 1, mask=mask, other=0)
-        n = tl.full((), 1, ARITHMETIC) * group_size * pixels
-        tl.store(of_groups + 2 * program, tl.sum(s1) / n)
-        tl.store(of_groups + 2 * program + 1, tl.sum(s2) / n)
+        _combine_group(
+            partials, weight, of_groups, program, pixels, num_groups, group_size, splits, BLOCK, HAS_WEIGHT, ARITHMETIC
+        )  # fmt: skip
     else:
-        channel = program - groups_of_batch
-        for first in range(0, batch * splits, BLOCK):
-            i = first + tl.arange(0, BLOCK)
-            mask = i < batch * splits
-            place = (((i // splits).to(tl.int64) * channels + channel) * splits + i % splits) * 2
-            s1 += tl.load(partials + place, mask=mask, other=0)
-            s2 += tl.load(partials + place + 1, mask=mask, other=0)
+        first_channel = (program - groups_of_batch) * CHANNELS
+        _combine_parameters(
+            partials, weight_grad, bias_grad, first_channel, batch, channels, splits, CHANNELS, BLOCK // CHANNELS,
+            HAS_WEIGHT, HAS_BIAS, ARITHMETIC,
+        )  # fmt: skip
+
+
+@triton.jit
+def _combine_group(
+    partials, weight, of_groups, group, pixels, num_groups, group_size, splits,
+    BLOCK: tl.constexpr, HAS_WEIGHT: tl.constexpr, ARITHMETIC: tl.constexpr,
+):  # fmt: skip
+    s1, s2 = tl.zeros((BLOCK,), dtype=ARITHMETIC), tl.zeros((BLOCK,), dtype=ARITHMETIC)
+    weight += group % num_groups * group_size
+    partials += group.to(tl.int64) * group_size * splits * 2
+    for first in range(0, group_size * splits, BLOCK):
+        i = first + tl.arange(0, BLOCK)
+        mask = i < group_size * splits
+        w = tl.full((BLOCK,), 1, ARITHMETIC)
         if HAS_WEIGHT:
-            tl.store(weight_grad + channel, rounded(tl.sum(s2), weight_grad.dtype.element_ty))
-        if HAS_BIAS:
-            tl.store(bias_grad + channel, rounded(tl.sum(s1), bias_grad.dtype.element_ty))
+            w = tl.load(weight + i // splits, mask=mask, other=0).to(ARITHMETIC)
+        s1 += w * tl.load(partials + 2 * i, mask=mask, other=0)
+        s2 += w * tl.load(partials + 2 * i + 1, mask=mask, other=0)
+    n = tl.full((), 1, ARITHMETIC) * group_size * pixels
+    tl.store(of_groups + 2 * group, tl.sum(s1) / n)
+    tl.store(of_groups + 2 * group + 1, tl.sum(s2) / n)
+
+
+@triton.jit
+def _combine_parameters(
+    partials, weight_grad, bias_grad, first_channel, batch, channels, splits,
+    BLOCK_C: tl.constexpr, BLOCK: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr,
+    ARITHMETIC: tl.constexpr,
+):  # fmt: skip
+    s1 = tl.zeros((BLOCK_C, BLOCK), dtype=ARITHMETIC)
+    s2 = tl.zeros((BLOCK_C, BLOCK), dtype=ARITHMETIC)
+    channel = first_channel + tl.arange(0, BLOCK_C)
+    inside = channel < channels
+    for first in range(0, batch * splits, BLOCK):
+        i = first + tl.arange(0, BLOCK)
+        mask = inside[:, None] & (i < batch * splits)[None, :]
+        row = (i // splits).to(tl.int64) * channels
+        place = ((row[None, :] + channel[:, None]) * splits + (i % splits)[None, :]) * 2
+        s1 += tl.load(partials + place, mask=mask, other=0)
+        s2 += tl.load(partials + place + 1, mask=mask, other=0)
+    if HAS_WEIGHT:
+        tl.store(weight_grad + channel, rounded(tl.sum(s2, axis=1), weight_grad.dtype.element_ty), mask=inside)
+    if HAS_BIAS:
+        tl.store(bias_grad + channel, rounded(tl.sum(s1, axis=1), bias_grad.dtype.element_ty), mask=inside)
 
 
 @triton.jit(do_not_specialize=["splits", "iterations"])

@@ -32,6 +32,7 @@ from litevae_kernels.group_norm_silu.triton_forward import (
 
 WHOLE_GROUPS_ELEMENTS = 16384  # of a program that holds whole groups, as many as fit its registers (float64: a quarter)
 TILE_ELEMENTS = 2048  # of a program that holds a part of the pixels (float64: half)
+COMBINED_CHANNELS = 16  # whose parameters' gradients one program adds up
 ENOUGH_PROGRAMS = 1024  # about eight for each multiprocessor of a large GPU; more only cost time to combine
 
 
@@ -181,12 +182,13 @@ def group_norm_silu_backward(
             group_norm_silu_bwd_partials_kernel[(part.programs,)](
                 *inputs, partials, *sizes, splits, part.iterations, **part.tile, **flags
             )
-        programs = groups_of_batch + (channels if flags["HAS_WEIGHT"] or flags["HAS_BIAS"] else 0)
+        has_parameters = flags["HAS_WEIGHT"] or flags["HAS_BIAS"]
+        programs = groups_of_batch + (triton.cdiv(channels, COMBINED_CHANNELS) if has_parameters else 0)
         if programs > 0:
             group_norm_silu_bwd_combine_kernel[(programs,)](
                 partials, weight, of_groups, weight_grad, bias_grad, batch, groups_of_batch, channels, *sizes[2:],
-                splits, BLOCK=_combined_at_once(max(sizes.group_size, batch) * splits), ARITHMETIC=flags["ARITHMETIC"],
-                HAS_WEIGHT=flags["HAS_WEIGHT"], HAS_BIAS=flags["HAS_BIAS"], num_warps=1,
+                splits, CHANNELS=COMBINED_CHANNELS, BLOCK=_combined_at_once(max(sizes.group_size, batch) * splits),
+                HAS_WEIGHT=flags["HAS_WEIGHT"], HAS_BIAS=flags["HAS_BIAS"], ARITHMETIC=flags["ARITHMETIC"], num_warps=1,
             )  # fmt: skip
         if whole is None:
             group_norm_silu_bwd_apply_kernel[(part.programs,)](

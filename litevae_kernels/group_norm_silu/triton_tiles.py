@@ -96,7 +96,7 @@ def silu_gradient(grad, z):
 def sum_over_groups(of_channels, group, ONE_GROUP: tl.constexpr):
     """[BLOCK_C] -> [BLOCK_C]: for every channel, the sum over the channels of its group in this tile."""
     if ONE_GROUP:
-        return tl.sum(of_channels) + tl.zeros_like(of_channels)
+        return tl.broadcast_to(tl.sum(of_channels), of_channels.shape)
     else:
         together = group[:, None] == group[None, :]
         return tl.sum(tl.where(together, of_channels[None, :], 0.0), axis=1)
