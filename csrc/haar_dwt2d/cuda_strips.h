@@ -138,7 +138,7 @@ struct AnalysisStrip {
         if constexpr (kLevel == 0) {
             Row<0> result;
 #pragma unroll
-            for (int j = 0; j < kColumns; j++) result.values[j] = load<T>(rows->values[j]);
+            for (int j = 0; j < kColumns; j++) result.values[j] = load_pixel<T>(rows->values[j]);
             return result;
         } else {
             const Row<kLevel - 1> top = reduce<kLevel - 1>(rows, 2 * row);
@@ -174,7 +174,6 @@ struct AnalysisStrip {
 
     template <int kLevel>
     LITEVAE_DEVICE void store_level(const Row<kLevel>* bands, int row) const {
-        constexpr int count = kColumnsAt<Image, kLevel>;
         const LevelShare<Result>& share = levels.at[kLevel - 1];
         if (row >= share.rows) return;
         Result* to = share.first + row * share.row;

@@ -11,7 +11,7 @@
 
 namespace litevae {
 
-constexpr int kTileThreads = 256;
+constexpr int kTileThreads = 256, kTileBlocks = 6;  // blocks that a multiprocessor should have registers for
 template <typename T>
 constexpr int kTileValues = sizeof(T) == 8 ? 2048 : 4096;  // of the image; keeps shared memory below 48 KiB
 
@@ -37,52 +37,75 @@ struct Box {
 
     template <typename Stored>
     LITEVAE_DEVICE void load(const Stored* global, Stored* shared) const {
-        constexpr int kPack = 16 / sizeof(Stored);
-        if (in_packs<kPack>(global)) move<kPack, true>(global, shared);
-        else move<1, true>(global, shared);
+        constexpr int kPack = sizeof(Words) / sizeof(Stored);
+        if (in_packs<kPack>(global)) load_all<Words, kPack>(global, shared);
+        else load_all<Stored, 1>(global, shared);
     }
 
     template <typename Stored>
     LITEVAE_DEVICE void store(const Stored* shared, Stored* global) const {
-        constexpr int kPack = 16 / sizeof(Stored);
-        if (in_packs<kPack>(global)) move<kPack, false>(shared, global);
-        else move<1, false>(shared, global);
+        constexpr int kPack = sizeof(Words) / sizeof(Stored);
+        if (in_packs<kPack>(global)) store_all<Words, kPack>(shared, global);
+        else store_all<Stored, 1>(shared, global);
     }
 
    private:
+    using Words = Pack<uint32_t, 4>;  // 16 bytes in 4 registers, whatever they are; single bytes would take 16
+
     template <int kPack, typename Stored>
     LITEVAE_DEVICE bool in_packs(const Stored* global) const {
         return length % kPack == 0 && is_aligned<Stored, kPack>(global) && row_step % kPack == 0 &&
                (columns == 1 || column_step % kPack == 0);
     }
 
-    // Several packs a thread at a time, so that their loads are under way together.
-    template <int kPack, bool kToShared, typename Stored>
-    LITEVAE_DEVICE void move(const Stored* from, Stored* to) const {
+    // Unit: what moves at once, kPack elements. Some of them a thread at a time, so that they are under way together.
+    template <typename Unit, int kPack, typename Stored>
+    LITEVAE_DEVICE void load_all(const Stored* global, Stored* shared) const {
         constexpr int kTogether = 4;
-        const Divider by_run(length / kPack), by_columns(columns);
-        const int packs = rows * columns * (length / kPack);
-        for (int first = threadIdx.x; first < packs; first += kTogether * kTileThreads) {
-            Pack<Stored, kPack> pack[kTogether];
-            int64_t place[kTogether];
+        const Places<kPack> places(*this);
+#pragma unroll 1
+        for (int first = threadIdx.x; first < places.count; first += kTogether * kTileThreads) {
+            Unit units[kTogether];
 #pragma unroll
             for (int k = 0; k < kTogether; k++) {
                 const int index = first + k * kTileThreads;
-                if (index >= packs) break;
-                int run, part, row, column;
-                by_run.divide(index, run, part);
-                by_columns.divide(run, row, column);
-                place[k] = row * row_step + column * column_step + part * kPack;
-                pack[k] = load_pack<kPack>(kToShared ? from + place[k] : from + index * kPack);
+                if (index < places.count) units[k] = *reinterpret_cast<const Unit*>(global + places.offset(index));
             }
 #pragma unroll
             for (int k = 0; k < kTogether; k++) {
                 const int index = first + k * kTileThreads;
-                if (index >= packs) break;
-                store_pack(pack[k], kToShared ? to + index * kPack : to + place[k]);
+                if (index < places.count) *reinterpret_cast<Unit*>(shared + index * kPack) = units[k];
             }
         }
     }
+
+    template <typename Unit, int kPack, typename Stored>
+    LITEVAE_DEVICE void store_all(const Stored* shared, Stored* global) const {
+        const Places<kPack> places(*this);
+#pragma unroll 1
+        for (int index = threadIdx.x; index < places.count; index += kTileThreads) {
+            const Unit unit = *reinterpret_cast<const Unit*>(shared + index * kPack);
+            *reinterpret_cast<Unit*>(global + places.offset(index)) = unit;
+        }
+    }
+
+    // Where the box's units lie in global memory.
+    template <int kPack>
+    struct Places {
+        const Divider by_run, by_columns;
+        const int64_t row_step, column_step;
+        const int count;
+
+        LITEVAE_DEVICE explicit Places(const Box& box)
+            : by_run(box.length / kPack), by_columns(box.columns), row_step(box.row_step), column_step(box.column_step),
+              count(box.rows * box.columns * (box.length / kPack)) {}
+        LITEVAE_DEVICE int64_t offset(int index) const {
+            int run, part, row, column;
+            by_run.divide(index, run, part);
+            by_columns.divide(run, row, column);
+            return row * row_step + column * column_step + part * kPack;
+        }
+    };
 };
 
 // Which tile is this block's, and how much of it has each level?
@@ -129,6 +152,7 @@ struct TilePlace {
     LITEVAE_DEVICE void for_each_value(int level, const Body& body) const {
         const int columns = columns_at(level), values = rows_at(level) * columns * tile_channels;
         const Divider by_channels(tile_channels), by_columns(columns);
+#pragma unroll 1
         for (int index = threadIdx.x; index < values; index += kTileThreads) {
             int pixel, at_channel, at_row, at_column;
             by_channels.divide(index, pixel, at_channel);
@@ -139,7 +163,11 @@ struct TilePlace {
 };
 
 // Values a tile has of `levels` levels from level 1 on, for each value of the image in 4096: 1/4 + 1/16 + ...
-constexpr int values_below(int values, int levels) { return levels == 0 ? 0 : values / 4 + values_below(values / 4, levels - 1); }
+LITEVAE_INLINE constexpr int values_below(int values, int levels) {
+    int sum = 0;
+    for (int level = 0; level < levels; level++) values /= 4, sum += values;
+    return sum;
+}
 
 template <typename Image, typename Packed, int kLevels>
 struct Tile {
@@ -168,7 +196,7 @@ LITEVAE_DEVICE void analyse_level(Tile<Image, Result, kLevels>& tile, const Tile
             if (outside && transpose) return T(0);
             at_row = at_row < rows ? at_row : rows - 1, at_column = at_column < columns ? at_column : columns - 1;
             const int at = (at_row * columns + at_column) * channels + channel;
-            if constexpr (kLevel == 1) return load<T>(tile.image[at]);
+            if constexpr (kLevel == 1) return load_pixel<T>(tile.image[at]);
             else return tile.low[tile.start(kLevel - 1) + at];
         };
         const Four<T> s = haar_block(finer(2 * row, 2 * column), finer(2 * row, 2 * column + 1),
@@ -188,7 +216,7 @@ LITEVAE_DEVICE void analyse_level(Tile<Image, Result, kLevels>& tile, const Tile
 
 // As haar_dwt2d_fwd_kernel, of a dense channels_last image; low_copy is channels_last too.
 template <typename Image, typename Result, int kLevels>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, kTileBlocks)
     haar_dwt2d_fwd_channels_last_kernel(const Image* image, Result* level1, Result* level2, Result* level3,
                                         Result* level4, Wider<Image, Result>* low_copy, int64_t channels,
                                         int64_t height, int64_t width, int32_t tile_columns, int32_t tile_channels,
@@ -248,7 +276,7 @@ LITEVAE_DEVICE void synthesise_level(Tile<Image, Pyramid, kLevels>& tile, const 
 
 // As haar_dwt2d_bwd_kernel, of dense channels_last sub-bands; low_copy is channels_last too.
 template <typename Image, typename Pyramid, int kLevels>
-__global__ void __launch_bounds__(kTileThreads)
+__global__ void __launch_bounds__(kTileThreads, kTileBlocks)
     haar_dwt2d_bwd_channels_last_kernel(const Pyramid* level1, const Pyramid* level2, const Pyramid* level3,
                                         const Pyramid* level4, const Wider<Image, Pyramid>* low_copy, Image* image,
                                         int64_t channels, int64_t height, int64_t width, int32_t tile_columns,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from litevae_kernels import haar_dwt2d, haar_idwt2d
+from litevae_kernels.conventions import memory_format_of
 from litevae_kernels.haar_dwt2d import ops
 from litevae_kernels.testing import SIZES, TOLERANCES, assert_close, sample_layouts
 
@@ -172,10 +173,26 @@ def test_gradients_in_lower_precision(backend: str, device: str, dtype: torch.dt
         exact = image.detach().double().requires_grad_()
         pyramid, exact_pyramid = haar_dwt2d(image, 3, backend=backend), haar_dwt2d(exact, 3, backend="reference")
         grads = [torch.linspace(-1, 1, packed.numel(), device=device).view_as(packed).to(dtype) for packed in pyramid]
+        grads = [grad.contiguous(memory_format=memory_format_of(image)) for grad in grads]
         (gradient,) = torch.autograd.grad(pyramid, image, grads)
         (expected,) = torch.autograd.grad(exact_pyramid, exact, [grad.double() for grad in grads])
         assert_close(gradient, expected, scale=8)
         assert gradient.dtype == dtype, name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("first", [0, 1, 2])
+@pytest.mark.parametrize("pitch", [16, 18, 19])
+def test_rows_and_pixels_at_any_address(backend: str, device: str, dtype: torch.dtype, first: int, pitch: int) -> None:
+    """Whether 16 bytes may be read at once depends on where a row starts, and on where the next one does."""
+    values = torch.randn(first + 2 * 3 * 8 * pitch, generator=torch.Generator().manual_seed(0)).to(device, dtype)
+    rows = values[first:].view(2, 3, 8, pitch)[..., :16]
+    pixels = values[first:].view(2, 8, pitch, 3).permute(0, 3, 1, 2)
+    for image in (rows, pixels):
+        for packed, expected in zip(
+            haar_dwt2d(image, 2, backend=backend), haar_dwt2d(image.double(), 2, backend="reference"), strict=True
+        ):
+            assert_close(packed, expected, scale=4)
 
 
 def test_unused_levels_get_zero_gradient(backend: str, device: str) -> None:
