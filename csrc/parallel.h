@@ -19,6 +19,7 @@ namespace litevae {
 // Runs body(first, last) over [0, items) in contiguous shares, one a thread.
 template <typename Body>
 void parallel_for(int64_t items, int threads, const Body& body) {
+    if (items <= 0) return;
     if (threads > items) threads = int(items);
 #if defined(_OPENMP)
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)

@@ -19,9 +19,20 @@ namespace litevae {
 template <typename T, int Bytes>
 struct Vector {
     typedef T Type __attribute__((vector_size(Bytes)));
-    static constexpr int kLanes = Bytes / int(sizeof(T));
+    using Scalar = T;
+    static constexpr int kBytes = Bytes, kLanes = Bytes / int(sizeof(T));
     Type value;
 
+    static LITEVAE_INLINE Vector all(T x) {
+#if defined(__clang__)
+        return {x - Type{}};
+#else  // which GCC makes lane by lane
+        typedef std::conditional_t<sizeof(T) == 8, int64_t, int32_t> Index __attribute__((vector_size(Bytes)));
+        Type first = {};
+        first[0] = x;
+        return {__builtin_shuffle(first, Index{})};
+#endif
+    }
     static LITEVAE_INLINE Vector load(const T* source) {
         Vector result;
         std::memcpy(&result.value, source, Bytes);
@@ -63,7 +74,13 @@ struct Vector {
 
     friend LITEVAE_INLINE Vector operator+(Vector x, Vector y) { return {x.value + y.value}; }
     friend LITEVAE_INLINE Vector operator-(Vector x, Vector y) { return {x.value - y.value}; }
+    friend LITEVAE_INLINE Vector operator*(Vector x, Vector y) { return {x.value * y.value}; }
+    friend LITEVAE_INLINE Vector operator/(Vector x, Vector y) { return {x.value / y.value}; }
+    friend LITEVAE_INLINE Vector operator+(T x, Vector y) { return {x + y.value}; }
+    friend LITEVAE_INLINE Vector operator-(T x, Vector y) { return {x - y.value}; }
     friend LITEVAE_INLINE Vector operator*(T x, Vector y) { return {x * y.value}; }
+    friend LITEVAE_INLINE Vector operator/(T x, Vector y) { return {x / y.value}; }
+    friend LITEVAE_INLINE Vector operator-(Vector x) { return {-x.value}; }
 };
 
 // x and y together are a row of pairs; the firsts (seconds) of all its pairs.
@@ -98,7 +115,7 @@ inline void finish_streaming() {
 template <typename Kernel, typename... Args>
 __attribute__((target("avx512f"))) void run_on_avx512(Args... args) { Kernel::template run<64>(args...); }
 template <typename Kernel, typename... Args>
-__attribute__((target("avx2"))) void run_on_avx2(Args... args) { Kernel::template run<32>(args...); }
+__attribute__((target("avx2,fma"))) void run_on_avx2(Args... args) { Kernel::template run<32>(args...); }
 #endif
 template <typename Kernel, typename... Args>
 void run_on_baseline(Args... args) { Kernel::template run<16>(args...); }
@@ -107,8 +124,9 @@ template <typename Kernel, typename... Args>
 void dispatch(Args... args) {
 #if LITEVAE_X86
     static const auto run = __builtin_cpu_supports("avx512f") ? &run_on_avx512<Kernel, Args...>
-                            : __builtin_cpu_supports("avx2")  ? &run_on_avx2<Kernel, Args...>
-                                                              : &run_on_baseline<Kernel, Args...>;
+                            : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+                                ? &run_on_avx2<Kernel, Args...>
+                                : &run_on_baseline<Kernel, Args...>;
     run(args...);
 #else
     run_on_baseline<Kernel>(args...);

@@ -1,0 +1,181 @@
+// How do vectors read and write every floating dtype?
+//
+// read<V>(source) and write(vector, result), V a vector of the arithmetic's type. The halves are handled as in
+// scalar_types.h, which says why. What AVX-512 has an instruction for is asked for by name: GCC finds none of them.
+#pragma once
+#include "scalar_types.h"
+#include "vector_math.h"
+
+namespace litevae {
+
+// The bits of as many halves as Vector<float, Bytes> has lanes, and of its floats. Spelled out one by one, since GCC
+// does not see that a vector_size that depends on a template's argument makes a vector.
+template <int Bytes>
+struct BitVectors;
+template <>
+struct BitVectors<16> {
+    typedef uint16_t Halves __attribute__((vector_size(8)));
+    typedef int32_t Words __attribute__((vector_size(16)));
+};
+template <>
+struct BitVectors<32> {
+    typedef uint16_t Halves __attribute__((vector_size(16)));
+    typedef int32_t Words __attribute__((vector_size(32)));
+};
+template <>
+struct BitVectors<64> {
+    typedef uint16_t Halves __attribute__((vector_size(32)));
+    typedef int32_t Words __attribute__((vector_size(64)));
+};
+
+template <int Bytes>
+struct Bits {
+    using Halves = typename BitVectors<Bytes>::Halves;
+    using Words = typename BitVectors<Bytes>::Words;
+
+    static LITEVAE_INLINE Vector<float, Bytes> floats(Words words) {
+        Vector<float, Bytes> result;
+        std::memcpy(&result.value, &words, Bytes);
+        return result;
+    }
+    static LITEVAE_INLINE Words words(Vector<float, Bytes> x) {
+        Words result;
+        std::memcpy(&result, &x.value, Bytes);
+        return result;
+    }
+    static LITEVAE_INLINE Halves load(const void* source) {
+        Halves halves;
+        std::memcpy(&halves, source, sizeof halves);
+        return halves;
+    }
+    static LITEVAE_INLINE void store(Halves halves, void* result) { std::memcpy(result, &halves, sizeof halves); }
+
+    static LITEVAE_INLINE Words widen(Halves halves) {
+#if LITEVAE_X86 && !defined(__clang__)
+        if constexpr (Bytes > 16) {
+            Words words;
+            asm("vpmovzxwd %1, %0" : "=v"(words) : "vm"(halves));
+            return words;
+        }
+#endif
+        return __builtin_convertvector(halves, Words);
+    }
+    static LITEVAE_INLINE Halves narrow(Words words) {  // each of them below 2^16
+#if LITEVAE_X86 && !defined(__clang__)
+        Halves halves;
+        if constexpr (Bytes == 64) {
+            asm("vpmovdw %1, %0" : "=v"(halves) : "v"(words));
+            return halves;
+        } else if constexpr (Bytes == 32) {
+            asm("vextracti128 $1, %1, %x0\n\tvpackusdw %x0, %x1, %x0" : "=&x"(halves) : "x"(words));
+            return halves;
+        }
+#endif
+        return __builtin_convertvector(words, Halves);
+    }
+};
+
+template <typename V>
+LITEVAE_INLINE V read(const float* source) { return V::load(source); }
+template <typename V>
+LITEVAE_INLINE V read(const double* source) { return V::load(source); }
+template <typename V>
+LITEVAE_INLINE V read(const bfloat16* source) {
+    using Bits = Bits<V::kBytes>;
+    return Bits::floats(Bits::widen(Bits::load(source)) << 16);
+}
+template <typename V>
+LITEVAE_INLINE V read(const float16* source) {
+    using Bits = Bits<V::kBytes>;
+#if LITEVAE_X86 && !defined(__clang__)
+    if constexpr (V::kBytes == 64) {
+        V result;
+        asm("vcvtph2ps %1, %0" : "=v"(result.value) : "vm"(Bits::load(source)));
+        return result;
+    }
+#endif
+    const typename Bits::Words half = Bits::widen(Bits::load(source)), magnitude = (half & 0x7fff) << 13;
+    const typename Bits::Words special = (magnitude >= 0x0f800000) & 0x7f800000, sign = (half & 0x8000) << 16;
+    return Bits::floats(Bits::words(0x1p112f * Bits::floats(magnitude)) | special | sign);
+}
+
+template <typename V>
+LITEVAE_INLINE void write(V x, float* result) { x.store(result); }
+template <typename V>
+LITEVAE_INLINE void write(V x, double* result) { x.store(result); }
+template <typename V>
+LITEVAE_INLINE void write(V x, bfloat16* result) {
+    using Bits = Bits<V::kBytes>;
+    const typename Bits::Words bits = Bits::words(x), upper = (bits >> 16) & 0xffff, not_a_number = x.value != x.value;
+    const typename Bits::Words rounded = ((bits + 0x7fff + (upper & 1)) >> 16) & 0xffff;
+    Bits::store(Bits::narrow((not_a_number & (upper | 0x40)) | (~not_a_number & rounded)), result);
+}
+template <typename V>
+LITEVAE_INLINE void write(V x, float16* result) {
+    using Bits = Bits<V::kBytes>;
+    using Words = typename Bits::Words;
+#if LITEVAE_X86 && !defined(__clang__)
+    if constexpr (V::kBytes == 64) {
+        typename Bits::Halves halves;
+        asm("vcvtps2ph $0, %1, %0" : "=v"(halves) : "v"(x.value));
+        return Bits::store(halves, result);
+    }
+#endif
+    const Words bits = Bits::words(x), magnitude = bits & 0x7fffffff, sign = (bits >> 16) & 0x8000;
+    const Words subnormal = Bits::words(0.5f + Bits::floats(magnitude)) - 0x3f000000;
+    const Words normal = (magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13;
+    const Words is_subnormal = magnitude < 0x38800000, is_large = magnitude >= 0x477ff000;
+    Words half = (is_subnormal & subnormal) | (~is_subnormal & normal);
+    half = (is_large & 0x7c00) | (~is_large & half);
+    Bits::store(Bits::narrow(half | ((magnitude > 0x7f800000) & 0x200) | sign), result);
+}
+
+#if LITEVAE_X86
+inline const bool kHasBfloat16 = [] {
+    __builtin_cpu_init();
+    return bool(__builtin_cpu_supports("avx512bf16"));
+}();
+#endif
+
+// A pack whose vectors are `stride` elements apart.
+template <typename V, int kCount, typename Stored>
+LITEVAE_INLINE Pack<V, kCount> read_pack(const Stored* source, int64_t stride) {
+    Pack<V, kCount> result;
+    for (int k = 0; k < kCount; k++) result.part[k] = read<V>(source + k * stride);
+    return result;
+}
+template <typename V, int kCount, typename Stored>
+LITEVAE_INLINE void write_pack(Pack<V, kCount> x, Stored* result, int64_t stride) {
+#if LITEVAE_X86 && !defined(__clang__)
+    if constexpr (V::kBytes == 64 && std::is_same_v<Stored, bfloat16>) {
+        if (kHasBfloat16) {  // a quarter of the time of what AVX-512 has without it
+            for (int k = 0; k < kCount; k++) {
+                typename Bits<64>::Halves halves;
+                asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(x.part[k].value));
+                Bits<64>::store(halves, result + k * stride);
+            }
+            return;
+        }
+    }
+#endif
+    for (int k = 0; k < kCount; k++) write(x.part[k], result + k * stride);
+}
+
+// Fewer values than lanes: the others are `fill`, and are not written.
+template <typename V, typename Stored>
+LITEVAE_INLINE V read_first(int64_t count, const Stored* source, typename V::Scalar fill) {
+    Stored buffer[V::kLanes] = {};
+    std::memcpy(buffer, source, size_t(count) * sizeof(Stored));
+    typename V::Scalar lanes[V::kLanes];
+    read<V>(static_cast<const Stored*>(buffer)).store(lanes);
+    for (int lane = int(count); lane < V::kLanes; lane++) lanes[lane] = fill;
+    return V::load(lanes);
+}
+template <typename V, typename Stored>
+LITEVAE_INLINE void write_first(int64_t count, V x, Stored* result) {
+    Stored buffer[V::kLanes];
+    write(x, buffer);
+    std::memcpy(result, buffer, size_t(count) * sizeof(Stored));
+}
+
+}  // namespace litevae
