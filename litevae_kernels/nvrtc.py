@@ -261,6 +261,12 @@ def _status_of_device() -> tuple[bool, str]:
     except RuntimeError as error:  # cuda-bindings looks for the library of CUDA's own major version
         suffix = "" if importlib.import_module("cuda.bindings").__version__.startswith("13") else "-cu12"
         return False, f"{core} finds no NVRTC ({error}); pip install nvidia-cuda-nvrtc{suffix}"
+    driver = torch._C._cuda_getDriverVersion() // 1000
+    if int(_version().partition(".")[0]) > driver:
+        return False, (
+            f"NVRTC {_version()} is newer than the driver, which is of CUDA {driver}; update the driver, or "
+            f'pip install nvidia-cuda-nvrtc-cu{driver} "cuda-bindings=={driver}.*" and uninstall nvidia-cuda-nvrtc'
+        )
     name, (major, minor) = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
     if 10 * major + minor not in architectures:
         return False, f"NVRTC {_version()} does not compile for {name} (sm_{major}{minor}), only for {architectures}"

@@ -222,6 +222,29 @@ def test_without_a_gpu_the_reason_says_so(monkeypatch: pytest.MonkeyPatch) -> No
     assert "torch sees no CUDA device" in reason
 
 
+@needs_compiler
+@pytest.mark.parametrize(
+    ("driver", "capability", "available", "says"),
+    [
+        (99000, (9, 0), True, "on a GPU (sm_90)"),
+        (11080, (9, 0), False, "is newer than the driver, which is of CUDA 11; update the driver, or pip install"),
+        (99000, (3, 5), False, "does not compile for a GPU (sm_35), only for ["),
+    ],
+)
+def test_status_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, driver: int, capability: tuple[int, int], available: bool, says: str
+) -> None:
+    pytest.importorskip("cuda.core", reason="the package cuda-core is not installed")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: driver, raising=False)
+    status = nvrtc._status_of_device.__wrapped__()
+    assert status[0] == available
+    assert says in status[1]
+
+
 class RecordedCore:
     """Stands in for cuda.core and the driver: keeps what it is told, in order."""
 
