@@ -19,6 +19,14 @@ ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_NATIVE"  # path of another build of the 
 BUILD_LOG = Path(__file__).with_name("_native_build.log")
 # csrc/scalar_types.h
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3, torch.uint8: 4}
+FUNCTIONS = (
+    "litevae_haar_analysis",
+    "litevae_haar_synthesis",
+    "litevae_smc_weight",
+    "litevae_smc_weight_backward",
+    "litevae_group_norm_silu",
+    "litevae_group_norm_silu_backward",
+)
 GRAIN_SIZE = 32768  # elements, as in ATen's parallel_for
 
 
@@ -41,6 +49,9 @@ def status() -> tuple[bool, str]:
     except OSError as error:
         way_out = f"unset {ENVIRONMENT_VARIABLE}" if ENVIRONMENT_VARIABLE in os.environ else "install litevae again"
         return False, f"{path.name} does not load ({error}); {way_out}"
+    missing = [name for name in FUNCTIONS if not hasattr(library(), name)]
+    if missing:
+        return False, f"{path.name} is older than this code (it has no {missing[0]}); install litevae again"
     threads = "OpenMP" if library().litevae_native_openmp() else "one thread: built without OpenMP"
     return True, f"{path.name}, {threads}"
 
