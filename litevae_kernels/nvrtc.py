@@ -249,6 +249,7 @@ def _checked(returned: tuple[Any, ...]) -> Any:
 @functools.cache
 def _status_of_device() -> tuple[bool, str]:
     try:
+        _core()
         core, nvrtc = f"cuda-core {importlib.import_module('cuda.core').__version__}", _nvrtc()
     except ModuleNotFoundError as error:
         return False, f'the package cuda-core is not installed ({error}); pip install "litevae[cuda]"'
@@ -261,7 +262,7 @@ def _status_of_device() -> tuple[bool, str]:
     except RuntimeError as error:  # cuda-bindings looks for the library of CUDA's own major version
         suffix = "" if importlib.import_module("cuda.bindings").__version__.startswith("13") else "-cu12"
         return False, f"{core} finds no NVRTC ({error}); pip install nvidia-cuda-nvrtc{suffix}"
-    driver = torch._C._cuda_getDriverVersion() // 1000
+    driver = _checked(importlib.import_module("cuda.bindings.driver").cuDriverGetVersion()) // 1000
     if int(_version().partition(".")[0]) > driver:
         return False, (
             f"NVRTC {_version()} is newer than the driver, which is of CUDA {driver}; update the driver, or "

@@ -206,7 +206,8 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("missing", ["cuda.core", "cuda.bindings.nvrtc"])
 def test_without_cuda_core_the_reason_names_the_extra(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
-    nvrtc._nvrtc.cache_clear()
+    for cached in (nvrtc._core, nvrtc._nvrtc):
+        cached.cache_clear()
     available, reason = nvrtc._status_of_device.__wrapped__()
     assert not available
     assert "cuda-core is not installed" in reason
@@ -239,7 +240,8 @@ def test_status_on_a_gpu(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    monkeypatch.setattr(torch._C, "_cuda_getDriverVersion", lambda: driver, raising=False)
+    bindings = SimpleNamespace(cuDriverGetVersion=lambda: (SimpleNamespace(value=0), driver))
+    monkeypatch.setitem(sys.modules, "cuda.bindings.driver", bindings)
     status = nvrtc._status_of_device.__wrapped__()
     assert status[0] == available
     assert says in status[1]
