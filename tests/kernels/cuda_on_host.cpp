@@ -122,7 +122,7 @@ void look(uintptr_t address, size_t size, bool write, const void* place) {
         if (address < region.first || address >= region.last) continue;
         if (address + size > region.last) break;
         if (address % std::min<size_t>(size & -size, 16) != 0) {
-            fail(place, THREAD "accesses %zu bytes that are not aligned to their size", THREAD_VALUES, size);
+            fail(place, THREAD "accesses %zu bytes not aligned to their size", THREAD_VALUES, size);
         }
         if (region.cells.empty()) return;
         const size_t first = (address - region.first) / region.granule;

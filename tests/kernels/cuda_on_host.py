@@ -24,6 +24,7 @@ COMPILER = os.environ.get("CXX", "g++")
 FLAGS = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-fno-strict-aliasing", "-ffp-contract=off"]
 KERNEL_FLAGS = [
     "-O1",
+    "-fno-tree-sra",  # which would take accesses of 16 bytes apart
     "-g1",
     "-gdwarf-4",  # binutils confuse the files of DWARF 5
     "-fsanitize=thread",  # every access calls cuda_on_host.cpp, which stands in for ThreadSanitizer's runtime

@@ -77,7 +77,7 @@ MISTAKES = {
     "misaligned": (
         "y[at] = T(scale) * tile[63 - i]",
         "*reinterpret_cast<double*>(y + 2 * (at / 2) + 1) = 1",
-        "not aligned to their size",
+        "8 bytes not aligned to their size",
     ),
     "int32 offsets": ("x[at]", "x[at * count * count * count * count % 64]", "overflows a signed integer"),
 }
