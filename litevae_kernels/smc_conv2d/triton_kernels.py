@@ -2,9 +2,12 @@
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder [SMC] -> losses
 
-One program an output row, in blocks of [BLOCK_I input channels, TAPS taps]; whatever the weight's memory format,
-strides tell where an element lies. No atomics: each row writes its own share of the scales' gradient.
+One program an output row. A row is [I, K] in memory (contiguous) or [K, I] (channels_last); a program takes it in
+blocks of whole input channels and keeps the first one, so that a row of one block is read once. No atomics: each row
+writes its own share of the scales' gradient, and a second kernel adds them up.
 """
+
+from typing import Any
 
 import torch
 import triton
@@ -14,79 +17,145 @@ from torch import Tensor
 from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
 from litevae_kernels.triton_rounding import rounded
 
-BLOCK_ELEMENTS = 2048
+FORWARD_ELEMENTS = 16384  # of a block, at most (float64: half)
+BACKWARD_ELEMENTS = 8192
+ELEMENTS_A_WARP = 512
+SHARES_BLOCK = {"BLOCK_O": 64, "BLOCK_I": 32}
 
 
 @triton.jit
 def smc_weight_fwd_kernel(
-    weight, scales, gain, result, inputs, taps, stride_i, stride_k, eps,
-    BLOCK_I: tl.constexpr, TAPS: tl.constexpr, HAS_GAIN: tl.constexpr, ARITHMETIC: tl.constexpr,
+    weight, scales, gain, result, inputs, size, eps,
+    BLOCK: tl.constexpr, BLOCK_I: tl.constexpr, ONE_BLOCK: tl.constexpr, TAPS: tl.constexpr, BLOCK_K: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, HAS_GAIN: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
     """w'[o] = gain * r * s w[o] with r = (sum over i,k of (s w[o])^2 + eps)^(-1/2)."""
-    row = tl.program_id(0).to(tl.int64) * inputs * taps
-    total = tl.zeros((BLOCK_I, TAPS), dtype=ARITHMETIC)
-    for first in range(0, inputs, BLOCK_I):
-        w, s, _, _ = _load_block(
-            weight + row, scales, first, inputs, taps, stride_i, stride_k, BLOCK_I, TAPS, ARITHMETIC
-        )  # fmt: skip
-        total += (s * w) * (s * w)
-    factor = 1.0 / tl.sqrt(tl.sum(total) + eps)
+    weight += tl.program_id(0).to(tl.int64) * size
+    result += tl.program_id(0).to(tl.int64) * size
+    offsets, i, mask = _block(0, inputs, size, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
+    u = _load(scales + i, mask, ARITHMETIC) * _load(weight + offsets, mask, ARITHMETIC)
+    total = _sum(u * u)
+    if not ONE_BLOCK:
+        for first in range(BLOCK_I, inputs, BLOCK_I):
+            others, i, inside = _block(first, inputs, size, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
+            more = _load(scales + i, inside, ARITHMETIC) * _load(weight + others, inside, ARITHMETIC)
+            total += _sum(more * more)
+    factor = 1.0 / tl.sqrt(total + eps)
     if HAS_GAIN:
         factor *= tl.load(gain).to(ARITHMETIC)
-    for first in range(0, inputs, BLOCK_I):
-        w, s, offsets, mask = _load_block(
-            weight + row, scales, first, inputs, taps, stride_i, stride_k, BLOCK_I, TAPS, ARITHMETIC
-        )  # fmt: skip
-        tl.store(result + row + offsets, rounded(factor * (s * w), result.dtype.element_ty), mask=mask)
+    tl.store(result + offsets, rounded(factor * u, result.dtype.element_ty), mask=mask)
+    if not ONE_BLOCK:
+        for first in range(BLOCK_I, inputs, BLOCK_I):
+            others, i, inside = _block(first, inputs, size, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
+            more = _load(scales + i, inside, ARITHMETIC) * _load(weight + others, inside, ARITHMETIC)
+            tl.store(result + others, rounded(factor * more, result.dtype.element_ty), mask=inside)
 
 
 @triton.jit
 def smc_weight_bwd_kernel(
-    grad, weight, scales, gain, weight_grad, scales_shares, gain_shares, inputs, taps, stride_i, stride_k, eps,
-    BLOCK_I: tl.constexpr, TAPS: tl.constexpr, HAS_GAIN: tl.constexpr, ARITHMETIC: tl.constexpr,
+    grad, weight, scales, gain, weight_grad, scales_shares, gain_shares, inputs, size, eps,
+    BLOCK: tl.constexpr, BLOCK_I: tl.constexpr, ONE_BLOCK: tl.constexpr, TAPS: tl.constexpr, BLOCK_K: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, HAS_GAIN: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
     """With u = s w, v = r u: du = gain r (grad - v sum(grad v)), dw = s du.
 
     Row o's shares: of ds, sum over k of (w du), in scales_shares[o, i]; of dgain, sum(grad v), in gain_shares[o].
     """
     o = tl.program_id(0).to(tl.int64)
-    row = o * inputs * taps
-    squares = tl.zeros((BLOCK_I, TAPS), dtype=ARITHMETIC)
-    products = tl.zeros((BLOCK_I, TAPS), dtype=ARITHMETIC)
-    for first in range(0, inputs, BLOCK_I):
-        w, s, offsets, mask = _load_block(
-            weight + row, scales, first, inputs, taps, stride_i, stride_k, BLOCK_I, TAPS, ARITHMETIC
-        )  # fmt: skip
-        g = tl.load(grad + row + offsets, mask=mask, other=0).to(ARITHMETIC)
-        squares += (s * w) * (s * w)
-        products += g * (s * w)
-    r = 1.0 / tl.sqrt(tl.sum(squares) + eps)
-    projection = r * tl.sum(products)
+    grad, weight, weight_grad = grad + o * size, weight + o * size, weight_grad + o * size
+    scales_shares += o * inputs
+    offsets, i, mask = _block(0, inputs, size, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
+    g, w = _load(grad + offsets, mask, ARITHMETIC), _load(weight + offsets, mask, ARITHMETIC)
+    s = _load(scales + i, mask, ARITHMETIC)
+    squares, products = _sum(s * w * (s * w)), _sum(g * (s * w))
+    if not ONE_BLOCK:
+        for first in range(BLOCK_I, inputs, BLOCK_I):
+            others, i, inside = _block(first, inputs, size, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
+            u = _load(scales + i, inside, ARITHMETIC) * _load(weight + others, inside, ARITHMETIC)
+            squares += _sum(u * u)
+            products += _sum(_load(grad + others, inside, ARITHMETIC) * u)
+    r = 1.0 / tl.sqrt(squares + eps)
+    projection = r * products
     tl.store(gain_shares + o, projection)
     factor = r * tl.load(gain).to(ARITHMETIC) if HAS_GAIN else r
-    for first in range(0, inputs, BLOCK_I):
-        w, s, offsets, mask = _load_block(
-            weight + row, scales, first, inputs, taps, stride_i, stride_k, BLOCK_I, TAPS, ARITHMETIC
-        )  # fmt: skip
-        g = tl.load(grad + row + offsets, mask=mask, other=0).to(ARITHMETIC)
-        du = factor * (g - r * (s * w) * projection)
-        tl.store(weight_grad + row + offsets, rounded(s * du, weight_grad.dtype.element_ty), mask=mask)
-        i = first + tl.arange(0, BLOCK_I)
-        tl.store(scales_shares + o * inputs + i, tl.sum(w * du, axis=1), mask=i < inputs)
+    du = factor * (g - r * (s * w) * projection)
+    tl.store(weight_grad + offsets, rounded(s * du, weight_grad.dtype.element_ty), mask=mask)
+    _store_shares(scales_shares, w * du, 0, inputs, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
+    if not ONE_BLOCK:
+        for first in range(BLOCK_I, inputs, BLOCK_I):
+            others, i, inside = _block(first, inputs, size, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
+            g, w = _load(grad + others, inside, ARITHMETIC), _load(weight + others, inside, ARITHMETIC)
+            s = _load(scales + i, inside, ARITHMETIC)
+            du = factor * (g - r * (s * w) * projection)
+            tl.store(weight_grad + others, rounded(s * du, weight_grad.dtype.element_ty), mask=inside)
+            _store_shares(scales_shares, w * du, first, inputs, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
 
 
 @triton.jit
-def _load_block(
-    row, scales, first, inputs, taps, stride_i, stride_k, BLOCK_I: tl.constexpr, TAPS: tl.constexpr,
-    ARITHMETIC: tl.constexpr,
+def _block(
+    first, inputs, size,
+    BLOCK: tl.constexpr, BLOCK_I: tl.constexpr, TAPS: tl.constexpr, BLOCK_K: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
-    """One block of a row, its scales [BLOCK_I, 1], and where it lies."""
-    i, k = first + tl.arange(0, BLOCK_I), tl.arange(0, TAPS)
-    offsets = i[:, None] * stride_i + k[None, :] * stride_k
-    mask = (i < inputs)[:, None] & (k < taps)[None, :]
-    w = tl.load(row + offsets, mask=mask, other=0).to(ARITHMETIC)
-    s = tl.load(scales + i, mask=i < inputs, other=0).to(ARITHMETIC)[:, None]
-    return w, s, offsets, mask
+    """Offsets in the row, input channels and mask of BLOCK_I channels from `first` on: [BLOCK_K, BLOCK_I] or [BLOCK].
+
+    In a contiguous row they follow one another, K elements each: so 16 bytes an access, whatever K is.
+    """
+    if CHANNELS_LAST:
+        k, i = tl.arange(0, BLOCK_K)[:, None], first + tl.arange(0, BLOCK_I)[None, :]
+        return k * inputs + i, i, (k < TAPS) & (i < inputs)
+    else:
+        element = tl.arange(0, BLOCK)
+        offsets = first * TAPS + element
+        return offsets, first + element // TAPS, (element < BLOCK_I * TAPS) & (offsets < size)
+
+
+@triton.jit
+def _load(pointers, mask, ARITHMETIC: tl.constexpr):
+    return tl.load(pointers, mask=mask, other=0).to(ARITHMETIC)
+
+
+@triton.jit
+def _sum(x):
+    return tl.sum(tl.ravel(x), axis=0)
+
+
+@triton.jit
+def _store_shares(
+    shares, products, first, inputs,
+    BLOCK: tl.constexpr, BLOCK_I: tl.constexpr, TAPS: tl.constexpr, BLOCK_K: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr,
+):  # fmt: skip
+    """The sum over K of a block's products, for each of its channels."""
+    if CHANNELS_LAST:
+        sums = tl.sum(products, axis=0)
+    else:
+        i, k = tl.arange(0, BLOCK_I)[:, None], tl.arange(0, BLOCK_K)[None, :]
+        places = tl.ravel(tl.minimum(i * TAPS + k, BLOCK - 1))
+        spread = tl.reshape(tl.gather(products, places, axis=0), (BLOCK_I, BLOCK_K))
+        sums = tl.sum(tl.where(k < TAPS, spread, 0), axis=1)
+    i = first + tl.arange(0, BLOCK_I)
+    tl.store(shares + i, sums, mask=i < inputs)
+
+
+@triton.jit
+def smc_shares_kernel(
+    scales_shares, gain_shares, scales_grad, gain_grad, outputs, inputs,
+    BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr, HAS_GAIN: tl.constexpr, ARITHMETIC: tl.constexpr,
+):  # fmt: skip
+    """ds[i] = sum over o of scales_shares[o, i], dgain = sum of gain_shares (0 without a gain)."""
+    rows, i = tl.arange(0, BLOCK_O), tl.program_id(0) * BLOCK_I + tl.arange(0, BLOCK_I)
+    total = tl.zeros((BLOCK_O, BLOCK_I), dtype=ARITHMETIC)
+    of_gain = tl.zeros((BLOCK_O,), dtype=ARITHMETIC)
+    for first in range(0, outputs, BLOCK_O):
+        o = first + rows
+        offsets = o.to(tl.int64)[:, None] * inputs + i[None, :]
+        total += tl.load(scales_shares + offsets, mask=(o < outputs)[:, None] & (i < inputs)[None, :], other=0)
+        if HAS_GAIN:
+            of_gain += tl.load(gain_shares + o, mask=o < outputs, other=0)
+    tl.store(scales_grad + i, rounded(tl.sum(total, axis=0), scales_grad.dtype.element_ty), mask=i < inputs)
+    if tl.program_id(0) == 0:
+        tl.store(gain_grad, rounded(tl.sum(of_gain, axis=0), gain_grad.dtype.element_ty))
 
 
 def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
@@ -96,8 +165,8 @@ def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, 
     result = torch.empty(weight.shape, dtype=dtype, device=weight.device, memory_format=memory_format)
     with torch.cuda.device_of(weight):
         smc_weight_fwd_kernel[(weight.shape[0],)](
-            weight, scales, scales if gain is None else gain, result, *_geometry(weight), eps,
-            **_constants(weight, gain),
+            weight, scales, scales if gain is None else gain, result, weight.shape[1], weight[0].numel(), eps,
+            **_block_of(weight, FORWARD_ELEMENTS), **_constants(weight, gain),
         )  # fmt: skip
     return result
 
@@ -109,29 +178,47 @@ def smc_weight_backward(
     memory_format, arithmetic = memory_format_of(weight), arithmetic_dtype(weight.dtype)
     grad, weight = grad.contiguous(memory_format=memory_format), weight.contiguous(memory_format=memory_format)
     scales = scales.contiguous()
+    outputs, inputs = weight.shape[:2]
     weight_grad = torch.empty_like(weight, memory_format=memory_format)
-    scales_shares = torch.empty(weight.shape[:2], dtype=arithmetic, device=weight.device)
-    gain_shares = torch.empty(weight.shape[:1], dtype=arithmetic, device=weight.device)
+    scales_grad, gain_grad = torch.empty_like(scales), weight.new_empty(()) if gain is None else torch.empty_like(gain)
+    scales_shares = torch.empty((outputs, inputs), dtype=arithmetic, device=weight.device)
+    gain_shares = torch.empty((outputs,), dtype=arithmetic, device=weight.device)
+    constants = _constants(weight, gain)
     with torch.cuda.device_of(weight):
-        smc_weight_bwd_kernel[(weight.shape[0],)](
-            grad, weight, scales, scales if gain is None else gain, weight_grad, scales_shares, gain_shares,
-            *_geometry(weight), eps, **_constants(weight, gain),
+        smc_weight_bwd_kernel[(outputs,)](
+            grad, weight, scales, scales if gain is None else gain, weight_grad, scales_shares, gain_shares, inputs,
+            weight[0].numel(), eps, **_block_of(weight, BACKWARD_ELEMENTS), **constants,
         )  # fmt: skip
-    gain_grad = weight.new_zeros(()) if gain is None else gain_shares.sum().to(gain.dtype).reshape(gain.shape)
-    return weight_grad, scales_shares.sum(0).to(scales.dtype), gain_grad
+        smc_shares_kernel[(triton.cdiv(inputs, SHARES_BLOCK["BLOCK_I"]),)](
+            scales_shares, gain_shares, scales_grad, gain_grad, outputs, inputs, **SHARES_BLOCK, **constants
+        )  # fmt: skip
+    return weight_grad, scales_grad, gain_grad
 
 
-def _geometry(weight: Tensor) -> tuple[int, int, int, int]:
-    """I, K = kh * kw, and the strides of both in a dense weight."""
+def _block_of(weight: Tensor, most_elements: int) -> dict[str, Any]:
+    """The whole row where it has at most that many elements, else as many channels as have."""
     _, inputs, height, width = weight.shape
-    if memory_format_of(weight) == torch.channels_last:
-        return inputs, height * width, 1, inputs
-    return inputs, height * width, height * width, 1
+    taps = height * width
+    block_k, whole = triton.next_power_of_2(taps), triton.next_power_of_2(inputs)
+    channels_last = taps == 1 or memory_format_of(weight) == torch.channels_last
+    most = most_elements // (2 if weight.dtype == torch.float64 else 1)
+
+    def elements(channels: int) -> int:
+        return channels * block_k if channels_last else triton.next_power_of_2(channels * taps)
+
+    one_block = elements(whole if channels_last else inputs) <= most
+    block_i = whole if one_block else max(1, most // block_k)
+    block = elements(inputs if one_block and not channels_last else block_i)
+    return {
+        "BLOCK": block,
+        "BLOCK_I": block_i,
+        "ONE_BLOCK": one_block,
+        "TAPS": taps,
+        "BLOCK_K": block_k,
+        "CHANNELS_LAST": channels_last,
+        "num_warps": min(16, max(1, block // ELEMENTS_A_WARP)),
+    }
 
 
-def _constants(weight: Tensor, gain: Tensor | None) -> dict[str, object]:
-    _, inputs, height, width = weight.shape
-    taps = triton.next_power_of_2(height * width)
-    block = max(1, min(BLOCK_ELEMENTS // taps, triton.next_power_of_2(inputs)))
-    arithmetic = tl.float64 if weight.dtype == torch.float64 else tl.float32
-    return {"BLOCK_I": block, "TAPS": taps, "HAS_GAIN": gain is not None, "ARITHMETIC": arithmetic}
+def _constants(weight: Tensor, gain: Tensor | None) -> dict[str, Any]:
+    return {"HAS_GAIN": gain is not None, "ARITHMETIC": tl.float64 if weight.dtype == torch.float64 else tl.float32}
