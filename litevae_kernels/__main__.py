@@ -69,8 +69,8 @@ def _verdict(call: SampleCall, exact_call: SampleCall) -> str:
         pairs = list(zip(call.results_and_gradients(), exact_call.results_and_gradients(torch.float64), strict=True))
     except RuntimeError as error:  # a kernel that does not compile or launch
         return f"FAILS  {error}"
-    error = max(float((one - two).norm() / two.norm().clamp_min(1)) for one, two in pairs)
-    return f"{'right' if error <= LARGEST_ERROR else 'WRONG'}  relative error {error:.1e}"  # NaN is wrong
+    largest = max(float((one - two).norm() / two.norm().clamp_min(1)) for one, two in pairs)
+    return f"{'right' if largest <= LARGEST_ERROR else 'WRONG'}  relative error {largest:.1e}"  # NaN is wrong
 
 
 def _defaults() -> str:

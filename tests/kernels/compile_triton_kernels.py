@@ -1,6 +1,7 @@
 """What does the compiler make of the Triton kernels, on a machine without a GPU?
 
 python compile_triton_kernels.py 90             JSON: every kernel that the launchers launch for aligned inputs, for sm_90
+python compile_triton_kernels.py 90 brief       the same for fewer kinds of inputs: still every kernel
 python compile_triton_kernels.py 90 variants    the same for every flag, layout and unaligned size
 python compile_triton_kernels.py 90 table       aligned inputs, as the Markdown table of the rooms' READMEs
 
@@ -8,13 +9,14 @@ The launchers run as they would on a GPU, on tensors of the CPU, up to the launc
 constant and what it knows to be divisible are the real ones.
 """
 
+import itertools
 import json
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from litevae_kernels.smc_conv2d import triton_kernels as smc_conv2d
 
 Case = Callable[[], object]
 FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
+BRIEF = [("fp32", "NCHW"), ("bf16", "channels_last")]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
 
@@ -136,23 +139,20 @@ def group_norm_cases(
     )
     yield (
         f"group_norm_silu backward, {name}",
-        lambda: group_norm_silu.group_norm_silu_backward(
-            grad, x, skip, num_groups, weight, bias, statistic, statistic
-        ),
+        lambda: group_norm_silu.group_norm_silu_backward(grad, x, skip, num_groups, weight, bias, statistic, statistic),
     )
 
 
-def aligned_cases() -> Iterator[tuple[str, Case]]:
-    for layout, memory_format in FORMATS.items():
-        for dtype in ("fp32", "bf16"):
-            name = f"{dtype} {layout}"
-            image = torch.empty((2, 3, 256, 256), dtype=DTYPES[dtype]).to(memory_format=memory_format)
-            yield from haar_cases(name, image, 3, DTYPES[dtype])
-            weight = torch.empty((4, 256, 3, 3), dtype=DTYPES[dtype]).to(memory_format=memory_format)
-            yield from smc_cases(name, weight, True)
-            x = torch.empty((2, 96, 64, 64), dtype=DTYPES[dtype]).to(memory_format=memory_format)
-            yield from group_norm_cases(name, x, None, 32)
-            yield from group_norm_cases(f"{name} with skip", x, torch.empty_like(x[:, :64]), 32)
+def aligned_cases(kinds: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Case]]:
+    for dtype, layout in kinds:
+        name, memory_format = f"{dtype} {layout}", FORMATS[layout]
+        image = torch.empty((2, 3, 256, 256), dtype=DTYPES[dtype]).to(memory_format=memory_format)
+        yield from haar_cases(name, image, 3, DTYPES[dtype])
+        weight = torch.empty((4, 256, 3, 3), dtype=DTYPES[dtype]).to(memory_format=memory_format)
+        yield from smc_cases(name, weight, True)
+        x = torch.empty((2, 96, 64, 64), dtype=DTYPES[dtype]).to(memory_format=memory_format)
+        yield from group_norm_cases(name, x, None, 32)
+        yield from group_norm_cases(f"{name} with skip", x, torch.empty_like(x[:, :64]), 32)
     image = torch.empty((2, 3, 256, 256), dtype=torch.uint8)
     yield from haar_cases("uint8 to bf16 NCHW", image, 3, torch.bfloat16)
 
@@ -201,5 +201,6 @@ def table(kernels: dict[str, list[dict[str, Any]]]) -> str:
 
 
 if __name__ == "__main__":
-    kernels = report(int(sys.argv[1]), variant_cases() if "variants" in sys.argv else aligned_cases())
+    kinds = BRIEF if "brief" in sys.argv else list(itertools.product(("fp32", "bf16"), FORMATS))
+    kernels = report(int(sys.argv[1]), variant_cases() if "variants" in sys.argv else aligned_cases(kinds))
     print(table(kernels) if "table" in sys.argv else json.dumps(kernels))
