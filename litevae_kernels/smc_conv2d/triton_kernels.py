@@ -17,9 +17,9 @@ from torch import Tensor
 from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
 from litevae_kernels.triton_rounding import rounded
 
-FORWARD_ELEMENTS = 16384  # of a block, at most (float64: half)
+FORWARD_ELEMENTS = 16384  # of a block, at most (float64: a quarter)
 BACKWARD_ELEMENTS = 8192
-ELEMENTS_A_WARP = 512
+ELEMENTS_A_WARP = 512  # (float64: half)
 SHARES_BLOCK = {"BLOCK_O": 64, "BLOCK_I": 32}
 
 
@@ -201,7 +201,8 @@ def _block_of(weight: Tensor, most_elements: int) -> dict[str, Any]:
     taps = height * width
     block_k, whole = triton.next_power_of_2(taps), triton.next_power_of_2(inputs)
     channels_last = taps == 1 or memory_format_of(weight) == torch.channels_last
-    most = most_elements // (2 if weight.dtype == torch.float64 else 1)
+    is_double = weight.dtype == torch.float64
+    most = most_elements // (4 if is_double else 1)
 
     def elements(channels: int) -> int:
         return channels * block_k if channels_last else triton.next_power_of_2(channels * taps)
@@ -216,7 +217,7 @@ def _block_of(weight: Tensor, most_elements: int) -> dict[str, Any]:
         "TAPS": taps,
         "BLOCK_K": block_k,
         "CHANNELS_LAST": channels_last,
-        "num_warps": min(16, max(1, block // ELEMENTS_A_WARP)),
+        "num_warps": min(16, max(1, block // ELEMENTS_A_WARP * (2 if is_double else 1))),
     }
 
 
