@@ -38,7 +38,7 @@ def smc_conv2d(
         scales: [I]. gain: a scalar, [] or [1], multiplied after demodulation. bias: [O].
         stride, padding: as in `torch.nn.functional.conv2d`.
         eps: added to the sum of squares; keeps a zero row at zero.
-        backend: of the weight kernel; the convolution is PyTorch's. "triton", "cpu", "reference" or None.
+        backend: of the weight kernel; the convolution is PyTorch's. "triton", "cuda", "cpu", "reference" or None.
 
     Returns:
         [B, O, H', W'] in the dtype of x (autocast's dtype where that is on).

@@ -78,6 +78,35 @@ def test_gradient_equals_float64(
         assert_close(gradient, expected, scale=40)  # sums over up to 2700 elements that cancel
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtypes", [(torch.bfloat16, torch.float32, torch.float64), (torch.float32,) * 3])
+def test_parameters_of_any_dtype_at_any_address(
+    backend: str, device: str, dtypes: tuple[torch.dtype, ...], channels_last: bool
+) -> None:
+    """Rows of 16 bytes an access that start anywhere, and a gradient that is a view with gaps."""
+    weight, scales, gain = (
+        parameter.to(dtype) for parameter, dtype in zip(parameters(4, 16, 3, 3, device=device), dtypes, strict=True)
+    )
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    for shift in (0, 1):
+        storage = torch.empty(weight.numel() + shift, dtype=weight.dtype, device=device)
+        dense = weight.contiguous(memory_format=memory_format)
+        moved = storage[shift:].as_strided(dense.shape, dense.stride(), shift).copy_(weight)
+        inputs = [parameter.detach().requires_grad_() for parameter in (moved, scales, gain)]
+        exact = [parameter.detach().double().requires_grad_() for parameter in inputs]
+        grad = torch.linspace(-1, 1, 2 * weight.numel(), device=device).view(4, 32, 3, 3)[:, ::2]
+        result = smc_weight(*inputs, dtype=torch.float32, backend=backend)
+        expected = smc_weight(*exact, backend="reference")
+        assert_close(result, expected)
+        actual = torch.autograd.grad(result, inputs, grad)
+        for gradient, wanted, dtype in zip(
+            actual, torch.autograd.grad(expected, exact, grad.double()), dtypes, strict=True
+        ):
+            assert gradient.dtype == dtype
+            scale = 40.0 if dtype != torch.float64 else 1e8  # the arithmetic is float32
+            assert_close(gradient, wanted, scale=scale)
+
+
 def test_derivatives(backend: str, device: str) -> None:
     """First and second, of weight, scales, gain, bias and x, in float64."""
     weight, scales, gain = (p.requires_grad_() for p in parameters(2, 3, 2, 2, device=device))
