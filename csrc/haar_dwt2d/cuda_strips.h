@@ -333,7 +333,7 @@ struct SynthesisStrip {
 // The image from H, V, D of every level and the last L. transpose: every level's L is added, and what lies past an odd
 // edge folds onto the last row or column instead of being dropped. The last L comes from low_copy, unless that is null.
 template <typename Image, typename Pyramid, int kLevels>
-__global__ void __launch_bounds__(kStripThreads)
+__global__ void __launch_bounds__(kStripThreads, 2)
     haar_dwt2d_bwd_kernel(const Pyramid* level1, const Pyramid* level2, const Pyramid* level3, const Pyramid* level4,
                           const Wider<Image, Pyramid>* low_copy, Image* image, int64_t batch, int64_t channels,
                           int64_t height, int64_t width, double factor, int32_t transpose) {

@@ -11,7 +11,7 @@
 
 namespace litevae {
 
-constexpr int kTileThreads = 256, kTileBlocks = 6;  // blocks that a multiprocessor should have registers for
+constexpr int kTileThreads = 256;
 template <typename T>
 constexpr int kTileValues = sizeof(T) == 8 ? 2048 : 4096;  // of the image; keeps shared memory below 48 KiB
 
@@ -111,36 +111,38 @@ struct Box {
 // Which tile is this block's, and how much of it has each level?
 template <int kLevels>
 struct TilePlace {
-    int64_t sample, row, column, height, width, channels;  // row and column of the coarsest level
-    int channel, tile_columns, tile_channels;
+    int64_t height, width, channels;
+    uint32_t sample, row, column, channel;  // the first; row and column of the coarsest level
+    int tile_columns, tile_channels;
 
-    LITEVAE_DEVICE TilePlace(int64_t channels, int64_t height, int64_t width, int tile_columns, int tile_channels)
+    // What is divided here are factors of the number of blocks: they have 32 bits.
+    LITEVAE_DEVICE TilePlace(int64_t channels, int64_t height, int64_t width, int32_t tile_columns,
+                             int32_t tiles_in_a_row, int32_t tile_channels, int32_t parts)
         : height(height), width(width), channels(channels), tile_columns(tile_columns) {
-        const int64_t parts = (channels + tile_channels - 1) / tile_channels;
-        const int64_t tiles = (side_at(width, kLevels) + tile_columns - 1) / tile_columns;
-        int64_t index = blockIdx.x;
-        channel = int(index % parts) * tile_channels, index /= parts;
-        column = index % tiles * tile_columns, index /= tiles;
-        row = index % side_at(height, kLevels), sample = index / side_at(height, kLevels);
+        const uint32_t tile = blockIdx.x / uint32_t(parts), row_of_tiles = tile / uint32_t(tiles_in_a_row);
+        const uint32_t rows = uint32_t(side_at(height, kLevels));
+        channel = blockIdx.x % uint32_t(parts) * uint32_t(tile_channels);
+        column = tile % uint32_t(tiles_in_a_row) * uint32_t(tile_columns);
+        row = row_of_tiles % rows, sample = row_of_tiles / rows;
         this->tile_channels = int(channels - channel < tile_channels ? channels - channel : tile_channels);
     }
 
     LITEVAE_DEVICE int rows_at(int level) const {
         const int shift = kLevels - level;
-        const int64_t left = side_at(height, level) - (row << shift);
+        const int64_t left = side_at(height, level) - (int64_t(row) << shift);
         return int(left < 1 << shift ? left : 1 << shift);
     }
     LITEVAE_DEVICE int columns_at(int level) const {
         const int shift = kLevels - level;
-        const int64_t left = side_at(width, level) - (column << shift);
+        const int64_t left = side_at(width, level) - (int64_t(column) << shift);
         return int(left < tile_columns << shift ? left : tile_columns << shift);
     }
 
     // The tile's part of a dense tensor [B, level side, level side, copies * C]; copies is 4 for packed sub-bands.
     LITEVAE_DEVICE int64_t start(int level, int copies) const {
         const int shift = kLevels - level;
-        const int64_t first_row = sample * side_at(height, level) + (row << shift);
-        return (first_row * side_at(width, level) + (column << shift)) * copies * channels + channel;
+        const int64_t first_row = sample * side_at(height, level) + (int64_t(row) << shift);
+        return (first_row * side_at(width, level) + (int64_t(column) << shift)) * copies * channels + channel;
     }
     LITEVAE_DEVICE Box box(int level, int copies) const {
         return {rows_at(level), columns_at(level) * copies, tile_channels, side_at(width, level) * copies * channels,
@@ -216,13 +218,13 @@ LITEVAE_DEVICE void analyse_level(Tile<Image, Result, kLevels>& tile, const Tile
 
 // As haar_dwt2d_fwd_kernel, of a dense channels_last image; low_copy is channels_last too.
 template <typename Image, typename Result, int kLevels>
-__global__ void __launch_bounds__(kTileThreads, kTileBlocks)
+__global__ void __launch_bounds__(kTileThreads)
     haar_dwt2d_fwd_channels_last_kernel(const Image* image, Result* level1, Result* level2, Result* level3,
                                         Result* level4, Wider<Image, Result>* low_copy, int64_t channels,
-                                        int64_t height, int64_t width, int32_t tile_columns, int32_t tile_channels,
-                                        double factor, int32_t transpose) {
+                                        int64_t height, int64_t width, int32_t tile_columns, int32_t tiles_in_a_row,
+                                        int32_t tile_channels, int32_t parts, double factor, int32_t transpose) {
     __shared__ Tile<Image, Result, kLevels> tile;
-    const TilePlace<kLevels> place(channels, height, width, tile_columns, tile_channels);
+    const TilePlace<kLevels> place(channels, height, width, tile_columns, tiles_in_a_row, tile_channels, parts);
     const Wider<Image, Result> f(factor);
     place.box(0, 1).load(image + place.start(0, 1), tile.image);
     __syncthreads();
@@ -276,13 +278,14 @@ LITEVAE_DEVICE void synthesise_level(Tile<Image, Pyramid, kLevels>& tile, const 
 
 // As haar_dwt2d_bwd_kernel, of dense channels_last sub-bands; low_copy is channels_last too.
 template <typename Image, typename Pyramid, int kLevels>
-__global__ void __launch_bounds__(kTileThreads, kTileBlocks)
+__global__ void __launch_bounds__(kTileThreads)
     haar_dwt2d_bwd_channels_last_kernel(const Pyramid* level1, const Pyramid* level2, const Pyramid* level3,
                                         const Pyramid* level4, const Wider<Image, Pyramid>* low_copy, Image* image,
                                         int64_t channels, int64_t height, int64_t width, int32_t tile_columns,
-                                        int32_t tile_channels, double factor, int32_t transpose) {
+                                        int32_t tiles_in_a_row, int32_t tile_channels, int32_t parts, double factor,
+                                        int32_t transpose) {
     __shared__ Tile<Image, Pyramid, kLevels> tile;
-    const TilePlace<kLevels> place(channels, height, width, tile_columns, tile_channels);
+    const TilePlace<kLevels> place(channels, height, width, tile_columns, tiles_in_a_row, tile_channels, parts);
     const Wider<Image, Pyramid> f(factor);
     const bool from_copy = low_copy != nullptr;
     place.box(1, 4).load(level1 + place.start(1, 4), tile.packed);

@@ -96,8 +96,8 @@ def _launch(
     if memory_format == torch.channels_last:
         kernel = f"litevae::haar_dwt2d_{direction}_channels_last_kernel<{types}>"
         in_double = arithmetic_dtype(image.dtype, packed[0].dtype) == torch.float64
-        columns, tile_channels, blocks = _tiles(batch, channels, height, width, len(packed), 2048 if in_double else 4096)
-        arguments = [*tensors, *sides, c_int32(columns), c_int32(tile_channels), *options]
+        tiles, blocks = _tiles(batch, channels, height, width, len(packed), 2048 if in_double else 4096)
+        arguments = [*tensors, *sides, *map(c_int32, tiles), *options]
         nvrtc.launch("haar_dwt2d", kernel, (blocks, 1, 1), TILE_THREADS, arguments, image.device)
     else:
         kernel = f"litevae::haar_dwt2d_{direction}_kernel<{types}>"
@@ -113,12 +113,17 @@ def _strip_blocks(planes: int, height: int, width: int, levels: int, columns: in
     return -(-planes * -(-height // side) * strips_in_a_row // STRIP_THREADS)
 
 
-def _tiles(batch: int, channels: int, height: int, width: int, levels: int, values: int) -> tuple[int, int, int]:
-    """Columns of the coarsest level and channels of a tile that holds at most `values` (kTileValues), and blocks."""
+def _tiles(
+    batch: int, channels: int, height: int, width: int, levels: int, values: int
+) -> tuple[tuple[int, int, int, int], int]:
+    """How tiles of at most `values` (kTileValues) cover the coarsest level and the channels, and how many blocks that is.
+
+    In the order of the kernels' parameters: columns of a tile, tiles in a row, channels of a tile, tiles side by side.
+    """
     coarse_height, coarse_width = level_sizes(height, width, levels)[-1]
     pixels = 4**levels  # of the image, under one of the coarsest level
     tile_channels = min(channels, values // pixels)
     columns = min(coarse_width, values // pixels // tile_channels)
     columns -= columns % min(16, 1 << (columns.bit_length() - 1))  # so that most tiles start at a multiple of 16 bytes
-    tiles = -(-coarse_width // columns) * -(-channels // tile_channels)
-    return columns, tile_channels, batch * coarse_height * tiles
+    tiles_in_a_row, parts = -(-coarse_width // columns), -(-channels // tile_channels)
+    return (columns, tiles_in_a_row, tile_channels, parts), batch * coarse_height * tiles_in_a_row * parts
