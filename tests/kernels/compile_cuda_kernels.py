@@ -1,6 +1,7 @@
 """What do NVRTC and nvcc make of the CUDA kernels, on a machine without a GPU?
 
-python compile_cuda_kernels.py 90    every kernel that is launched for aligned inputs, for sm_90, as a Markdown table
+python compile_cuda_kernels.py 90               a Markdown table of the kernels launched for aligned inputs, for sm_90
+python compile_cuda_kernels.py 90 smc_conv2d    only that operator's
 
 The launchers run as they would on a GPU, on tensors of the CPU, up to the launch: so the kernels are those that are
 really launched. All of an operator's are compiled in one program.
@@ -184,12 +185,12 @@ def _widths(instruction: str, code: str) -> tuple[int, ...]:
     return tuple(sorted(widths, reverse=True))
 
 
-def table(architecture: int) -> str:
+def table(architecture: int, operators: Sequence[str]) -> str:
     lines = [
         "| case | kernel | registers | shared, bytes | load widths, bytes | store widths, bytes |",
         "|---|---|--:|--:|--:|--:|",
     ]
-    for operator in OPERATORS:
+    for operator in operators:
         cases = launched_kernels(aligned_cases(operator))
         found = compiled_by_nvrtc(operator, sorted({name for names in cases.values() for name in names}), architecture)
         for case, kernels in cases.items():
@@ -201,4 +202,4 @@ def table(architecture: int) -> str:
 
 
 if __name__ == "__main__":
-    print(table(int(sys.argv[1])))
+    print(table(int(sys.argv[1]), sys.argv[2:] or OPERATORS))
