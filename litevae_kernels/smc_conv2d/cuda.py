@@ -1,6 +1,8 @@
 """How does the self-modulated weight reach csrc/smc_conv2d/cuda.cu? Allocates the results and launches the kernels."""
 
 import ctypes
+import functools
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,9 +39,10 @@ def smc_weight_backward(
     arguments = (grad, weight, spread, multiplier, weight_grad, shares)
     _launch_rows("smc_weight_bwd_kernel", weight, spread, grad, arguments, eps)
     scales_grad, gain_grad = torch.empty_like(spread), torch.empty((), dtype=spread.dtype, device=weight.device)
+    types = f"{nvrtc.CXX_TYPES[arithmetic]}, {nvrtc.CXX_TYPES[spread.dtype]}"
     nvrtc.launch(
         "smc_conv2d",
-        f"litevae::smc_shares_kernel<{_names(shares, spread)}, {BLOCKS[-1]}>",
+        f"litevae::smc_shares_kernel<{types}, {BLOCKS[-1]}>",
         (inputs // WARP + 1, 1, 1),
         BLOCKS[-1],
         (shares, scales_grad, gain_grad, *map(ctypes.c_int32, (outputs, inputs, gain is not None))),
@@ -54,28 +57,34 @@ def _launch_rows(
 ) -> None:
     """A block an output row; the kernel is a template over the types of weight, scales and the result or its grad."""
     outputs, inputs, height, width = weight.shape
-    taps, size = height * width, inputs * height * width
-    if size >= 2**30:
+    if inputs * height * width >= 2**30:
         raise checks.wrong_value("weight", "have fewer than 2^30 elements for each output channel", weight)
-    channels_last = taps == 1 or memory_format_of(weight) == torch.channels_last
-    vector = 16 // max(weight.element_size(), other.element_size())
+    channels_last = memory_format_of(weight) == torch.channels_last
     in_vectors = [scales, *(tensor for tensor in tensors if tensor is not None and tensor.ndim == 4)]
     is_aligned = all(tensor.data_ptr() % 16 == 0 for tensor in in_vectors)
+    dtypes = (weight.dtype, scales.dtype, other.dtype)
+    name, block, scalars = _plan(kernel, dtypes, inputs, height * width, channels_last, is_aligned, eps)
+    nvrtc.launch("smc_conv2d", name, (outputs, 1, 1), block, (*tensors, *scalars), weight.device)
+
+
+@functools.lru_cache(maxsize=1024)
+def _plan(
+    kernel: str, dtypes: tuple[torch.dtype, ...], inputs: int, taps: int, channels_last: bool, is_aligned: bool,
+    eps: float,
+) -> tuple[str, int, tuple[Any, ...]]:  # fmt: skip
+    """The instance of the kernel's template, its threads a block, and its arguments after the tensors."""
+    size, channels_last = inputs * taps, channels_last or taps == 1
+    vector = 16 // max(dtypes[0].itemsize, dtypes[2].itemsize)
     if not is_aligned or (inputs if channels_last else size) % vector != 0:
         vector = 1
-    is_double = weight.dtype == torch.float64
+    is_double = dtypes[0] == torch.float64
     held = HELD_SINGLES if vector == 1 else HELD_BYTES // (8 if is_double else 4) // vector
     threads = -(-size // (vector * held * WARP)) * WARP  # a thread for as many elements as it holds, in whole warps
     most_threads = next((most for most in BLOCKS if threads <= most), BLOCKS[-1])
-    constants = f"{str(channels_last).lower()}, {vector}, {held}, {most_threads}"
-    nvrtc.launch(
-        "smc_conv2d",
-        f"litevae::{kernel}<{_names(weight, scales, other)}, {constants}>",
-        (outputs, 1, 1),
-        min(threads, most_threads),
-        (*tensors, *map(ctypes.c_int32, (inputs, taps)), (ctypes.c_double if is_double else ctypes.c_float)(eps)),
-        weight.device,
-    )
+    types = ", ".join(nvrtc.CXX_TYPES[dtype] for dtype in dtypes)
+    name = f"litevae::{kernel}<{types}, {str(channels_last).lower()}, {vector}, {held}, {most_threads}>"
+    scalars = (ctypes.c_int32(inputs), ctypes.c_int32(taps), (ctypes.c_double if is_double else ctypes.c_float)(eps))
+    return name, min(threads, most_threads), scalars
 
 
 def _of_one_dtype(weight: Tensor, scales: Tensor, gain: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -83,7 +92,3 @@ def _of_one_dtype(weight: Tensor, scales: Tensor, gain: Tensor | None) -> tuple[
     dtypes = {parameter.dtype for parameter in (scales, gain) if parameter is not None}
     dtype = weight.dtype if dtypes == {weight.dtype} else arithmetic_dtype(weight.dtype)
     return scales.to(dtype).contiguous(), None if gain is None else gain.to(dtype)
-
-
-def _names(*tensors: Tensor) -> str:
-    return ", ".join(nvrtc.CXX_TYPES[tensor.dtype] for tensor in tensors)
