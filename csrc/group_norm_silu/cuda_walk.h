@@ -1,0 +1,129 @@
+// Which elements of x and skip does a GPU thread visit? The same for statistics and for results, in both layouts.
+//
+// A thread goes from pack to pack of neighbouring elements, up to 16 bytes, of one sample.
+//     NCHW            a pack is part of a channel; a warp goes through `chunk` pixels of one channel
+//     channels_last   a pack is kPack channels of a pixel; a block goes through `chunk` pixels, its threads being
+//                     `slots` pixels by as many packs as the tensor has channels for (or as fit)
+// Threads that visit the same channels sit side by side as slots: what they have gathered is added up pairwise.
+#pragma once
+
+#include "../packs.h"
+#include "../scalar_types.h"
+
+namespace litevae {
+
+constexpr int kWalkThreads = 256, kWarp = 32;
+
+template <typename X>
+using Arithmetic = decltype(widen(X()));
+
+// The tensors' sizes. A sample is blockIdx.y and z, the rest of the work blockIdx.x. splits: chunks of `chunk` pixels that a sample has, the last one perhaps smaller.
+struct Sizes {
+    int64_t batch, x_channels, skip_channels, groups, pixels;
+    int32_t chunk, splits;
+
+    LITEVAE_DEVICE int64_t channels() const { return x_channels + skip_channels; }
+    LITEVAE_DEVICE int64_t group_size() const { return channels() / groups; }
+    LITEVAE_DEVICE int pixels_in(int64_t split) const {
+        const int64_t left = pixels - split * chunk;
+        return int(left < chunk ? left : chunk);
+    }
+};
+
+template <typename X, int kPack, bool kChannelsLast>
+struct Walk {
+    static constexpr int kChannels = kChannelsLast ? kPack : 1;  // that a thread visits
+
+    int count;                    // of packs; 0: this thread has nothing to do
+    int64_t from, from_step;      // offsets of the first pack in its tensor, and from one to the next
+    int64_t whole, whole_step;    // the same in a tensor of all channels, such as the result
+    int64_t sample, channel;      // the first of kChannels, counted through x and skip
+    uint32_t split;
+    bool in_skip;
+    int slot, slots, between;     // threads from one slot to the next
+
+    LITEVAE_DEVICE explicit Walk(const Sizes& sizes) : count(0) {
+        const int64_t channels = sizes.channels();
+        int64_t pixel;
+        sample = blockIdx.z * int64_t(gridDim.y) + blockIdx.y;
+        const bool exists = sample < sizes.batch;
+        if constexpr (kChannelsLast) {
+            const uint32_t x_packs = uint32_t(sizes.x_channels / kPack), skip_packs = uint32_t(sizes.skip_channels / kPack);
+            const uint32_t x_blocks = sizes.splits * parts_of(x_packs);
+            in_skip = blockIdx.x >= x_blocks;
+            const uint32_t block = in_skip ? blockIdx.x - x_blocks : blockIdx.x, packs = in_skip ? skip_packs : x_packs;
+            const uint32_t parts = parts_of(packs);
+            between = int((packs + parts - 1) / parts), slots = kWalkThreads / between;
+            slot = int(threadIdx.x) / between;
+            const uint32_t pack = block % parts * between + threadIdx.x % between;
+            split = block / parts;
+            channel = int64_t(pack) * kPack, pixel = int64_t(split) * sizes.chunk + slot;
+            if (exists && slot < slots && pack < packs) count = (sizes.pixels_in(split) - slot + slots - 1) / slots;
+        } else {
+            const uint32_t unit = blockIdx.x * (kWalkThreads / kWarp) + threadIdx.x / kWarp;
+            slot = threadIdx.x % kWarp, slots = kWarp, between = 1;
+            split = unit % sizes.splits, channel = unit / sizes.splits;
+            in_skip = channel >= sizes.x_channels;
+            pixel = int64_t(split) * sizes.chunk + slot * kPack;
+            if (exists && channel < channels) count = (sizes.pixels_in(split) / kPack - slot + kWarp - 1) / kWarp;
+            channel -= in_skip ? sizes.x_channels : 0;
+        }
+        const int64_t tensor_channels = in_skip ? sizes.skip_channels : sizes.x_channels;
+        from = place(sample, channel, pixel, tensor_channels, sizes.pixels);
+        from_step = kChannelsLast ? slots * tensor_channels : kWarp * kPack;
+        channel += in_skip ? sizes.x_channels : 0;
+        whole = place(sample, channel, pixel, channels, sizes.pixels);
+        whole_step = kChannelsLast ? slots * channels : kWarp * kPack;
+    }
+
+    // Calls body(pack, step) for every pack; several are under way together. step: what whole_step is to be taken times.
+    template <typename Body>
+    LITEVAE_DEVICE void visit(const X* tensor, const Body& body) const {
+        constexpr int kTogether = 4;
+        tensor += from;
+#pragma unroll 1
+        for (int first = 0; first < count; first += kTogether) {
+            Pack<X, kPack> packs[kTogether];
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                if (first + k < count) packs[k] = load_pack<kPack>(tensor + (first + k) * from_step);
+            }
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                if (first + k < count) body(packs[k], first + k);
+            }
+        }
+    }
+
+    // The same with the packs of a tensor of all channels: body(pack, pack of the other, step).
+    template <typename Body>
+    LITEVAE_DEVICE void visit(const X* tensor, const X* other, const Body& body) const {
+        constexpr int kTogether = 2;
+        tensor += from, other += whole;
+#pragma unroll 1
+        for (int first = 0; first < count; first += kTogether) {
+            Pack<X, kPack> packs[kTogether], others[kTogether];
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                if (first + k >= count) break;
+                packs[k] = load_pack<kPack>(tensor + (first + k) * from_step);
+                others[k] = load_pack<kPack>(other + (first + k) * whole_step);
+            }
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                if (first + k < count) body(packs[k], others[k], first + k);
+            }
+        }
+    }
+
+    // Which of the thread's channels is element j of a pack?
+    static LITEVAE_DEVICE constexpr int channel_of(int j) { return kChannelsLast ? j : 0; }
+
+    static LITEVAE_DEVICE uint32_t parts_of(uint32_t packs) { return (packs + kWalkThreads - 1) / kWalkThreads; }
+    static LITEVAE_DEVICE int64_t place(int64_t sample, int64_t channel, int64_t pixel, int64_t channels, int64_t pixels) {
+        return kChannelsLast ? (sample * pixels + pixel) * channels + channel
+                             : (sample * channels + channel) * pixels + pixel;
+    }
+};
+
+}  // namespace litevae

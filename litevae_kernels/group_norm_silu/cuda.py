@@ -1,0 +1,157 @@
+"""How does GroupNorm+SiLU reach csrc/group_norm_silu/cuda.cu? Allocates the results and launches its kernels.
+
+image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
+"""
+
+from collections.abc import Sequence
+from ctypes import c_double, c_int32, c_int64
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from litevae_kernels import native, nvrtc
+from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+
+THREADS, WARP = 256, 32  # kWalkThreads, kWarp of cuda_walk.h
+MAX_PACKS = 16  # that a thread goes through, of 16 bytes
+ENOUGH_BLOCKS = 1024  # to keep a large GPU busy; below it a thread goes through fewer packs
+MAX_GRID_Y = 65535
+
+
+def group_norm_silu(
+    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `reference.group_norm_silu`; x and skip are copied where they are not dense in x's memory format."""
+    memory_format, arithmetic = memory_format_of(x), arithmetic_dtype(x.dtype)
+    x, skip = _dense(x, memory_format), _dense(skip, memory_format)
+    shape = (x.shape[0], x.shape[1] + (0 if skip is None else skip.shape[1]), *x.shape[2:])
+    result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
+    if result.numel() == 0:
+        return result, *(x.new_zeros((shape[0], num_groups), dtype=arithmetic) for _ in range(2))
+    mean, rstd = (x.new_empty((shape[0], num_groups), dtype=arithmetic) for _ in range(2))
+    plan = _plan([result, x, skip], num_groups)
+    partials = x.new_empty((*shape[:2], plan.splits, 2), dtype=arithmetic)
+    plan.walk("moments", [x, skip, partials])
+    plan.for_each_group("statistics", [partials, mean, rstd], [c_double(eps)])
+    plan.walk("fwd", [x, skip, result, mean, rstd, *_parameter(weight), *_parameter(bias)])
+    return result, mean, rstd
+
+
+def group_norm_silu_backward(
+    grad: Tensor,
+    x: Tensor,
+    skip: Tensor | None,
+    num_groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor,
+    rstd: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """As `reference.group_norm_silu_backward`; grad is copied where it is not dense in x's memory format."""
+    memory_format = memory_format_of(x)
+    x, skip, grad = _dense(x, memory_format), _dense(skip, memory_format), _dense(grad, memory_format)
+    x_grad = torch.empty_like(x)
+    skip_grad = x.new_empty(0) if skip is None else torch.empty_like(skip)
+    empty = torch.empty if grad.numel() > 0 else torch.zeros
+    weight_grad, bias_grad = (
+        x.new_empty(0) if parameter is None else empty(parameter.shape, dtype=parameter.dtype, device=x.device)
+        for parameter in (weight, bias)
+    )
+    if grad.numel() > 0:
+        mean, rstd = mean.contiguous(), rstd.contiguous()
+        affine = [mean, rstd, *_parameter(weight), *_parameter(bias)]
+        plan = _plan([grad, x, skip, x_grad, skip_grad], num_groups)
+        sums = mean.new_empty((*grad.shape[:2], plan.splits, 2))
+        coefficients = mean.new_empty((*mean.shape, 2))
+        plan.walk("sums", [grad, x, skip, sums, *affine])
+        plan.for_each_group("coefficients", [sums, coefficients, rstd, *_parameter(weight)], [])
+        plan.walk("bwd", [grad, x, skip, x_grad, None if skip is None else skip_grad, coefficients, *affine])
+        if weight is not None or bias is not None:
+            gradients = (None if weight is None else weight_grad, None if bias is None else bias_grad)
+            plan.for_each_channel("parameters", [sums, *_parameter(gradients[0]), *_parameter(gradients[1])])
+    return x_grad, skip_grad, weight_grad, bias_grad
+
+
+class _Plan(NamedTuple):
+    """How the work is divided; `sizes` are the arguments that all kernels end with."""
+
+    x_type: str
+    arithmetic: str
+    pack: int
+    channels_last: bool
+    batch: int
+    channels: int
+    groups: int
+    splits: int
+    blocks_of_a_sample: int
+    sizes: Sequence[Any]
+    device: torch.device
+
+    def walk(self, name: str, arguments: Sequence[Any]) -> None:
+        types = f"{self.x_type}, {self.pack}, {str(self.channels_last).lower()}"
+        grid = (self.blocks_of_a_sample, min(self.batch, MAX_GRID_Y), -(-self.batch // MAX_GRID_Y))
+        self._launch(f"{name}_kernel<{types}>", grid, THREADS, [*arguments, *self.sizes])
+
+    def for_each_group(self, name: str, arguments: Sequence[Any], more: Sequence[Any]) -> None:
+        partials = self.channels // self.groups * self.splits
+        threads = min(max(WARP, 1 << (partials - 1).bit_length()), THREADS)
+        grid = (self.batch * self.groups, 1, 1)
+        self._launch(f"{name}_kernel<{self.arithmetic}>", grid, threads, [*arguments, *self.sizes, *more])
+
+    def for_each_channel(self, name: str, arguments: Sequence[Any]) -> None:
+        sizes = [c_int64(self.batch), c_int64(self.channels), c_int32(self.splits)]
+        grid = (-(-self.channels * WARP // THREADS), 1, 1)
+        self._launch(f"{name}_kernel<{self.arithmetic}>", grid, THREADS, [*arguments, *sizes])
+
+    def _launch(self, kernel: str, grid: tuple[int, int, int], block: int, arguments: Sequence[Any]) -> None:
+        nvrtc.launch("group_norm_silu", f"litevae::group_norm_silu_{kernel}", grid, block, arguments, self.device)
+
+
+def _plan(tensors: Sequence[Tensor | None], num_groups: int) -> _Plan:
+    """`tensors`: all channels, x, skip, and others that a thread reads or writes as it does x or skip."""
+    whole, x, skip, *_ = tensors
+    batch, channels, height, width = whole.shape
+    x_channels, pixels = x.shape[1], height * width
+    # A sample of one pixel lies the same way in both formats, and is a single run in channels_last.
+    channels_last = pixels == 1 or not whole.is_contiguous()
+    pack = 16 // x.element_size()
+    runs = (x_channels, channels - x_channels) if channels_last else (pixels,)
+    if any(run % pack for run in runs) or any(t is not None and t.data_ptr() % 16 for t in tensors):
+        pack = 1
+    for packs in (MAX_PACKS, MAX_PACKS // 2, MAX_PACKS // 4):
+        if channels_last:
+            threads_a_pixel = _share(x_channels // pack)[1]
+            chunk = THREADS // threads_a_pixel * packs
+            splits = -(-pixels // chunk)
+            blocks = splits * sum(_share(tensor_channels // pack)[0] for tensor_channels in runs)
+        else:
+            chunk = WARP * pack * packs
+            splits = -(-pixels // chunk)
+            blocks = -(-channels * splits * WARP // THREADS)
+        if batch * blocks >= ENOUGH_BLOCKS:
+            break
+    sizes = [c_int64(n) for n in (batch, x_channels, channels - x_channels, num_groups, pixels)]
+    sizes += [c_int32(chunk), c_int32(splits)]
+    arithmetic = nvrtc.CXX_TYPES[arithmetic_dtype(x.dtype)]
+    x_type = nvrtc.CXX_TYPES[x.dtype]
+    return _Plan(
+        x_type, arithmetic, pack, channels_last, batch, channels, num_groups, splits, blocks, sizes, x.device
+    )  # fmt: skip
+
+
+def _share(packs: int) -> tuple[int, int]:
+    """How many blocks the packs of a pixel take, and how many threads of each."""
+    parts = -(-packs // THREADS)
+    return parts, -(-packs // parts) if parts else 0
+
+
+def _dense(tensor: Tensor | None, memory_format: torch.memory_format) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous(memory_format=memory_format)
+
+
+def _parameter(parameter: Tensor | None) -> tuple[Tensor | None, c_int32]:
+    """The kernels' two parameters for a vector of any floating dtype: where it is, and Dtype of csrc/scalar_types.h."""
+    if parameter is None:
+        return None, c_int32(0)
+    return parameter.contiguous(), c_int32(native.DTYPE_CODES[parameter.dtype])
