@@ -59,8 +59,14 @@ LITEVAE_INLINE float widen(float x) { return x; }
 LITEVAE_INLINE double widen(double x) { return x; }
 template <typename Arithmetic, typename Stored>
 LITEVAE_INLINE Arithmetic load(const Stored& x) { return Arithmetic(widen(x)); }
-// A pixel of 8 bits stands for a value from -1 to 1.
-template <typename Arithmetic> LITEVAE_INLINE Arithmetic load(const uint8_t& x) { return Arithmetic(x) / Arithmetic(127.5) - Arithmetic(1); }
+
+// The value of a pixel of 8 bits, p / 127.5 - 1 bit for bit and without a division, for a number or a vector of them.
+// 1 / 127.5 is 257 / 2^15 + 257 / 2^15 / 65535: p times the first is exact, p times the second rounds the sum rightly.
+template <typename Number, typename T> LITEVAE_INLINE T pixel_value(T p) {
+    return Number(-1) + (Number(257.0 / 32768) * p + Number(257.0 / 32768 / 65535) * p);
+}
+template <typename Arithmetic> LITEVAE_INLINE Arithmetic load(const uint8_t& x) { return pixel_value<Arithmetic>(Arithmetic(x)); }
+
 template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, float& result) { result = float(x); }
 template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, double& result) { result = double(x); }
 template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, float16& result) { narrow(float(x), result); }

@@ -136,7 +136,7 @@ def bad_inputs(backend: str | None = None) -> dict[str, BadInput]:
 
     return {
         "image is a list": BadInput(dwt([1.0]), TypeError, "image must be a torch.Tenso"),
-        "image is uint8": BadInput(dwt(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)), TypeError, "image.float() / 127.5"),
+        "image is int32": BadInput(dwt(image.int()), TypeError, "bfloat16 or uint8, got a torch.int32 tensor"),
         "image of rank 3": BadInput(dwt(image[0]), ValueError, "image must have shape [B, C, H, W]"),
         "image without rows": BadInput(dwt(image[:, :, :0]), ValueError, "H and W of at least 1"),
         "levels 0": BadInput(dwt(image, 0), ValueError, "levels must be from 1 to 16, got 0"),

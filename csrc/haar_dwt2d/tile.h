@@ -15,11 +15,13 @@ struct Four {
     T first, second, third, fourth;  // a b c d of a block, or L H V D of its sub-bands
 };
 
-template <typename T>
-LITEVAE_INLINE Four<T> haar_block(T a, T b, T c, T d, T factor) {
-    const T top = a + b, bottom = c + d, top_step = a - b, bottom_step = c - d;
-    return {factor * (top + bottom), factor * (top - bottom), factor * (top_step + bottom_step),
-            factor * (top_step - bottom_step)};
+// T is a number or a vector of them. Sums and differences of the rows come first, always: a row of them is half done
+// before its columns are taken apart, and results do not depend on how the work is cut up.
+template <typename T, typename Factor>
+LITEVAE_INLINE Four<T> haar_block(T a, T b, T c, T d, Factor factor) {
+    const T left = a + c, right = b + d, left_step = a - c, right_step = b - d;
+    return {factor * (left + right), factor * (left_step + right_step), factor * (left - right),
+            factor * (left_step - right_step)};
 }
 
 }  // namespace litevae

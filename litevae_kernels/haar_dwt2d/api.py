@@ -32,20 +32,21 @@ def haar_dwt2d(
     L = (a+b+c+d)/2, H = (a+b-c-d)/2, V = (a-b+c-d)/2, D = (a-b-c+d)/2, and L recurses.
 
     Args:
-        image: [B, C, H, W], any strides, H and W at least 1; float64, float32, float16 or bfloat16, any range.
+        image: [B, C, H, W], any strides, H and W at least 1; float64, float32, float16 or bfloat16, any range; or
+            uint8, where a pixel p is read as p / 127.5 - 1 (so the image need not be converted first).
         levels: 1 to 16. At every level an odd side repeats its last row or column.
         scaling: "orthonormal" keeps the energy; "mean" divides level l by 2^l, as the paper does, so that L is
             the local mean.
-        dtype: of the result; None takes the image's.
-        backend: "triton", "cpu" or "reference"; None takes `LITEVAE_KERNELS_BACKEND` or the fastest one.
+        dtype: of the result; None takes the image's, and float32 for uint8.
+        backend: "triton", "cuda", "cpu" or "reference"; None takes `LITEVAE_KERNELS_BACKEND` or the fastest one.
 
     Returns:
         One packed tensor a level, finest first: [B, 4C, ceil(H/2^l), ceil(W/2^l)], sub-bands L H V D band-major
         on the channel axis, contiguous in the image's memory format (channels_last if it is, else NCHW).
 
     Arithmetic is float32 (float64 if the image or the result is) with one rounding at the end. Differentiable any
-    number of times; deterministic; autocast leaves it in the image's dtype. Inside torch.func (grad, vmap, jvp, ...)
-    and with forward-mode tangents the reference runs, in NCHW.
+    number of times (uint8 has no gradient); deterministic; autocast leaves it in the image's dtype. Inside torch.func
+    (grad, vmap, jvp, ...) and with forward-mode tangents the reference runs, in NCHW.
 
     Raises:
         TypeError, ValueError: an argument outside the above. RuntimeError: a named backend cannot run here.
@@ -55,7 +56,7 @@ def haar_dwt2d(
         >>> haar_dwt2d(image)[0].flatten().tolist()
         [5.0, -2.0, -1.0, 0.0]
     """
-    checks.check_floating_tensor("image", image, "for uint8 pixels use image.float() / 127.5 - 1")
+    _check_image_dtype(image)
     checks.check_rank("image", image, "[B, C, H, W]", "add a batch axis with image[None]")
     if image.shape[-2] < 1 or image.shape[-1] < 1:
         raise checks.wrong_value("image", "have H and W of at least 1", image)
@@ -64,10 +65,12 @@ def haar_dwt2d(
     if dtype is not None:
         checks.check_dtype("dtype", dtype)
     check_backend(backend)
+    if dtype is None:
+        dtype = torch.float32 if image.dtype == torch.uint8 else image.dtype
     factor = 0.5 if scaling == "orthonormal" else 0.25
     if inside_transform(backend, image):
-        return tuple(reference.analysis(image, levels, factor, dtype or image.dtype))
-    return tuple(call(ops.haar_dwt2d, (image,), image, levels, factor, dtype or image.dtype, backend))
+        return tuple(reference.analysis(image, levels, factor, dtype))
+    return tuple(call(ops.haar_dwt2d, (image,), image, levels, factor, dtype, backend))
 
 
 def haar_idwt2d(
@@ -107,6 +110,14 @@ def haar_idwt2d(
     if inside_transform(backend, *levels):
         return reference.synthesis(levels, height, width, factor, levels[0].dtype)
     return call(ops.haar_idwt2d, (*levels,), list(levels), height, width, factor, backend)
+
+
+def _check_image_dtype(image: Any) -> None:
+    if not isinstance(image, Tensor):
+        raise checks.wrong_kind("image", "be a torch.Tensor", image)
+    if image.dtype != torch.uint8 and image.dtype not in checks.FLOATING_DTYPES:
+        way_out = "convert pixels from 0 to 255 with .to(torch.uint8), other values with .float()"
+        raise checks.wrong_kind("image", "have dtype float64, float32, float16, bfloat16 or uint8", image, way_out)
 
 
 def _check_pyramid(pyramid: Any) -> None:

@@ -8,13 +8,16 @@ from torch import Tensor
 
 from litevae_kernels import native
 from litevae_kernels.conventions import memory_format_of
-from litevae_kernels.haar_dwt2d.reference import level_sizes
+from litevae_kernels.haar_dwt2d.reference import level_sizes, values_of
 
 
 def analysis(
     image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
 ) -> list[Tensor]:
     """As `reference.analysis`; the image's strides are read as they are."""
+    if dtype != image.dtype and torch.float64 in (dtype, image.dtype):  # the kernel knows float64 in and out alone
+        pyramid = analysis(values_of(image, torch.float64), levels, factor, torch.float64, transpose_of_synthesis)
+        return [packed.to(dtype) for packed in pyramid]
     batch, channels, height, width = image.shape
     memory_format = memory_format_of(image)
     pyramid = [
@@ -47,6 +50,9 @@ def synthesis(
     transpose_of_analysis: bool = False,
 ) -> Tensor:
     """As `reference.synthesis`; levels that are not dense in the finest level's memory format are copied."""
+    if dtype != pyramid[0].dtype and torch.float64 in (dtype, pyramid[0].dtype):
+        wide = [packed.double() for packed in pyramid]
+        return synthesis(wide, height, width, factor, torch.float64, transpose_of_analysis).to(dtype)
     memory_format = memory_format_of(pyramid[0])
     pyramid = [packed.contiguous(memory_format=memory_format) for packed in pyramid]
     batch, packed_channels = pyramid[0].shape[:2]

@@ -26,7 +26,7 @@ def analysis(
     An odd side is extended by repeating its last row or column. The transpose of synthesis extends by zeros
     instead (the inverse drops that row) and leaves L zero but on the last level (the inverse reads no other).
     """
-    low = image.to(arithmetic_dtype(image.dtype, dtype))
+    low = values_of(image, arithmetic_dtype(image.dtype, dtype))
     pyramid = []
     for level in range(1, levels + 1):
         a, b, c, d = _blocks(_extend_to_even(low, "constant" if transpose_of_synthesis else "replicate"))
@@ -64,6 +64,14 @@ def synthesis(
         low = _finish_odd(factor * _interleave(blocks), *sizes[level - 1], fold=transpose_of_analysis)
     assert low is not None
     return stored_like(low, dtype, like=pyramid[0])
+
+
+def values_of(image: Tensor, dtype: torch.dtype) -> Tensor:
+    """The image in the arithmetic's dtype; a pixel p of 8 bits is p / 127.5 - 1."""
+    if image.dtype != torch.uint8:
+        return image.to(dtype)
+    # By a tensor: CUDA divides by a number by multiplying with its reciprocal, which rounds differently.
+    return image.to(dtype) / torch.full((), 127.5, dtype=dtype, device=image.device) - 1
 
 
 def level_sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
