@@ -201,18 +201,19 @@ def test_autocast_leaves_float64_alone_and_meta_tensors_work() -> None:
     assert smc_conv2d(x.to("meta"), weight.to("meta"), scales.to("meta"), padding=1).shape == (2, 4, 8, 8)
 
 
-@pytest.mark.parametrize("name", ["cpu", "reference"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "permuted"])
 @pytest.mark.parametrize("has_gain", [False, True])
-def test_registration(name: str, layout: str, has_gain: bool) -> None:
-    weight, scales, gain = parameters(4, 3, 3, 3, dtype=torch.float32, channels_last=layout == "channels_last")
+def test_registration(backend: str, device: str, layout: str, has_gain: bool) -> None:
+    is_channels_last = layout == "channels_last"
+    weight, scales, gain = parameters(4, 3, 3, 3, dtype=torch.float32, device=device, channels_last=is_channels_last)
     if layout == "permuted":
         weight = weight.permute(0, 1, 3, 2).contiguous().permute(0, 1, 3, 2)
     for parameter in (weight, scales, gain):
         parameter.requires_grad_()
     given_gain = gain if has_gain else None
-    torch.library.opcheck(ops.smc_weight, (weight, scales, given_gain, 1e-8, torch.bfloat16, name))
-    arguments = (torch.randn(4, 3, 3, 3), weight.detach(), scales.detach(), given_gain and gain.detach(), 1e-8, name)
+    torch.library.opcheck(ops.smc_weight, (weight, scales, given_gain, 1e-8, torch.bfloat16, backend))
+    grad, detached_gain = torch.randn(4, 3, 3, 3, device=device), given_gain and gain.detach()
+    arguments = (grad, weight.detach(), scales.detach(), detached_gain, 1e-8, backend)
     torch.library.opcheck(ops.smc_weight_backward, arguments)
 
 
