@@ -18,15 +18,25 @@ namespace litevae {
 template <typename T>
 using Pair = Pack<T, 2>;
 
-// A weight or bias of any floating dtype, as Dtype names it; null stands for the value `absent`.
-template <typename T>
-LITEVAE_DEVICE T parameter_at(const void* data, int32_t dtype, int64_t index, T absent) {
-    if (data == nullptr) return absent;
+// kCount neighbours in a weight or bias of any floating dtype, as Dtype names it; null stands for the value `absent`.
+template <int kCount, typename T, typename Stored>
+LITEVAE_DEVICE void load_values(const void* data, int64_t first, T* values) {
+#pragma unroll
+    for (int j = 0; j < kCount; j++) values[j] = load<T>(static_cast<const Stored*>(data)[first + j]);
+}
+
+template <int kCount, typename T>
+LITEVAE_DEVICE void load_parameters(const void* data, int32_t dtype, int64_t first, T absent, T* values) {
+    if (data == nullptr) {
+#pragma unroll
+        for (int j = 0; j < kCount; j++) values[j] = absent;
+        return;
+    }
     switch (Dtype(dtype)) {
-        case Dtype::float64: return T(static_cast<const double*>(data)[index]);
-        case Dtype::float16: return load<T>(static_cast<const float16*>(data)[index]);
-        case Dtype::bfloat16: return load<T>(static_cast<const bfloat16*>(data)[index]);
-        default: return T(static_cast<const float*>(data)[index]);
+        case Dtype::float64: return load_values<kCount, T, double>(data, first, values);
+        case Dtype::float16: return load_values<kCount, T, float16>(data, first, values);
+        case Dtype::bfloat16: return load_values<kCount, T, bfloat16>(data, first, values);
+        default: return load_values<kCount, T, float>(data, first, values);
     }
 }
 
@@ -68,25 +78,31 @@ LITEVAE_DEVICE void combine_slots(Value (&values)[kCount], Value* shared, int sl
     }
 }
 
+// Calls body(j, group) for channels first_channel + j; groups are counted through the batch.
+template <int kCount, typename Body>
+LITEVAE_DEVICE void for_each_group(const Sizes& sizes, int64_t sample, int64_t first_channel, const Body& body) {
+    const uint32_t size = uint32_t(sizes.group_size());
+    uint32_t in_sample = uint32_t(first_channel) / size, place = uint32_t(first_channel) % size;
+#pragma unroll
+    for (int j = 0; j < kCount; j++) {
+        body(j, sample * sizes.groups + in_sample);
+        const bool next = ++place == size;
+        in_sample += next, place = next ? 0 : place;
+    }
+}
+
 // What the channels a thread visits are normalised with.
 template <typename T, int kChannels>
 struct Affine {
-    T mean[kChannels], rstd[kChannels], scale[kChannels], bias[kChannels];
-    int64_t group[kChannels];  // counted through the batch
+    T mean[kChannels], scale[kChannels], bias[kChannels];
 
     LITEVAE_DEVICE Affine(const Sizes& sizes, int64_t sample, int64_t first_channel, const T* means, const T* rstds,
                           const void* weight, int32_t weight_dtype, const void* biases, int32_t bias_dtype) {
-        const uint32_t size = uint32_t(sizes.group_size());
-        uint32_t in_sample = uint32_t(first_channel) / size, place = uint32_t(first_channel) % size;
-#pragma unroll
-        for (int j = 0; j < kChannels; j++) {
-            group[j] = sample * sizes.groups + in_sample;
-            mean[j] = means[group[j]], rstd[j] = rstds[group[j]];
-            scale[j] = rstd[j] * parameter_at(weight, weight_dtype, first_channel + j, T(1));
-            bias[j] = parameter_at(biases, bias_dtype, first_channel + j, T(0));
-            const bool next = ++place == size;
-            in_sample += next, place = next ? 0 : place;
-        }
+        load_parameters<kChannels>(weight, weight_dtype, first_channel, T(1), scale);
+        load_parameters<kChannels>(biases, bias_dtype, first_channel, T(0), bias);
+        for_each_group<kChannels>(sizes, sample, first_channel, [&](int j, int64_t group) {
+            mean[j] = means[group], scale[j] *= rstds[group];
+        });
     }
 };
 
@@ -94,7 +110,7 @@ struct Affine {
 
 // partials [B, C, splits]: mean and sum of squares about it. The shift of a thread is the first value it meets.
 template <typename X, int kPack, bool kChannelsLast>
-__global__ void __launch_bounds__(kWalkThreads)
+__global__ void __launch_bounds__(kWalkThreads, kWalkBlocks)
     group_norm_silu_moments_kernel(const X* x, const X* skip, Pair<Arithmetic<X>>* partials, int64_t batch,
                                    int64_t x_channels, int64_t skip_channels, int64_t groups, int64_t pixels,
                                    int32_t chunk, int32_t splits) {
@@ -158,7 +174,7 @@ __global__ void __launch_bounds__(kWalkThreads)
 
 // result [B, C, H, W]. weight and bias: null for 1 and 0.
 template <typename X, int kPack, bool kChannelsLast>
-__global__ void __launch_bounds__(kWalkThreads)
+__global__ void __launch_bounds__(kWalkThreads, kWalkBlocks)
     group_norm_silu_fwd_kernel(const X* x, const X* skip, X* result, const Arithmetic<X>* mean,
                                const Arithmetic<X>* rstd, const void* weight, int32_t weight_dtype, const void* bias,
                                int32_t bias_dtype, int64_t batch, int64_t x_channels, int64_t skip_channels,
@@ -185,7 +201,7 @@ __global__ void __launch_bounds__(kWalkThreads)
 
 // sums [B, C, splits]: sum dz and rstd sum dz (x - mean). grad lies as the result does.
 template <typename X, int kPack, bool kChannelsLast>
-__global__ void __launch_bounds__(kWalkThreads)
+__global__ void __launch_bounds__(kWalkThreads, kWalkBlocks)
     group_norm_silu_sums_kernel(const X* grad, const X* x, const X* skip, Pair<Arithmetic<X>>* sums,
                                 const Arithmetic<X>* mean, const Arithmetic<X>* rstd, const void* weight,
                                 int32_t weight_dtype, const void* bias, int32_t bias_dtype, int64_t batch,
@@ -212,8 +228,9 @@ __global__ void __launch_bounds__(kWalkThreads)
                 values[c].values[1] += dz * (value - affine.mean[c]);
             }
         });
-#pragma unroll
-        for (int j = 0; j < kChannels; j++) values[j].values[1] *= affine.rstd[j];
+        for_each_group<kChannels>(sizes, walk.sample, walk.channel, [&](int j, int64_t group) {
+            values[j].values[1] *= rstd[group];
+        });
     }
     combine_slots(values, shared, walk.slot, walk.slots, walk.between);
     if (walk.slot > 0 || walk.count == 0) return;
@@ -235,7 +252,8 @@ __global__ void __launch_bounds__(kWalkThreads)
     sums += blockIdx.x * count;
     Pair<T> values[1] = {};
     for (int64_t index = threadIdx.x; index < count; index += blockDim.x) {
-        const T scale = parameter_at(weight, weight_dtype, first_channel + uint32_t(index) / uint32_t(splits), T(1));
+        T scale;
+        load_parameters<1>(weight, weight_dtype, first_channel + uint32_t(index) / uint32_t(splits), T(1), &scale);
         values[0] = combine(values[0], {{scale * sums[index].values[0], scale * sums[index].values[1]}});
     }
     combine_slots(values, shared, threadIdx.x, blockDim.x, 1);
@@ -267,7 +285,7 @@ __global__ void __launch_bounds__(kWalkThreads)
 
 // x_grad and skip_grad lie as x and skip do.
 template <typename X, int kPack, bool kChannelsLast>
-__global__ void __launch_bounds__(kWalkThreads)
+__global__ void __launch_bounds__(kWalkThreads, kWalkBlocks)
     group_norm_silu_bwd_kernel(const X* grad, const X* x, const X* skip, X* x_grad, X* skip_grad,
                                const Pair<Arithmetic<X>>* coefficients, const Arithmetic<X>* mean,
                                const Arithmetic<X>* rstd, const void* weight, int32_t weight_dtype, const void* bias,
@@ -282,10 +300,9 @@ __global__ void __launch_bounds__(kWalkThreads)
     const Affine<T, kChannels> affine(sizes, walk.sample, walk.channel, mean, rstd, weight, weight_dtype, bias,
                                       bias_dtype);
     T offset[kChannels], slope[kChannels];
-#pragma unroll
-    for (int j = 0; j < kChannels; j++) {
-        offset[j] = coefficients[affine.group[j]].values[0], slope[j] = coefficients[affine.group[j]].values[1];
-    }
+    for_each_group<kChannels>(sizes, walk.sample, walk.channel, [&](int j, int64_t group) {
+        offset[j] = coefficients[group].values[0], slope[j] = coefficients[group].values[1];
+    });
     X* to = (walk.in_skip ? skip_grad : x_grad) + walk.from;
     walk.visit(walk.in_skip ? skip : x, grad, [&](Pack<X, kPack>& pack, const Pack<X, kPack>& dy, int step) {
 #pragma unroll

@@ -13,6 +13,7 @@
 namespace litevae {
 
 constexpr int kWalkThreads = 256, kWarp = 32;
+constexpr int kWalkBlocks = 2;  // a multiprocessor has registers for: 128 a thread
 
 template <typename X>
 using Arithmetic = decltype(widen(X()));
@@ -33,6 +34,7 @@ struct Sizes {
 template <typename X, int kPack, bool kChannelsLast>
 struct Walk {
     static constexpr int kChannels = kChannelsLast ? kPack : 1;  // that a thread visits
+    static constexpr int kTogether = 4;                          // packs that it has under way
 
     int count;                    // of packs; 0: this thread has nothing to do
     int64_t from, from_step;      // offsets of the first pack in its tensor, and from one to the next
@@ -76,10 +78,9 @@ struct Walk {
         whole_step = kChannelsLast ? slots * channels : kWarp * kPack;
     }
 
-    // Calls body(pack, step) for every pack; several are under way together. step: what whole_step is to be taken times.
+    // Calls body(pack, step) for every pack. step: how many times from_step and whole_step lead to it.
     template <typename Body>
     LITEVAE_DEVICE void visit(const X* tensor, const Body& body) const {
-        constexpr int kTogether = 4;
         tensor += from;
 #pragma unroll 1
         for (int first = 0; first < count; first += kTogether) {
@@ -98,7 +99,6 @@ struct Walk {
     // The same with the packs of a tensor of all channels: body(pack, pack of the other, step).
     template <typename Body>
     LITEVAE_DEVICE void visit(const X* tensor, const X* other, const Body& body) const {
-        constexpr int kTogether = 2;
         tensor += from, other += whole;
 #pragma unroll 1
         for (int first = 0; first < count; first += kTogether) {

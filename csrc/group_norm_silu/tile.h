@@ -56,6 +56,14 @@ LITEVAE_INLINE T silu_derivative(T z) {
     return s * (1 + z * (1 - s));
 }
 
+#if defined(__CUDA_ARCH__)  // the same by the GPU's own instructions: a few units in the last place off, a fifth as long
+LITEVAE_INLINE float silu(float z) { return __fdividef(z, 1 + __expf(-z)); }
+LITEVAE_INLINE float silu_derivative(float z) {
+    const float s = __fdividef(1, 1 + __expf(-z));
+    return s * (1 + z * (1 - s));
+}
+#endif
+
 template <typename T>
 LITEVAE_INLINE T input_gradient(T dz, T centred, T scale, T offset, T slope) {
     return scale * dz - offset - centred * slope;

@@ -24,13 +24,14 @@ def group_norm_silu(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`; x and skip are copied where they are not dense in x's memory format."""
     memory_format, arithmetic = memory_format_of(x), arithmetic_dtype(x.dtype)
-    x, skip = _dense(x, memory_format), _dense(skip, memory_format)
+    x, skip = x.contiguous(memory_format=memory_format), _dense(skip, memory_format)
     shape = (x.shape[0], x.shape[1] + (0 if skip is None else skip.shape[1]), *x.shape[2:])
     result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
+    new = x.new_empty if result.numel() > 0 else x.new_zeros
+    mean, rstd = new((shape[0], num_groups), dtype=arithmetic), new((shape[0], num_groups), dtype=arithmetic)
     if result.numel() == 0:
-        return result, *(x.new_zeros((shape[0], num_groups), dtype=arithmetic) for _ in range(2))
-    mean, rstd = (x.new_empty((shape[0], num_groups), dtype=arithmetic) for _ in range(2))
-    plan = _plan([result, x, skip], num_groups)
+        return result, mean, rstd
+    plan = _plan(x, num_groups, [result, x, skip])
     partials = x.new_empty((*shape[:2], plan.splits, 2), dtype=arithmetic)
     plan.walk("moments", [x, skip, partials])
     plan.for_each_group("statistics", [partials, mean, rstd], [c_double(eps)])
@@ -50,7 +51,8 @@ def group_norm_silu_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu_backward`; grad is copied where it is not dense in x's memory format."""
     memory_format = memory_format_of(x)
-    x, skip, grad = _dense(x, memory_format), _dense(skip, memory_format), _dense(grad, memory_format)
+    x, grad = x.contiguous(memory_format=memory_format), grad.contiguous(memory_format=memory_format)
+    skip = _dense(skip, memory_format)
     x_grad = torch.empty_like(x)
     skip_grad = x.new_empty(0) if skip is None else torch.empty_like(skip)
     empty = torch.empty if grad.numel() > 0 else torch.zeros
@@ -61,7 +63,7 @@ def group_norm_silu_backward(
     if grad.numel() > 0:
         mean, rstd = mean.contiguous(), rstd.contiguous()
         affine = [mean, rstd, *_parameter(weight), *_parameter(bias)]
-        plan = _plan([grad, x, skip, x_grad, skip_grad], num_groups)
+        plan = _plan(x, num_groups, [grad, x, skip, x_grad, skip_grad])
         sums = mean.new_empty((*grad.shape[:2], plan.splits, 2))
         coefficients = mean.new_empty((*mean.shape, 2))
         plan.walk("sums", [grad, x, skip, sums, *affine])
@@ -108,9 +110,10 @@ class _Plan(NamedTuple):
         nvrtc.launch("group_norm_silu", f"litevae::group_norm_silu_{kernel}", grid, block, arguments, self.device)
 
 
-def _plan(tensors: Sequence[Tensor | None], num_groups: int) -> _Plan:
-    """`tensors`: all channels, x, skip, and others that a thread reads or writes as it does x or skip."""
-    whole, x, skip, *_ = tensors
+def _plan(x: Tensor, num_groups: int, tensors: Sequence[Tensor | None]) -> _Plan:
+    """`tensors`: what is read or written in packs; the first one has all channels."""
+    whole = tensors[0]
+    assert whole is not None
     batch, channels, height, width = whole.shape
     x_channels, pixels = x.shape[1], height * width
     # A sample of one pixel lies the same way in both formats, and is a single run in channels_last.
@@ -131,8 +134,11 @@ def _plan(tensors: Sequence[Tensor | None], num_groups: int) -> _Plan:
             blocks = -(-channels * splits * WARP // THREADS)
         if batch * blocks >= ENOUGH_BLOCKS:
             break
-    sizes = [c_int64(n) for n in (batch, x_channels, channels - x_channels, num_groups, pixels)]
-    sizes += [c_int32(chunk), c_int32(splits)]
+    sizes = [
+        *map(c_int64, (batch, x_channels, channels - x_channels, num_groups, pixels)),
+        c_int32(chunk),
+        c_int32(splits),
+    ]
     arithmetic = nvrtc.CXX_TYPES[arithmetic_dtype(x.dtype)]
     x_type = nvrtc.CXX_TYPES[x.dtype]
     return _Plan(

@@ -116,7 +116,7 @@ def _strip_blocks(planes: int, height: int, width: int, levels: int, columns: in
 def _tiles(
     batch: int, channels: int, height: int, width: int, levels: int, values: int
 ) -> tuple[tuple[int, int, int, int], int]:
-    """How tiles of at most `values` (kTileValues) cover the coarsest level and the channels, and how many blocks that is.
+    """How tiles of at most `values` (kTileValues) cover the coarsest level and the channels, and in how many blocks.
 
     In the order of the kernels' parameters: columns of a tile, tiles in a row, channels of a tile, tiles side by side.
     """

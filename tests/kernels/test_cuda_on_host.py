@@ -69,7 +69,11 @@ MISTAKES = {
         "diverges: thread 0 waits in line .*, thread 1 waits in line",
     ),
     "shared memory never written": ("if (at < count) tile", "if (i > 0) tile", "no thread of its block has written"),
-    "read past the end": ("x[at]", "x[at + 1]", "reads 4 bytes outside of every argument .4 bytes past the end of argument 0"),
+    "read past the end": (
+        "x[at]",
+        "x[at + 1]",
+        "reads 4 bytes outside of every argument .4 bytes past the end of argument 0",
+    ),
     "write before the start": ("y[at]", "y[at - 1]", "writes 4 bytes outside of every argument"),
     "index past a shared array": ("tile[63 - i]", "tile[64 - i]", "past the end of an array"),
     "two threads write one element": ("y[at]", "y[at / 2]", "writes what thread .* writes too"),
