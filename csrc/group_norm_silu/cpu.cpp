@@ -12,6 +12,17 @@
 #include "../parallel.h"
 #include "kernels.h"
 
+// x, skip, grad and the results have one dtype and are dense, all NCHW or all channels_last. weight, bias and the
+// gradients of them [C], mean and rstd [B, G] are float64 if x is, else float32. skip, weight and bias may be null.
+struct GroupNormArguments {
+    const void *x, *skip, *weight, *bias;
+    void *mean, *rstd, *result;  // result: y, or the gradient of x
+    const void* grad;            // the rest of the pointers: of the backward alone
+    void *skip_grad, *weight_grad, *bias_grad;
+    int64_t dtype, channels_last, sizes[5], threads;  // sizes: batch, channels of x and of skip, groups, pixels
+    double eps;
+};
+
 namespace litevae {
 namespace {
 
@@ -100,9 +111,11 @@ template <typename Element, typename T, typename Stored>
 void apply(const Shape& shape, Rows<const Stored> x, Rows<const Stored> grad, Rows<Stored> result, int64_t channels,
            int64_t pixels, ByChannel<T> by_channel) {
     if (shape.channels_last) {
-        dispatch<Apply<Element, T, Stored, true>>(x, grad, result, pixels, channels, by_channel);
+        using Block = Apply<Element, T, Stored, true>;
+        dispatch<Block>(Block{x, grad, result, pixels, channels, by_channel});
     } else {
-        dispatch<Apply<Element, T, Stored, false>>(x, grad, result, channels, pixels, by_channel);
+        using Block = Apply<Element, T, Stored, false>;
+        dispatch<Block>(Block{x, grad, result, channels, pixels, by_channel});
     }
 }
 
@@ -116,13 +129,12 @@ T parameter(const T* values, int64_t channel, T otherwise) {
 template <typename T, typename Stored>
 class Forward {
    public:
-    Forward(const Shape& shape, const void* x, const void* skip, const void* weight, const void* bias, double eps,
-            void* result, void* mean, void* rstd)
-        : shape(shape), sources_{{static_cast<const Stored*>(x), 0, shape.x_channels},
-                                 {static_cast<const Stored*>(skip), shape.x_channels, shape.skip_channels}},
-          weight_(static_cast<const T*>(weight)), bias_(static_cast<const T*>(bias)), eps_(eps),
-          result_{static_cast<Stored*>(result), 0, shape.channels()}, mean_(static_cast<T*>(mean)),
-          rstd_(static_cast<T*>(rstd)) {}
+    Forward(const Shape& shape, const GroupNormArguments& a)
+        : shape(shape), sources_{{static_cast<const Stored*>(a.x), 0, shape.x_channels},
+                                 {static_cast<const Stored*>(a.skip), shape.x_channels, shape.skip_channels}},
+          weight_(static_cast<const T*>(a.weight)), bias_(static_cast<const T*>(a.bias)), eps_(a.eps),
+          result_{static_cast<Stored*>(a.result), 0, shape.channels()}, mean_(static_cast<T*>(a.mean)),
+          rstd_(static_cast<T*>(a.rstd)) {}
 
     void prepare(int64_t, State<T>&) const {}
 
@@ -174,8 +186,8 @@ class Forward {
             T shift = 0;
             double sums[2];
             const auto sum = [&](int64_t elements) {
-                dispatch<SumRows<Deviations, T, Stored>>(x, Rows<const Stored>{nullptr, 0}, int64_t(1), elements,
-                                                         ByChannel<T>{&shift, 0}, Rows<double>{sums, 1});
+                using Block = SumRows<Deviations, T, Stored>;
+                dispatch<Block>(Block{x, {nullptr, 0}, {nullptr, 0}, 1, elements, {&shift, 0}, {sums, 1}});
             };
             sum(first);
             shift = T(sums[0] / double(first));
@@ -192,9 +204,9 @@ class Forward {
         const auto sum = [&](int64_t pixels) {
             std::fill(sums.begin(), sums.end(), 0.0);
             for_sources(piece, sources_, [&](int64_t from, int64_t to, int source) {
-                dispatch<SumColumns<Deviations, T, Stored>>(
-                    sources_[source].rows(shape, piece, from), Rows<const Stored>{nullptr, 0}, pixels, to - from,
-                    ByChannel<T>{shifts.data() + from, 0}, Rows<double>{sums.data() + from, channels});
+                using Block = SumColumns<Deviations, T, Stored>;
+                dispatch<Block>(Block{sources_[source].rows(shape, piece, from), {nullptr, 0}, {nullptr, 0}, pixels,
+                                      to - from, {shifts.data() + from, 0}, {sums.data() + from, channels}});
             });
         };
         const auto of_group = [&](int64_t group, int64_t which) {
@@ -228,16 +240,15 @@ class Forward {
 template <typename T, typename Stored>
 class Backward {
    public:
-    // weight_sums [B, 2, C]: every sample's S1 and S2.
-    Backward(const Shape& shape, const void* grad, const void* x, const void* skip, const void* weight,
-             const void* bias, const void* mean, const void* rstd, void* x_grad, void* skip_grad, double* sample_sums)
-        : shape(shape), grad_{static_cast<const Stored*>(grad), 0, shape.channels()},
-          sources_{{static_cast<const Stored*>(x), 0, shape.x_channels},
-                   {static_cast<const Stored*>(skip), shape.x_channels, shape.skip_channels}},
-          weight_(static_cast<const T*>(weight)), bias_(static_cast<const T*>(bias)),
-          mean_(static_cast<const T*>(mean)), rstd_(static_cast<const T*>(rstd)),
-          results_{{static_cast<Stored*>(x_grad), 0, shape.x_channels},
-                   {static_cast<Stored*>(skip_grad), shape.x_channels, shape.skip_channels}},
+    // sample_sums [B, 2, C]: every sample's S1 and S2.
+    Backward(const Shape& shape, const GroupNormArguments& a, double* sample_sums)
+        : shape(shape), grad_{static_cast<const Stored*>(a.grad), 0, shape.channels()},
+          sources_{{static_cast<const Stored*>(a.x), 0, shape.x_channels},
+                   {static_cast<const Stored*>(a.skip), shape.x_channels, shape.skip_channels}},
+          weight_(static_cast<const T*>(a.weight)), bias_(static_cast<const T*>(a.bias)),
+          mean_(static_cast<const T*>(a.mean)), rstd_(static_cast<const T*>(a.rstd)),
+          results_{{static_cast<Stored*>(a.result), 0, shape.x_channels},
+                   {static_cast<Stored*>(a.skip_grad), shape.x_channels, shape.skip_channels}},
           sample_sums_(sample_sums) {}
 
     void prepare(int64_t unit, State<T>& state) const {
@@ -258,11 +269,15 @@ class Backward {
             const Rows<const Stored> x = sources_[source].rows(shape, piece, from), grad = grad_.rows(shape, piece, from);
             const ByChannel<T> by_channel = state.by_channel(from - first);
             const Rows<double> totals{sums + from - first, channels};
+            Rows<T> kept{nullptr, 0};
+            if constexpr (kKeeps) kept = results_[source].rows(shape, piece, from);
             if (shape.channels_last) {
+                using Block = SumColumns<GradientSums<kKeeps>, T, Stored>;
                 for (int i = 0; i < 2; i++) std::fill_n(totals[i], to - from, 0.0);
-                dispatch<SumColumns<GradientSums, T, Stored>>(x, grad, piece.pixels, to - from, by_channel, totals);
+                dispatch<Block>(Block{x, grad, kept, piece.pixels, to - from, by_channel, totals});
             } else {
-                dispatch<SumRows<GradientSums, T, Stored>>(x, grad, to - from, piece.pixels, by_channel, totals);
+                using Block = SumRows<GradientSums<kKeeps>, T, Stored>;
+                dispatch<Block>(Block{x, grad, kept, to - from, piece.pixels, by_channel, totals});
             }
         });
     }
@@ -294,16 +309,21 @@ class Backward {
     void write(int64_t unit, int64_t index, const State<T>& state) const {
         const Piece piece = shape.piece(unit, index);
         for_sources(piece, sources_, [&](int64_t from, int64_t to, int source) {
-            apply<InputGradient, T, Stored>(shape, sources_[source].rows(shape, piece, from),
-                                            grad_.rows(shape, piece, from), results_[source].rows(shape, piece, from),
-                                            to - from, piece.pixels,
-                                            state.by_channel(from - shape.first_channel_of(unit)));
+            using Element = std::conditional_t<kKeeps, InputGradientOfKept, InputGradient>;
+            const Rows<Stored> result = results_[source].rows(shape, piece, from);
+            Rows<const Stored> grad = grad_.rows(shape, piece, from);
+            if constexpr (kKeeps) grad = {result.data, result.pitch};
+            apply<Element, T, Stored>(shape, sources_[source].rows(shape, piece, from), grad, result, to - from,
+                                      piece.pixels, state.by_channel(from - shape.first_channel_of(unit)));
         });
     }
 
     const Shape shape;
 
    private:
+    // dz is kept where dx will be, but for the halves: it would be rounded there.
+    static constexpr bool kKeeps = std::is_same_v<T, Stored>;
+
     int64_t group_index(int64_t unit, int64_t c) const {
         return shape.sample_of(unit) * shape.groups + shape.first_group_of(unit) + c / shape.group_channels();
     }
@@ -323,7 +343,7 @@ void run(const Operator& op, int threads) {
             op.prepare(unit, state);
             for (int64_t piece = 0; piece < pieces; piece++) op.measure(unit, piece, state);
             op.finish(unit, state);
-            for (int64_t piece = pieces; piece-- > 0;) op.write(unit, piece, state);  // the last read are still cached
+            for (int64_t piece = 0; piece < pieces; piece++) op.write(unit, piece, state);
         }
     });
     std::vector<State<T>> states(size_t(units - whole), State<T>(op.shape));
@@ -333,7 +353,7 @@ void run(const Operator& op, int threads) {
     });
     for (int64_t unit = whole; unit < units; unit++) op.finish(unit, states[size_t(unit - whole)]);
     parallel_for((units - whole) * pieces, threads, [&](int64_t first, int64_t last) {
-        for (int64_t i = last; i-- > first;) op.write(whole + i / pieces, i % pieces, states[size_t(i / pieces)]);
+        for (int64_t i = first; i < last; i++) op.write(whole + i / pieces, i % pieces, states[size_t(i / pieces)]);
     });
 }
 
@@ -353,40 +373,31 @@ void with_types(int dtype, const Body& body) {
 
 // ---------------------------------------------------------------------------------------------------- C interface
 
-// sizes: batch, channels of x, channels of skip (0: none), groups, pixels; none of the others 0. x, skip and the result
-// have one dtype and are dense, NCHW or channels_last. weight, bias (either may be null), mean and rstd [B, G] are
-// float64 if x is, else float32.
-LITEVAE_EXPORT void litevae_group_norm_silu(const void* x, const void* skip, int dtype, const int64_t* sizes,
-                                        int channels_last, const void* weight, const void* bias, double eps,
-                                        void* result, void* mean, void* rstd, int threads) {
+LITEVAE_EXPORT void litevae_group_norm_silu(const GroupNormArguments* arguments) {
     using namespace litevae;
-    const Shape shape(sizes, channels_last != 0);
-    with_types(dtype, [&](auto arithmetic, auto stored) {
+    const GroupNormArguments& a = *arguments;
+    const Shape shape(a.sizes, a.channels_last != 0);
+    with_types(int(a.dtype), [&](auto arithmetic, auto stored) {
         using T = decltype(arithmetic);
-        run<T>(Forward<T, decltype(stored)>(shape, x, skip, weight, bias, eps, result, mean, rstd), threads);
+        run<T>(Forward<T, decltype(stored)>(shape, a), int(a.threads));
     });
 }
 
-// grad is dense in x's memory format. weight_grad and bias_grad [C] are of the arithmetic's type.
-LITEVAE_EXPORT void litevae_group_norm_silu_backward(const void* grad, const void* x, const void* skip, int dtype,
-                                                 const int64_t* sizes, int channels_last, const void* weight,
-                                                 const void* bias, const void* mean, const void* rstd, void* x_grad,
-                                                 void* skip_grad, void* weight_grad, void* bias_grad, int threads) {
+LITEVAE_EXPORT void litevae_group_norm_silu_backward(const GroupNormArguments* arguments) {
     using namespace litevae;
-    const Shape shape(sizes, channels_last != 0);
-    with_types(dtype, [&](auto arithmetic, auto stored) {
+    const GroupNormArguments& a = *arguments;
+    const Shape shape(a.sizes, a.channels_last != 0);
+    with_types(int(a.dtype), [&](auto arithmetic, auto stored) {
         using T = decltype(arithmetic);
         const int64_t channels = shape.channels();
         std::vector<double> sums(size_t(shape.batch * 2 * channels));
-        run<T>(Backward<T, decltype(stored)>(shape, grad, x, skip, weight, bias, mean, rstd, x_grad, skip_grad,
-                                             sums.data()),
-               threads);
+        run<T>(Backward<T, decltype(stored)>(shape, a, sums.data()), int(a.threads));
         for (int64_t c = 0; c < channels; c++) {
             double s1 = 0, s2 = 0;
             for (int64_t sample = 0; sample < shape.batch; sample++) {
                 s1 += sums[size_t(sample * 2 * channels + c)], s2 += sums[size_t((sample * 2 + 1) * channels + c)];
             }
-            static_cast<T*>(bias_grad)[c] = T(s1), static_cast<T*>(weight_grad)[c] = T(s2);
+            static_cast<T*>(a.bias_grad)[c] = T(s1), static_cast<T*>(a.weight_grad)[c] = T(s2);
         }
     });
 }

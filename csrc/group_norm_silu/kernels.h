@@ -55,25 +55,37 @@ struct InputGradient {  // dx
     }
 };
 
-struct Deviations {  // sums of d and d^2, d = x - mean; here the mean is any value near it
-    static constexpr int kReads = 1, kPack = 4;
-    static constexpr bool kReadsGrad = false;
+struct InputGradientOfKept {  // dx, where dz was kept
+    static constexpr int kReads = 5, kPack = 4;
+    static constexpr bool kReadsGrad = true;
     template <typename Values>
-    static LITEVAE_INLINE void add(Values x, Values, const Values* of, Values* sums) {
-        const Values deviation = x - of[kMean];
-        sums[0] = sums[0] + deviation;
-        sums[1] = sums[1] + deviation * deviation;
+    static LITEVAE_INLINE Values value(Values x, Values dz, const Values* of) {
+        return input_gradient(dz, x - of[kMean], of[kScale], of[kOffset], of[kSlope]);
     }
 };
 
-struct GradientSums {  // sums of dz and dz (x - mean)
-    static constexpr int kReads = 3, kPack = 2;
-    static constexpr bool kReadsGrad = true;
+struct Deviations {  // sums of d and d^2, d = x - mean; here the mean is any value near it
+    static constexpr int kReads = 1, kPack = 4;
+    static constexpr bool kReadsGrad = false, kKeeps = false;
     template <typename Values>
-    static LITEVAE_INLINE void add(Values x, Values grad, const Values* of, Values* sums) {
+    static LITEVAE_INLINE Values add(Values x, Values, const Values* of, Values* sums) {
+        const Values deviation = x - of[kMean];
+        sums[0] = sums[0] + deviation;
+        sums[1] = sums[1] + deviation * deviation;
+        return deviation;
+    }
+};
+
+template <bool kKeepsGradient>
+struct GradientSums {  // sums of dz and dz (x - mean); dz may be kept
+    static constexpr int kReads = 3, kPack = 2;
+    static constexpr bool kReadsGrad = true, kKeeps = kKeepsGradient;
+    template <typename Values>
+    static LITEVAE_INLINE Values add(Values x, Values grad, const Values* of, Values* sums) {
         const Values centred = x - of[kMean], dz = gradient_of_z(grad, centred, of);
         sums[0] = sums[0] + dz;
         sums[1] = sums[1] + dz * centred;
+        return dz;
     }
 };
 
@@ -90,59 +102,81 @@ LITEVAE_INLINE Pack<V, 1> read_first_grad(int64_t count, const Stored* grad) {
 
 // ------------------------------------------------------------------------------------------------------- the loops
 
-// A pack is some pixels of the same channels in channels_last, some vectors of one row in NCHW. The last pack, and the
-// last vector, reach back over the ones before rather than leave a rest.
+// A block's rows, each row's or each column's coefficients, and where the results go, which may be where the gradient is.
 template <typename Element, typename T, typename Stored, bool kChannelsLast>
 struct Apply {
+    Rows<const Stored> x, grad;
+    Rows<Stored> result;
+    int64_t rows, columns;
+    ByChannel<T> by_channel;
+
     template <int Bytes>
-    static LITEVAE_INLINE void run(Rows<const Stored> x, Rows<const Stored> grad, Rows<Stored> result, int64_t rows,
-                                   int64_t columns, ByChannel<T> by_channel) {
+    static LITEVAE_INLINE void run(Apply block) { block.template run_all<Bytes>(); }
+
+    template <int Bytes>
+    LITEVAE_INLINE void run_all() const {
         using V = Vector<T, Bytes>;
-        constexpr int kPack = Element::kPack;
-        if (columns < V::kLanes) {
-            if constexpr (Bytes > 16) run<16>(x, grad, result, rows, columns, by_channel);
-            else run_few<V>(x, grad, result, rows, columns, by_channel);
-        } else if (kChannelsLast ? rows >= kPack : columns >= kPack * V::kLanes) {
-            run_packs<V, kPack>(x, grad, result, rows, columns, by_channel);
+        if constexpr (Bytes > 16) {
+            if (columns < V::kLanes) return run_all<16>();
         } else {
-            run_packs<V, 1>(x, grad, result, rows, columns, by_channel);
+            if (columns < V::kLanes) return run_few<V>();
         }
+        int64_t row = 0;
+        if constexpr (kChannelsLast) {
+            for (; row + Element::kPack <= rows; row += Element::kPack) run_rows<V, Element::kPack>(row);
+        }
+        for (; row < rows; row++) run_rows<V, 1>(row);
+    }
+
+    // Packs along the rows, for that is how memory is read fastest; what is left of the rows, across them in
+    // channels_last. The last vector reaches back; it is made first, while what it reads is still there.
+    template <typename V, int kRows>
+    LITEVAE_INLINE void run_rows(int64_t row) const {
+        constexpr int kPack = Element::kPack;
+        V of_row[Element::kReads];
+        for (int i = 0; i < Element::kReads && !kChannelsLast; i++) of_row[i] = V::all(by_channel[i][row]);
+        Pack<V, kRows> last{};
+        if (columns % V::kLanes) last = across<V, kRows>(row, columns - V::kLanes, of_row);
+        int64_t at = 0;
+        for (int64_t r = row; r < row + kRows; r++) {
+            for (at = 0; at + kPack * V::kLanes <= columns; at += kPack * V::kLanes) {
+                write_pack(along<V, kPack>(r, at, of_row), result[r] + at, V::kLanes);
+            }
+        }
+        for (; at + V::kLanes <= columns; at += V::kLanes) {
+            write_pack(across<V, kRows>(row, at, of_row), result[row] + at, result.pitch);
+        }
+        if (at < columns) write_pack(last, result[row] + columns - V::kLanes, result.pitch);
     }
 
     template <typename V, int kPack>
-    static LITEVAE_INLINE void run_packs(Rows<const Stored> x, Rows<const Stored> grad, Rows<Stored> result,
-                                         int64_t rows, int64_t columns, ByChannel<T> by_channel) {
-        using Values = Pack<V, kPack>;
-        constexpr int64_t row_step = kChannelsLast ? kPack : 1, step = kChannelsLast ? V::kLanes : kPack * V::kLanes;
-        const auto stride = [](int64_t pitch) { return kChannelsLast ? pitch : V::kLanes; };
-        for (int64_t row = 0; row < rows; row += row_step) {
-            row = std::min(row, rows - row_step);
-            Values of[Element::kReads];
-            if constexpr (!kChannelsLast) {
-                for (int k = 0; k < Element::kReads; k++) of[k] = Values::all(by_channel[k][row]);
-            }
-            const Stored *from = x[row], *from_grad = grad[row];
-            Stored* to = result[row];
-            for (int64_t at = 0; at < columns; at += step) {
-                at = std::min(at, columns - step);
-                if constexpr (kChannelsLast) {
-                    for (int k = 0; k < Element::kReads; k++) of[k] = Values::all(V::load(by_channel[k] + at));
-                }
-                const Values given = read_grad<Element::kReadsGrad, V, kPack>(from_grad + at, stride(grad.pitch));
-                const Values value = Element::value(read_pack<V, kPack>(from + at, stride(x.pitch)), given, of);
-                write_pack(value, to + at, stride(result.pitch));
-            }
+    LITEVAE_INLINE Pack<V, kPack> along(int64_t row, int64_t at, const V* of_row) const {
+        Pack<V, kPack> of[Element::kReads];
+        for (int i = 0; i < Element::kReads; i++) {
+            if constexpr (kChannelsLast) of[i] = read_pack<V, kPack>(by_channel[i] + at, V::kLanes);
+            else of[i] = Pack<V, kPack>::all(of_row[i]);
         }
+        return Element::value(read_pack<V, kPack>(x[row] + at, V::kLanes),
+                              read_grad<Element::kReadsGrad, V, kPack>(grad[row] + at, V::kLanes), of);
+    }
+
+    template <typename V, int kPack>
+    LITEVAE_INLINE Pack<V, kPack> across(int64_t row, int64_t at, const V* of_row) const {
+        Pack<V, kPack> of[Element::kReads];
+        for (int i = 0; i < Element::kReads; i++) {
+            of[i] = Pack<V, kPack>::all(kChannelsLast ? V::load(by_channel[i] + at) : of_row[i]);
+        }
+        return Element::value(read_pack<V, kPack>(x[row] + at, x.pitch),
+                              read_grad<Element::kReadsGrad, V, kPack>(grad[row] + at, grad.pitch), of);
     }
 
     // Fewer columns than lanes of the narrowest vector.
     template <typename V>
-    static LITEVAE_INLINE void run_few(Rows<const Stored> x, Rows<const Stored> grad, Rows<Stored> result, int64_t rows,
-                                       int64_t columns, ByChannel<T> by_channel) {
+    LITEVAE_INLINE void run_few() const {
         for (int64_t row = 0; row < rows; row++) {
             Pack<V, 1> of[Element::kReads];
             for (int k = 0; k < Element::kReads; k++) {
-                of[k] = Pack<V, 1>::all(kChannelsLast ? V::load(by_channel[k]) : V::all(by_channel[k][row]));
+                of[k] = {kChannelsLast ? V::load(by_channel[k]) : V::all(by_channel[k][row])};
             }
             const Pack<V, 1> from{read_first<V>(columns, x[row], 0)};
             const Pack<V, 1> from_grad = read_first_grad<Element::kReadsGrad, V>(columns, grad[row]);
@@ -153,52 +187,50 @@ struct Apply {
 
 constexpr int kTerms = 256;  // after so many terms the sum of an element is added to a total of double precision
 
-template <typename V>
-LITEVAE_INLINE double sum_of_lanes(V sum) {
-    typename V::Scalar lanes[V::kLanes];
-    sum.store(lanes);
-    double parts[4] = {};
-    for (int lane = 0; lane < V::kLanes; lane++) parts[lane % 4] += double(lanes[lane]);
-    return (parts[0] + parts[1]) + (parts[2] + parts[3]);
-}
-
 // totals[0][row] and totals[1][row] become the sums over each row.
 template <typename Element, typename T, typename Stored>
 struct SumRows {
+    Rows<const Stored> x, grad;
+    Rows<T> kept;
+    int64_t rows, columns;
+    ByChannel<T> by_channel;
+    Rows<double> totals;
+
     template <int Bytes>
-    static LITEVAE_INLINE void run(Rows<const Stored> x, Rows<const Stored> grad, int64_t rows, int64_t columns,
-                                   ByChannel<T> by_channel, Rows<double> totals) {
+    static LITEVAE_INLINE void run(SumRows block) {
         using V = Vector<T, Bytes>;
-        for (int64_t row = 0; row < rows; row++) {
+        for (int64_t row = 0; row < block.rows; row++) {
             double total[2] = {};
             int64_t at = 0;
-            while (at + Element::kPack * V::kLanes <= columns) {
-                at += sum<V, Element::kPack>(x[row] + at, grad[row] + at, columns - at, by_channel, row, total);
+            while (at + Element::kPack * V::kLanes <= block.columns) {
+                at = block.template sum<V, Element::kPack>(row, at, total);
             }
-            while (at < columns) at += sum<V, 1>(x[row] + at, grad[row] + at, columns - at, by_channel, row, total);
-            for (int i = 0; i < 2; i++) totals[i][row] = total[i];
+            while (at < block.columns) at = block.template sum<V, 1>(row, at, total);
+            for (int i = 0; i < 2; i++) block.totals[i][row] = total[i];
         }
     }
 
-    // Returns how many were summed: of the first kTerms packs those that are whole, or the few of a last vector.
+    // From `at` on, kTerms packs or as many as are whole, or the few of a last vector. Returns where it stopped.
     template <typename V, int kPack>
-    static LITEVAE_INLINE int64_t sum(const Stored* x, const Stored* grad, int64_t count, ByChannel<T> by_channel,
-                                      int64_t row, double* total) {
+    LITEVAE_INLINE int64_t sum(int64_t row, int64_t at, double* total) const {
         using Values = Pack<V, kPack>;
-        constexpr int step = kPack * V::kLanes;
+        constexpr int64_t step = kPack * V::kLanes;
+        const Stored *from = x[row], *from_grad = grad[row];
         Values of[Element::kReads], sums[2] = {};
-        for (int k = 0; k < Element::kReads; k++) of[k] = Values::all(by_channel[k][row]);
-        int64_t at = 0;
-        for (; at + step <= count && at < kTerms * step; at += step) {
-            Element::add(read_pack<V, kPack>(x + at, V::kLanes),
-                         read_grad<Element::kReadsGrad, V, kPack>(grad + at, V::kLanes), of, sums);
-        }
-        if constexpr (kPack == 1) {
-            if (at == 0) {
-                Element::add(Values{read_first<V>(count, x, by_channel[kMean][row])},
-                             read_first_grad<Element::kReadsGrad, V>(count, grad), of, sums);
-                at = count;
+        for (int k = 0; k < Element::kReads; k++) of[k] = Values::all(V::all(by_channel[k][row]));
+        if (at + step <= columns) {
+            const int64_t end = std::min(at + kTerms * step, columns - columns % V::kLanes);
+            for (; at + step <= end; at += step) {
+                const Values given = read_grad<Element::kReadsGrad, V, kPack>(from_grad + at, V::kLanes);
+                const Values value = Element::add(read_pack<V, kPack>(from + at, V::kLanes), given, of, sums);
+                if constexpr (Element::kKeeps) write_pack(value, kept[row] + at, V::kLanes);
             }
+        } else if constexpr (kPack == 1) {
+            const int64_t count = columns - at;
+            const Values given = read_first_grad<Element::kReadsGrad, V>(count, from_grad + at);
+            const Values value = Element::add(Values{read_first<V>(count, from + at, by_channel[kMean][row])}, given, of, sums);
+            if constexpr (Element::kKeeps) write_first(count, value.part[0], kept[row] + at);
+            at = columns;
         }
         for (int i = 0; i < 2; i++) {
             for (int k = 1; k < kPack; k++) sums[i].part[0] = sums[i].part[0] + sums[i].part[k];
@@ -206,76 +238,87 @@ struct SumRows {
         }
         return at;
     }
+
+    template <typename V>
+    static LITEVAE_INLINE double sum_of_lanes(V sum) {
+        T lanes[V::kLanes];
+        sum.store(lanes);
+        double parts[4] = {};
+        for (int lane = 0; lane < V::kLanes; lane++) parts[lane % 4] += double(lanes[lane]);
+        return (parts[0] + parts[1]) + (parts[2] + parts[3]);
+    }
 };
 
 // The sums over each column are added to totals[0][column] and totals[1][column].
 template <typename Element, typename T, typename Stored>
 struct SumColumns {
+    Rows<const Stored> x, grad;
+    Rows<T> kept;
+    int64_t rows, columns;
+    ByChannel<T> by_channel;
+    Rows<double> totals;
+
     template <int Bytes>
-    static LITEVAE_INLINE void run(Rows<const Stored> x, Rows<const Stored> grad, int64_t rows, int64_t columns,
-                                   ByChannel<T> by_channel, Rows<double> totals) {
+    static LITEVAE_INLINE void run(SumColumns block) { block.template run_all<Bytes>(); }
+
+    template <int Bytes>
+    LITEVAE_INLINE void run_all() const {
         using V = Vector<T, Bytes>;
-        constexpr int lanes = V::kLanes;
         if constexpr (Bytes > 16) {
-            if (columns < lanes) return run<16>(x, grad, rows, columns, by_channel, totals);
+            if (columns < V::kLanes) return run_all<16>();
+        } else {
+            if (columns < V::kLanes) return sum_few<V>();
         }
-        const int64_t rows_a_chunk = std::min<int64_t>(kTerms, std::max<int64_t>(32, 8192 / columns));
-        for (int64_t row = 0; row < rows; row += rows_a_chunk) {
-            const int64_t count = std::min(rows_a_chunk, rows - row);
-            const Rows<const Stored> here{x[row], x.pitch}, here_grad{grad[row], grad.pitch};
+        const int64_t rows_at_once = std::min<int64_t>(kTerms, std::max<int64_t>(32, 8192 / columns));
+        for (int64_t row = 0; row < rows; row += rows_at_once) {
+            const int64_t end = std::min(row + rows_at_once, rows);
             int64_t at = 0;
+            if constexpr (Element::kPack >= 4 && Bytes == 64) {
+                for (; at + 8 * V::kLanes <= columns; at += 8 * V::kLanes) sum<V, 8>(row, end, at, 0);
+            }
             if constexpr (Element::kPack >= 4) {
-                for (; at + 4 * lanes <= columns; at += 4 * lanes) {
-                    sum<V, 4>(here, here_grad, count, at, 0, by_channel, totals);
-                }
+                for (; at + 4 * V::kLanes <= columns; at += 4 * V::kLanes) sum<V, 4>(row, end, at, 0);
             }
-            for (; at + 2 * lanes <= columns; at += 2 * lanes) {
-                sum<V, 2>(here, here_grad, count, at, 0, by_channel, totals);
-            }
-            for (; at + lanes <= columns; at += lanes) {
-                sum<V, 1>(here, here_grad, count, at, 0, by_channel, totals);
-            }
-            if (at == columns) continue;
-            if (columns >= lanes) {  // the last vector reaches back; lanes that were added already are left out
-                sum<V, 1>(here, here_grad, count, columns - lanes, int(at - (columns - lanes)), by_channel, totals);
-            } else {
-                sum_few<V>(here, here_grad, count, columns, by_channel, totals);
-            }
+            for (; at + 2 * V::kLanes <= columns; at += 2 * V::kLanes) sum<V, 2>(row, end, at, 0);
+            for (; at + V::kLanes <= columns; at += V::kLanes) sum<V, 1>(row, end, at, 0);
+            const int rest = int(columns - at);  // the last vector reaches back; what was added already is left out
+            if (rest > 0) sum<V, 1>(row, end, columns - V::kLanes, V::kLanes - rest);
         }
     }
 
-    // Of kPack vectors of columns from `at` on, without the lanes before `first`.
+    // Of the columns of kPack vectors from `at` on, without the first ones that are `done`.
     template <typename V, int kPack>
-    static LITEVAE_INLINE void sum(Rows<const Stored> x, Rows<const Stored> grad, int64_t rows, int64_t at, int first,
-                                   ByChannel<T> by_channel, Rows<double> totals) {
+    LITEVAE_INLINE void sum(int64_t row, int64_t end, int64_t at, int done) const {
         using Values = Pack<V, kPack>;
         Values of[Element::kReads], sums[2] = {};
         for (int k = 0; k < Element::kReads; k++) of[k] = read_pack<V, kPack>(by_channel[k] + at, V::kLanes);
-        for (int64_t row = 0; row < rows; row++) {
-            Element::add(read_pack<V, kPack>(x[row] + at, V::kLanes),
-                         read_grad<Element::kReadsGrad, V, kPack>(grad[row] + at, V::kLanes), of, sums);
+        for (; row < end; row++) {
+            const Values given = read_grad<Element::kReadsGrad, V, kPack>(grad[row] + at, V::kLanes);
+            const Values value = Element::add(read_pack<V, kPack>(x[row] + at, V::kLanes), given, of, sums);
+            if constexpr (Element::kKeeps) write_pack(value, kept[row] + at, V::kLanes);
         }
         for (int i = 0; i < 2; i++) {
             T lanes[kPack * V::kLanes];
             write_pack(sums[i], lanes, V::kLanes);
-            for (int lane = first; lane < kPack * V::kLanes; lane++) totals[i][at + lane] += double(lanes[lane]);
+            for (int lane = done; lane < kPack * V::kLanes; lane++) totals[i][at + lane] += double(lanes[lane]);
         }
     }
 
     // Fewer columns than lanes of the narrowest vector.
     template <typename V>
-    static LITEVAE_INLINE void sum_few(Rows<const Stored> x, Rows<const Stored> grad, int64_t rows, int64_t columns,
-                                       ByChannel<T> by_channel, Rows<double> totals) {
-        Pack<V, 1> of[Element::kReads], sums[2] = {};
+    LITEVAE_INLINE void sum_few() const {
+        Pack<V, 1> of[Element::kReads];
         for (int k = 0; k < Element::kReads; k++) of[k] = {V::load(by_channel[k])};
         for (int64_t row = 0; row < rows; row++) {
-            Element::add(Pack<V, 1>{read_first<V>(columns, x[row], 0)},
-                         read_first_grad<Element::kReadsGrad, V>(columns, grad[row]), of, sums);
-        }
-        for (int i = 0; i < 2; i++) {
-            T lanes[V::kLanes];
-            sums[i].part[0].store(lanes);
-            for (int64_t column = 0; column < columns; column++) totals[i][column] += double(lanes[column]);
+            Pack<V, 1> sums[2] = {};
+            const Pack<V, 1> given = read_first_grad<Element::kReadsGrad, V>(columns, grad[row]);
+            const Pack<V, 1> value = Element::add(Pack<V, 1>{read_first<V>(columns, x[row], 0)}, given, of, sums);
+            if constexpr (Element::kKeeps) write_first(columns, value.part[0], kept[row]);
+            for (int i = 0; i < 2; i++) {
+                T lanes[V::kLanes];
+                sums[i].part[0].store(lanes);
+                for (int64_t column = 0; column < columns; column++) totals[i][column] += double(lanes[column]);
+            }
         }
     }
 };

@@ -1,8 +1,5 @@
 """How does GroupNorm+SiLU reach csrc/group_norm_silu/cpu.cpp? Allocates the results and passes pointers."""
 
-import ctypes
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -22,17 +19,8 @@ def group_norm_silu(
     if output.numel() == 0:
         mean = torch.zeros((batch, num_groups), dtype=arithmetic)
         return output, mean, torch.full_like(mean, eps**-0.5)
-    mean, rstd = (torch.empty((batch, num_groups), dtype=arithmetic) for _ in range(2))
-    x, skip = _dense(x, memory_format), _dense(skip, memory_format)
-    weight, bias = _parameter(weight, arithmetic), _parameter(bias, arithmetic)
-    native.library().litevae_group_norm_silu(
-        *_formula_arguments(x, skip, num_groups, weight, bias, memory_format),
-        ctypes.c_double(eps),
-        _pointer(output),
-        _pointer(mean),
-        _pointer(rstd),
-        native.threads_for(output.numel()),
-    )
+    mean, rstd = torch.empty((batch, num_groups), dtype=arithmetic), torch.empty((batch, num_groups), dtype=arithmetic)
+    _call("litevae_group_norm_silu", x, skip, weight, bias, mean, rstd, (output, None, None, None, None), eps)
     return output, mean, rstd
 
 
@@ -50,22 +38,13 @@ def group_norm_silu_backward(
     memory_format, arithmetic = memory_format_of(x), arithmetic_dtype(x.dtype)
     x_grad = torch.empty(x.shape, dtype=x.dtype, memory_format=memory_format)
     skip_grad = None if skip is None else torch.empty(skip.shape, dtype=x.dtype, memory_format=memory_format)
-    weight_grad, bias_grad = (torch.zeros(grad.shape[1], dtype=arithmetic) for _ in range(2))
+    weight_grad = torch.zeros(grad.shape[1], dtype=arithmetic)
+    bias_grad = torch.zeros(grad.shape[1], dtype=arithmetic)
     if grad.numel() > 0:
-        grad, x, skip = _dense(grad.to(x.dtype), memory_format), _dense(x, memory_format), _dense(skip, memory_format)
+        grad = grad.to(x.dtype).contiguous(memory_format=memory_format)
+        outputs = (x_grad, grad, skip_grad, weight_grad, bias_grad)
         mean, rstd = mean.contiguous(), rstd.contiguous()
-        spread_weight, spread_bias = _parameter(weight, arithmetic), _parameter(bias, arithmetic)
-        native.library().litevae_group_norm_silu_backward(
-            _pointer(grad),
-            *_formula_arguments(x, skip, num_groups, spread_weight, spread_bias, memory_format),
-            _pointer(mean),
-            _pointer(rstd),
-            _pointer(x_grad),
-            _pointer(skip_grad),
-            _pointer(weight_grad),
-            _pointer(bias_grad),
-            native.threads_for(grad.numel()),
-        )
+        _call("litevae_group_norm_silu_backward", x, skip, weight, bias, mean, rstd, outputs, 0.0)
     return (
         x_grad,
         x.new_empty(0) if skip_grad is None else skip_grad,
@@ -74,36 +53,41 @@ def group_norm_silu_backward(
     )
 
 
-def _formula_arguments(
+def _call(
+    function: str,
     x: Tensor,
     skip: Tensor | None,
-    num_groups: int,
     weight: Tensor | None,
     bias: Tensor | None,
-    memory_format: torch.memory_format,
-) -> tuple[Any, ...]:
-    """What both C functions take of the formula, in their order, from x on."""
+    mean: Tensor,
+    rstd: Tensor,
+    others: tuple[Tensor | None, ...],
+    eps: float,
+) -> None:
+    """Fills the struct GroupNormArguments; `others` are its pointers from `result` on."""
+    memory_format = memory_format_of(x)
     batch, channels, height, width = x.shape
-    skip_channels = 0 if skip is None else skip.shape[1]
-    pixels = height * width
-    return (
-        _pointer(x),
-        _pointer(skip),
+    pixels, skip_channels = height * width, 0
+    x = x.contiguous(memory_format=memory_format)
+    if skip is not None:
+        skip, skip_channels = skip.contiguous(memory_format=memory_format), skip.shape[1]
+    # Copies must live until the call is over: names, not temporaries.
+    if weight is not None:
+        weight = weight.to(mean.dtype).contiguous()
+    if bias is not None:
+        bias = bias.to(mean.dtype).contiguous()
+    pointers = [0 if t is None else t.data_ptr() for t in (x, skip, weight, bias, mean, rstd, *others)]
+    native.call(
+        function,
+        "11P8qd",
+        *pointers,
         native.DTYPE_CODES[x.dtype],
-        native.integers((batch, channels, skip_channels, num_groups, pixels)),
-        memory_format == torch.channels_last or pixels == 1,  # one pixel lies the same either way, and is faster so
-        _pointer(weight),
-        _pointer(bias),
+        memory_format == torch.channels_last or pixels == 1,  # a pixel lies the same either way, and is faster so
+        batch,
+        channels,
+        skip_channels,
+        mean.shape[1],
+        pixels,
+        native.threads_for(x.numel()),
+        eps,
     )
-
-
-def _pointer(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if tensor is None else tensor.data_ptr())
-
-
-def _dense(tensor: Any, memory_format: torch.memory_format) -> Any:
-    return None if tensor is None else tensor.contiguous(memory_format=memory_format)
-
-
-def _parameter(values: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    return None if values is None else values.to(dtype).contiguous()
