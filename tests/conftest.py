@@ -35,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         parameters = getattr(item, "callspec", None)
         if torch.cuda.is_available():
-            if parameters is not None and parameters.params.get("backend") == "triton":
-                item.add_marker("gpu")  # runs on CUDA tensors here, on CPU tensors in the interpreter elsewhere
+            if parameters is not None and parameters.params.get("backend") in ("triton", "cuda"):
+                item.add_marker("gpu")  # runs on CUDA tensors here, on CPU tensors elsewhere: interpreted, emulated
         elif "gpu" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
