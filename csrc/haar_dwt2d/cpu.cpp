@@ -39,55 +39,62 @@ void with_single_or_half(Dtype dtype, const Body& body) {
 
 // ---------------------------------------------------------------------------------------------------- C interface
 
-// sizes: batch, channels, height, width of the image. strides: of the image, in elements; a channels_last image is
-// dense. pyramid: `levels` dense tensors, finest first, channels_last or NCHW. Both have dtype float64, or neither.
+// What both functions take. sizes: batch, channels, height, width of the image. strides: its own, in elements; a
+// channels_last image is dense, and so is one that is written. After the struct come the addresses of `levels` dense
+// tensors, the pyramid, finest first, in the image's memory format. Both have dtype float64, or neither.
 // transpose: compute the gradient of the other function instead.
-LITEVAE_EXPORT void litevae_haar_analysis(const void* image, int image_dtype, const int64_t* strides,
-                                          void* const* pyramid, int pyramid_dtype, const int64_t* sizes, int levels,
-                                          int channels_last, double factor, int transpose, int threads) {
+struct HaarArguments {
+    void* image;
+    int64_t image_dtype, pyramid_dtype, sizes[4], strides[4], levels, channels_last, transpose, threads;
+    double factor;
+    void* const* pyramid() const { return reinterpret_cast<void* const*>(this + 1); }
+};
+
+LITEVAE_EXPORT void litevae_haar_analysis(const HaarArguments* arguments) {
     using namespace litevae;
-    const Shape shape(sizes, levels, channels_last != 0);
+    const HaarArguments& a = *arguments;
+    const Shape shape(a.sizes, int(a.levels), a.channels_last != 0);
     const auto run = [&](auto arithmetic, auto pixel, auto packed) {
         using T = decltype(arithmetic);
         using Image = decltype(pixel);
-        const auto* pixels = static_cast<const Image*>(image);
         const auto walk_in = [&](auto last) {
-            walk(shape, threads, [&] {
-                return Analysis<T, Image, decltype(packed), last>(shape, pixels, strides, pyramid, T(factor),
-                                                                  transpose != 0);
+            walk(shape, int(a.threads), [&] {
+                return Analysis<T, Image, decltype(packed), last>(shape, static_cast<const Image*>(a.image), a.strides,
+                                                                  a.pyramid(), T(a.factor), a.transpose != 0);
             });
         };
-        channels_last ? walk_in(std::true_type()) : walk_in(std::false_type());
+        a.channels_last ? walk_in(std::true_type()) : walk_in(std::false_type());
     };
-    if (Dtype(image_dtype) == Dtype::float64) return run(double(), double(), double());
-    with_single_or_half(Dtype(pyramid_dtype), [&](auto packed) {
-        if (Dtype(image_dtype) == Dtype::uint8) return run(float(), uint8_t(), packed);
-        with_single_or_half(Dtype(image_dtype), [&](auto pixel) { run(float(), pixel, packed); });
+    if (Dtype(a.image_dtype) == Dtype::float64) return run(double(), double(), double());
+    with_single_or_half(Dtype(a.pyramid_dtype), [&](auto packed) {
+        if (Dtype(a.image_dtype) == Dtype::uint8) return run(float(), uint8_t(), packed);
+        with_single_or_half(Dtype(a.image_dtype), [&](auto pixel) { run(float(), pixel, packed); });
     });
 }
 
-// The image is dense, in the pyramid's memory format. Both have dtype float64, or neither.
-LITEVAE_EXPORT void litevae_haar_synthesis(const void* const* pyramid, int pyramid_dtype, void* image, int image_dtype,
-                                           const int64_t* sizes, int levels, int channels_last, double factor,
-                                           int transpose, int threads) {
+LITEVAE_EXPORT void litevae_haar_synthesis(const HaarArguments* arguments) {
     using namespace litevae;
-    const Shape shape(sizes, levels, channels_last != 0);
+    const HaarArguments& a = *arguments;
+    const Shape shape(a.sizes, int(a.levels), a.channels_last != 0);
     const auto run = [&](auto arithmetic, auto packed, auto pixel) {
         using T = decltype(arithmetic);
         using Image = decltype(pixel);
-        auto* pixels = static_cast<Image*>(image);
         const auto walk_in = [&](auto last) {
-            walk(shape, threads, [&] {
-                return Synthesis<T, decltype(packed), Image, last>(shape, pyramid, pixels, T(factor), transpose != 0);
+            walk(shape, int(a.threads), [&] {
+                return Synthesis<T, decltype(packed), Image, last>(shape, a.pyramid(), static_cast<Image*>(a.image),
+                                                                   T(a.factor), a.transpose != 0);
             });
         };
-        channels_last ? walk_in(std::true_type()) : walk_in(std::false_type());
+        a.channels_last ? walk_in(std::true_type()) : walk_in(std::false_type());
     };
-    if (Dtype(pyramid_dtype) == Dtype::float64) return run(double(), double(), double());
-    with_single_or_half(Dtype(pyramid_dtype), [&](auto packed) {
-        with_single_or_half(Dtype(image_dtype), [&](auto pixel) { run(float(), packed, pixel); });
+    if (Dtype(a.pyramid_dtype) == Dtype::float64) return run(double(), double(), double());
+    with_single_or_half(Dtype(a.pyramid_dtype), [&](auto packed) {
+        with_single_or_half(Dtype(a.image_dtype), [&](auto pixel) { run(float(), packed, pixel); });
     });
 }
+
+// Of this library's functions; litevae_kernels/native.py expects the same number.
+LITEVAE_EXPORT int litevae_native_interface() { return 2; }
 
 LITEVAE_EXPORT int litevae_native_openmp() {
 #if defined(_OPENMP)

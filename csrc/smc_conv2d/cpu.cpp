@@ -118,32 +118,36 @@ void backward(const void* grad, Dtype grad_dtype, const void* weight, Dtype weig
 
 // ---------------------------------------------------------------------------------------------------- C interface
 
-// Weights are dense [O, I, K] or, channels_last, [O, K, I]. scales, gain, scales_grad and gain_grad are float64 if the
-// weight is, else float32.
-LITEVAE_EXPORT void litevae_smc_weight(const void* weight, int weight_dtype, const void* scales, double gain, double eps,
-                                   int64_t outputs, int64_t inputs, int64_t taps, int channels_last, void* result,
-                                   int result_dtype, int threads) {
+// Weights are dense [O, I, K] or, channels_last, [O, K, I]. scales, scales_grad and gain_grad are float64 if the weight
+// is, else float32. After the struct come the addresses of the results.
+struct SmcArguments {
+    const void *weight, *scales, *grad;  // the forward has its result in the place of grad
+    int64_t weight_dtype, grad_dtype, outputs, inputs, taps, channels_last, threads;
+    double gain, eps;
+    void* result(int index) const { return reinterpret_cast<void* const*>(this + 1)[index]; }
+};
+
+LITEVAE_EXPORT void litevae_smc_weight(const SmcArguments* arguments) {
     using namespace litevae;
-    const RowShape shape{inputs, taps, channels_last != 0};
+    const SmcArguments& a = *arguments;
+    const RowShape shape{a.inputs, a.taps, a.channels_last != 0};
     const auto run = [&](auto arithmetic) {
         using T = decltype(arithmetic);
-        forward<T>(weight, Dtype(weight_dtype), static_cast<const T*>(scales), T(gain), T(eps), outputs, shape, result,
-                   Dtype(result_dtype), threads);
+        forward<T>(a.weight, Dtype(a.weight_dtype), static_cast<const T*>(a.scales), T(a.gain), T(a.eps), a.outputs,
+                   shape, a.result(0), Dtype(a.grad_dtype), int(a.threads));
     };
-    Dtype(weight_dtype) == Dtype::float64 ? run(double()) : run(float());
+    Dtype(a.weight_dtype) == Dtype::float64 ? run(double()) : run(float());
 }
 
-LITEVAE_EXPORT void litevae_smc_weight_backward(const void* grad, int grad_dtype, const void* weight, int weight_dtype,
-                                            const void* scales, double gain, double eps, int64_t outputs,
-                                            int64_t inputs, int64_t taps, int channels_last, void* weight_grad,
-                                            void* scales_grad, void* gain_grad, int threads) {
+LITEVAE_EXPORT void litevae_smc_weight_backward(const SmcArguments* arguments) {
     using namespace litevae;
-    const RowShape shape{inputs, taps, channels_last != 0};
+    const SmcArguments& a = *arguments;
+    const RowShape shape{a.inputs, a.taps, a.channels_last != 0};
     const auto run = [&](auto arithmetic) {
         using T = decltype(arithmetic);
-        backward<T>(grad, Dtype(grad_dtype), weight, Dtype(weight_dtype), static_cast<const T*>(scales), T(gain),
-                    T(eps), outputs, shape, weight_grad, static_cast<T*>(scales_grad), static_cast<T*>(gain_grad),
-                    threads);
+        backward<T>(a.grad, Dtype(a.grad_dtype), a.weight, Dtype(a.weight_dtype), static_cast<const T*>(a.scales),
+                    T(a.gain), T(a.eps), a.outputs, shape, a.result(0), static_cast<T*>(a.result(1)),
+                    static_cast<T*>(a.result(2)), int(a.threads));
     };
-    Dtype(weight_dtype) == Dtype::float64 ? run(double()) : run(float());
+    Dtype(a.weight_dtype) == Dtype::float64 ? run(double()) : run(float());
 }

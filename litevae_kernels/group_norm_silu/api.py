@@ -70,8 +70,10 @@ def group_norm_silu(
     check_backend(backend)
     if inside_transform(backend, x, skip, weight, bias):
         return reference.group_norm_silu(x, skip, num_groups, weight, bias, eps)[0]
-    differentiable = (x, skip, weight, bias)
-    return call(ops.group_norm_silu, differentiable, x, skip, num_groups, weight, bias, eps, backend)[0]
+    tensors = (x, skip, weight, bias)
+    return call(ops.group_norm_silu, ops.run_group_norm_silu, tensors, x, skip, num_groups, weight, bias, eps, backend)[
+        0
+    ]
 
 
 def _check_channels(name: str, x: Tensor) -> None:

@@ -28,7 +28,7 @@ group_norm_silu = torch.ops.litevae_kernels.group_norm_silu.default
 group_norm_silu_backward = torch.ops.litevae_kernels.group_norm_silu_backward.default
 
 
-def _group_norm_silu(
+def run_group_norm_silu(
     x: Tensor,
     skip: Tensor | None,
     num_groups: int,
@@ -125,7 +125,7 @@ def _gradient(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
     )
 
 
-_library.impl("group_norm_silu", _group_norm_silu, "CompositeExplicitAutograd")
+_library.impl("group_norm_silu", run_group_norm_silu, "CompositeExplicitAutograd")
 _library.impl("group_norm_silu_backward", _group_norm_silu_backward, "CompositeExplicitAutograd")
 torch.library.register_fake("litevae_kernels::group_norm_silu", _fake_group_norm_silu, lib=_library)
 torch.library.register_fake("litevae_kernels::group_norm_silu_backward", _fake_group_norm_silu_backward, lib=_library)

@@ -70,7 +70,7 @@ def haar_dwt2d(
     factor = 0.5 if scaling == "orthonormal" else 0.25
     if inside_transform(backend, image):
         return tuple(reference.analysis(image, levels, factor, dtype))
-    return tuple(call(ops.haar_dwt2d, (image,), image, levels, factor, dtype, backend))
+    return tuple(call(ops.haar_dwt2d, ops.run_haar_dwt2d, (image,), image, levels, factor, dtype, backend))
 
 
 def haar_idwt2d(
@@ -109,7 +109,7 @@ def haar_idwt2d(
     factor = 0.5 if scaling == "orthonormal" else 1.0
     if inside_transform(backend, *levels):
         return reference.synthesis(levels, height, width, factor, levels[0].dtype)
-    return call(ops.haar_idwt2d, (*levels,), list(levels), height, width, factor, backend)
+    return call(ops.haar_idwt2d, ops.run_haar_idwt2d, (*levels,), list(levels), height, width, factor, backend)
 
 
 def _check_image_dtype(image: Any) -> None:

@@ -1,6 +1,5 @@
 """How does the Haar DWT reach csrc/haar_dwt2d/cpu.cpp? Allocates the results and passes pointers."""
 
-import ctypes
 from collections.abc import Sequence
 
 import torch
@@ -25,18 +24,20 @@ def analysis(
         for h, w in level_sizes(height, width, levels)[1:]
     ]
     if image.numel() > 0:
-        native.library().litevae_haar_analysis(
-            ctypes.c_void_p(image.data_ptr()),
+        native.call(
+            "litevae_haar_analysis",
+            f"P14qd{levels}P",
+            image.data_ptr(),
             native.DTYPE_CODES[image.dtype],
-            native.integers(image.stride()),
-            native.pointers(pyramid),
             native.DTYPE_CODES[dtype],
-            native.integers(image.shape),
+            *image.shape,
+            *image.stride(),
             levels,
             memory_format == torch.channels_last,
-            ctypes.c_double(factor),
             transpose_of_synthesis,
             native.threads_for(image.numel()),
+            factor,
+            *[packed.data_ptr() for packed in pyramid],
         )
     return pyramid
 
@@ -58,16 +59,19 @@ def synthesis(
     batch, packed_channels = pyramid[0].shape[:2]
     image = torch.empty((batch, packed_channels // 4, height, width), dtype=dtype, memory_format=memory_format)
     if image.numel() > 0:
-        native.library().litevae_haar_synthesis(
-            native.pointers(pyramid),
-            native.DTYPE_CODES[pyramid[0].dtype],
-            ctypes.c_void_p(image.data_ptr()),
+        native.call(
+            "litevae_haar_synthesis",
+            f"P14qd{len(pyramid)}P",
+            image.data_ptr(),
             native.DTYPE_CODES[dtype],
-            native.integers(image.shape),
+            native.DTYPE_CODES[pyramid[0].dtype],
+            *image.shape,
+            *image.stride(),
             len(pyramid),
             memory_format == torch.channels_last,
-            ctypes.c_double(factor),
             transpose_of_analysis,
             native.threads_for(image.numel()),
+            factor,
+            *[packed.data_ptr() for packed in pyramid],
         )
     return image

@@ -35,7 +35,7 @@ haar_idwt2d_backward = torch.ops.litevae_kernels.haar_idwt2d_backward.default
 # What runs. CompositeExplicitAutograd: one entry for every device; the backend is chosen here, out of any trace.
 
 
-def _haar_dwt2d(image: Tensor, levels: int, factor: float, dtype: torch.dtype, backend: str | None) -> list[Tensor]:
+def run_haar_dwt2d(image: Tensor, levels: int, factor: float, dtype: torch.dtype, backend: str | None) -> list[Tensor]:
     return implementation("haar_dwt2d", backend, image).analysis(image, levels, factor, dtype)
 
 
@@ -46,7 +46,7 @@ def _haar_dwt2d_backward(
     return synthesis(grads, height, width, factor, dtype, transpose_of_analysis=True)
 
 
-def _haar_idwt2d(pyramid: Sequence[Tensor], height: int, width: int, factor: float, backend: str | None) -> Tensor:
+def run_haar_idwt2d(pyramid: Sequence[Tensor], height: int, width: int, factor: float, backend: str | None) -> Tensor:
     synthesis = implementation("haar_dwt2d", backend, pyramid[0]).synthesis
     return synthesis(pyramid, height, width, factor, pyramid[0].dtype)
 
@@ -127,7 +127,7 @@ def _register(name: str, run: Any, fake: Any, gradient: Any, save: Any) -> None:
 
 _register(
     "haar_dwt2d",
-    _haar_dwt2d,
+    run_haar_dwt2d,
     lambda image, levels, factor, dtype, backend: _fake_analysis(image, levels, dtype),
     _analysis_gradient,
     _save_analysis,
@@ -141,7 +141,7 @@ _register(
 )
 _register(
     "haar_idwt2d",
-    _haar_idwt2d,
+    run_haar_idwt2d,
     lambda pyramid, height, width, factor, backend: _fake_synthesis(pyramid, height, width, pyramid[0].dtype),
     _synthesis_gradient,
     _save_synthesis,

@@ -102,7 +102,7 @@ def _modulated(
 ) -> Tensor:
     if inside_transform(backend, weight, scales, gain):
         return reference.smc_weight(weight, scales, gain, eps, dtype)
-    return call(ops.smc_weight, (weight, scales, gain), weight, scales, gain, eps, dtype, backend)
+    return call(ops.smc_weight, ops.run_smc_weight, (weight, scales, gain), weight, scales, gain, eps, dtype, backend)
 
 
 def _convolution_dtype(x: Tensor) -> torch.dtype:

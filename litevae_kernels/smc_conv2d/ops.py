@@ -27,7 +27,7 @@ smc_weight = torch.ops.litevae_kernels.smc_weight.default
 smc_weight_backward = torch.ops.litevae_kernels.smc_weight_backward.default
 
 
-def _smc_weight(
+def run_smc_weight(
     weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype, backend: str | None
 ) -> Tensor:
     return implementation("smc_conv2d", backend, weight).smc_weight(weight, scales, gain, eps, dtype)
@@ -68,7 +68,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return weight_grad, scales_grad, None if gain is None else gain_grad, None, None, None
 
 
-_library.impl("smc_weight", _smc_weight, "CompositeExplicitAutograd")
+_library.impl("smc_weight", run_smc_weight, "CompositeExplicitAutograd")
 _library.impl("smc_weight_backward", _smc_weight_backward, "CompositeExplicitAutograd")
 torch.library.register_fake("litevae_kernels::smc_weight", _fake_smc_weight, lib=_library)
 torch.library.register_fake("litevae_kernels::smc_weight_backward", _fake_smc_weight_backward, lib=_library)

@@ -1,6 +1,6 @@
 """What does the compiler make of the Triton kernels, on a machine without a GPU?
 
-python compile_triton_kernels.py 90             JSON: every kernel that the launchers launch for aligned inputs, for sm_90
+python compile_triton_kernels.py 90             JSON: every kernel launched for aligned inputs, for sm_90
 python compile_triton_kernels.py 90 brief       the same for fewer kinds of inputs: still every kernel
 python compile_triton_kernels.py 90 variants    the same for every flag, layout and unaligned size
 python compile_triton_kernels.py 90 table       aligned inputs, as the Markdown table of the rooms' READMEs

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
 
 from litevae_kernels import haar_dwt2d
 from litevae_kernels.testing import sample_calls
@@ -77,3 +79,36 @@ def test_calls_without_gradients_are_seen_by_dispatch_modes(function_of_x: Case,
         result = function(x)
     assert seen.count("litevae_kernels") == 1
     assert not result.requires_grad
+
+
+def test_calls_without_gradients_are_seen_by_the_profiler_and_by_traces(function_of_x: Case) -> None:
+    function, x = function_of_x
+    with torch.no_grad(), torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        function(x)
+    assert sum(event.name.startswith("litevae_kernels::") for event in profile.events()) == 1
+    graph = make_fx(function)(x).graph
+    assert sum("litevae_kernels" in str(node.target) for node in graph.nodes) == 1
+
+
+def test_a_pending_negation_is_done_first(function_of_x: Case) -> None:
+    function, x = function_of_x
+    negative = torch._neg_view(x)
+    assert negative.is_neg()
+    torch.testing.assert_close(function(negative), function((-x).clone()))
+
+
+def test_a_subclass_is_asked(function_of_x: Case) -> None:
+    class Counted(Tensor):
+        calls = 0
+
+        @classmethod
+        def __torch_dispatch__(cls, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            cls.calls += 1
+            plain = tree_map_only(Counted, lambda one: one.plain, (args, kwargs or {}))
+            return func(*plain[0], **plain[1])
+
+    function, x = function_of_x
+    wrapped = Tensor._make_wrapper_subclass(Counted, x.shape, dtype=x.dtype)
+    wrapped.plain = x
+    torch.testing.assert_close(function(wrapped), function(x))
+    assert Counted.calls > 0

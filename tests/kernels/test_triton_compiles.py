@@ -1,7 +1,6 @@
 """Do the Triton kernels compile for every GPU generation, without a GPU here, to wide accesses and no local memory?"""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
