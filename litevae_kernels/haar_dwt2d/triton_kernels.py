@@ -43,6 +43,18 @@ def _extended_positions(first, COUNT: tl.constexpr, LEVELS: tl.constexpr, image_
 
 
 @triton.jit
+def _values(pixels, ARITHMETIC: tl.constexpr):
+    """A pixel of 8 bits stands for p / 127.5 - 1, with the division that PyTorch has."""
+    if pixels.dtype == tl.uint8:
+        if ARITHMETIC == tl.float64:
+            return pixels.to(tl.float64) / 127.5 - 1.0
+        else:
+            return tl.div_rn(pixels.to(tl.float32), 127.5) - 1.0
+    else:
+        return pixels.to(ARITHMETIC)
+
+
+@triton.jit
 def _dense_offsets(sample, channel, channels, rows, columns, height, width, CHANNELS_LAST: tl.constexpr):
     if CHANNELS_LAST:
         return ((sample * height + rows[:, None]) * width + columns[None, :]) * channels + channel
@@ -87,14 +99,14 @@ def haar_dwt2d_fwd_kernel(
     image += sample * stride_b + channel * stride_c
     inside = ((first_row + ROWS) << LEVELS <= height) & ((first_column + COLUMNS) << LEVELS <= width)
     if inside:
-        low = tl.load(image + rows[:, None] * stride_h + columns[None, :] * stride_w).to(ARITHMETIC)
+        low = _values(tl.load(image + rows[:, None] * stride_h + columns[None, :] * stride_w), ARITHMETIC)
     elif TRANSPOSE:
         mask = (rows < height)[:, None] & (columns < width)[None, :]
         low = tl.load(image + rows[:, None] * stride_h + columns[None, :] * stride_w, mask=mask, other=0).to(ARITHMETIC)
     else:
         edge_rows = _extended_positions(first_row, ROWS, LEVELS, height)
         edge_columns = _extended_positions(first_column, COLUMNS, LEVELS, width)
-        low = tl.load(image + edge_rows[:, None] * stride_h + edge_columns[None, :] * stride_w).to(ARITHMETIC)
+        low = _values(tl.load(image + edge_rows[:, None] * stride_h + edge_columns[None, :] * stride_w), ARITHMETIC)
 
     for k in tl.static_range(LEVELS):
         low = _analyse_level(

@@ -122,6 +122,23 @@ def test_pixels_of_8_bits_are_exact_in_float32(backend: str, device: str) -> Non
         assert torch.equal(packed.double(), exact)
 
 
+@pytest.mark.parametrize("dtype", [None, torch.float64, torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [(13, 10), (32, 64)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_uint8_pixels_are_the_values_from_minus_1_to_1(
+    backend: str, device: str, dtype: torch.dtype | None, size: tuple[int, int], memory_format: torch.memory_format
+) -> None:
+    """To the last bit: as if they had been converted before."""
+    pixels = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    pixels = pixels.to(device, memory_format=memory_format)
+    values = pixels.to(torch.float64 if dtype == torch.float64 else torch.float32) / 127.5 - 1
+    expected = haar_dwt2d(values, 3, dtype=dtype, backend=backend)
+    for packed, exact in zip(haar_dwt2d(pixels, 3, dtype=dtype, backend=backend), expected, strict=True):
+        assert packed.dtype == (dtype or torch.float32)
+        assert packed.stride() == exact.stride()
+        assert torch.equal(packed, exact)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_result_dtype(backend: str, device: str, dtype: torch.dtype) -> None:
     for source in (torch.bfloat16, torch.float32, torch.float64):
