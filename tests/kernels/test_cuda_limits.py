@@ -47,7 +47,7 @@ def test_transform_of_several_tiles(
 
 def test_offsets_beyond_32_bits(backend: str, device: str) -> None:
     """An image of few pixels that lie far apart. Untouched pages of memory cost nothing on the host."""
-    shape, strides = (2, 2, 10, 8), (2**31 + 16, 2**31 + 2**30, 2**28, 1)
+    shape, strides = (2, 2, 12, 8), (2**31 + 16, 2**31 + 2**30, 2**28, 1)
     elements = 1 + sum((side - 1) * stride for side, stride in zip(shape, strides, strict=True))
     if device == "cuda":
         memory = torch.zeros(elements, dtype=torch.uint8, device=device)
