@@ -119,7 +119,7 @@ __global__ void __launch_bounds__(kWalkThreads, kWalkBlocks)
     constexpr int kChannels = Steps::kChannels;
     __shared__ Moments<T> shared[kChannels * kWalkThreads];
     const Sizes sizes{batch, x_channels, skip_channels, groups, pixels, chunk, splits};
-    const Steps walk(sizes);
+    const Steps walk(sizes, Forwards());
     const X* tensor = walk.in_skip ? skip : x;
     T shift[kChannels] = {}, sum[kChannels] = {}, squares[kChannels] = {};
     if (walk.count > 0) {
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(kWalkThreads, kWalkBlocks)
     using T = Arithmetic<X>;
     using Steps = Walk<X, kPack, kChannelsLast>;
     const Sizes sizes{batch, x_channels, skip_channels, groups, pixels, chunk, splits};
-    const Steps walk(sizes);
+    const Steps walk(sizes, Backwards());
     if (walk.count == 0) return;
     const Affine<T, Steps::kChannels> affine(sizes, walk.sample, walk.channel, mean, rstd, weight, weight_dtype, bias,
                                              bias_dtype);
@@ -212,7 +212,7 @@ __global__ void __launch_bounds__(kWalkThreads, kWalkBlocks)
     constexpr int kChannels = Steps::kChannels;
     __shared__ Pair<T> shared[kChannels * kWalkThreads];
     const Sizes sizes{batch, x_channels, skip_channels, groups, pixels, chunk, splits};
-    const Steps walk(sizes);
+    const Steps walk(sizes, Forwards());
     Pair<T> values[kChannels] = {};
     if (walk.count > 0) {
         const Affine<T, kChannels> affine(sizes, walk.sample, walk.channel, mean, rstd, weight, weight_dtype, bias,
@@ -248,7 +248,8 @@ __global__ void __launch_bounds__(kWalkThreads)
                                         int64_t groups, int64_t pixels, int32_t chunk, int32_t splits) {
     __shared__ Pair<T> shared[kWalkThreads];
     const Sizes sizes{batch, x_channels, skip_channels, groups, pixels, chunk, splits};
-    const int64_t count = sizes.group_size() * splits, first_channel = blockIdx.x % uint32_t(groups) * sizes.group_size();
+    const int64_t count = sizes.group_size() * splits;
+    const int64_t first_channel = blockIdx.x % uint32_t(groups) * sizes.group_size();
     sums += blockIdx.x * count;
     Pair<T> values[1] = {};
     for (int64_t index = threadIdx.x; index < count; index += blockDim.x) {
@@ -295,7 +296,7 @@ __global__ void __launch_bounds__(kWalkThreads, kWalkBlocks)
     using Steps = Walk<X, kPack, kChannelsLast>;
     constexpr int kChannels = Steps::kChannels;
     const Sizes sizes{batch, x_channels, skip_channels, groups, pixels, chunk, splits};
-    const Steps walk(sizes);
+    const Steps walk(sizes, Backwards());
     if (walk.count == 0) return;
     const Affine<T, kChannels> affine(sizes, walk.sample, walk.channel, mean, rstd, weight, weight_dtype, bias,
                                       bias_dtype);

@@ -18,7 +18,8 @@ constexpr int kWalkBlocks = 2;  // a multiprocessor has registers for: 128 a thr
 template <typename X>
 using Arithmetic = decltype(widen(X()));
 
-// The tensors' sizes. A sample is blockIdx.y and z, the rest of the work blockIdx.x. splits: chunks of `chunk` pixels that a sample has, the last one perhaps smaller.
+// The tensors' sizes, and how a sample (which one, blockIdx.y and z tell) is divided among blockIdx.x: into `splits`
+// chunks of `chunk` pixels, the last one perhaps smaller.
 struct Sizes {
     int64_t batch, x_channels, skip_channels, groups, pixels;
     int32_t chunk, splits;
@@ -30,6 +31,11 @@ struct Sizes {
         return int(left < chunk ? left : chunk);
     }
 };
+
+template <bool kBackwards>
+struct Order {};
+using Forwards = Order<false>;
+using Backwards = Order<true>;
 
 template <typename X, int kPack, bool kChannelsLast>
 struct Walk {
@@ -44,16 +50,20 @@ struct Walk {
     bool in_skip;
     int slot, slots, between;     // threads from one slot to the next
 
-    LITEVAE_DEVICE explicit Walk(const Sizes& sizes) : count(0) {
-        const int64_t channels = sizes.channels();
+    // kBackwards: from the last block to the first, to meet what another launch has just left in the cache.
+    template <bool kBackwards>
+    LITEVAE_DEVICE Walk(const Sizes& sizes, Order<kBackwards>) : count(0) {
+        const int64_t channels = sizes.channels(), place_of_sample = blockIdx.z * int64_t(gridDim.y) + blockIdx.y;
+        const uint32_t place_in_sample = kBackwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
+        const bool exists = place_of_sample < sizes.batch;
         int64_t pixel;
-        sample = blockIdx.z * int64_t(gridDim.y) + blockIdx.y;
-        const bool exists = sample < sizes.batch;
+        sample = kBackwards ? sizes.batch - 1 - place_of_sample : place_of_sample;
         if constexpr (kChannelsLast) {
-            const uint32_t x_packs = uint32_t(sizes.x_channels / kPack), skip_packs = uint32_t(sizes.skip_channels / kPack);
+            const uint32_t x_packs = uint32_t(sizes.x_channels / kPack);
+            const uint32_t skip_packs = uint32_t(sizes.skip_channels / kPack);
             const uint32_t x_blocks = sizes.splits * parts_of(x_packs);
-            in_skip = blockIdx.x >= x_blocks;
-            const uint32_t block = in_skip ? blockIdx.x - x_blocks : blockIdx.x, packs = in_skip ? skip_packs : x_packs;
+            in_skip = place_in_sample >= x_blocks;
+            const uint32_t block = place_in_sample - (in_skip ? x_blocks : 0), packs = in_skip ? skip_packs : x_packs;
             const uint32_t parts = parts_of(packs);
             between = int((packs + parts - 1) / parts), slots = kWalkThreads / between;
             slot = int(threadIdx.x) / between;
@@ -62,7 +72,7 @@ struct Walk {
             channel = int64_t(pack) * kPack, pixel = int64_t(split) * sizes.chunk + slot;
             if (exists && slot < slots && pack < packs) count = (sizes.pixels_in(split) - slot + slots - 1) / slots;
         } else {
-            const uint32_t unit = blockIdx.x * (kWalkThreads / kWarp) + threadIdx.x / kWarp;
+            const uint32_t unit = place_in_sample * (kWalkThreads / kWarp) + threadIdx.x / kWarp;
             slot = threadIdx.x % kWarp, slots = kWarp, between = 1;
             split = unit % sizes.splits, channel = unit / sizes.splits;
             in_skip = channel >= sizes.x_channels;
@@ -120,7 +130,8 @@ struct Walk {
     static LITEVAE_DEVICE constexpr int channel_of(int j) { return kChannelsLast ? j : 0; }
 
     static LITEVAE_DEVICE uint32_t parts_of(uint32_t packs) { return (packs + kWalkThreads - 1) / kWalkThreads; }
-    static LITEVAE_DEVICE int64_t place(int64_t sample, int64_t channel, int64_t pixel, int64_t channels, int64_t pixels) {
+    static LITEVAE_DEVICE int64_t place(int64_t sample, int64_t channel, int64_t pixel, int64_t channels,
+                                        int64_t pixels) {
         return kChannelsLast ? (sample * pixels + pixel) * channels + channel
                              : (sample * channels + channel) * pixels + pixel;
     }

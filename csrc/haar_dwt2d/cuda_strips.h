@@ -182,7 +182,9 @@ struct AnalysisStrip {
         store_row(bands[1], to + share.band, share.columns, share.aligned);
         store_row(bands[2], to + 2 * share.band, share.columns, share.aligned);
         store_row(bands[3], to + 3 * share.band, share.columns, share.aligned);
-        if (kLevel == kLevels && low_copy != nullptr) store_row(bands[0], low_copy + row * share.row, share.columns, false);
+        if (kLevel == kLevels && low_copy != nullptr) {
+            store_row(bands[0], low_copy + row * share.row, share.columns, false);
+        }
     }
 
     LITEVAE_DEVICE Pack<Image, kColumns> load_image_row(int k) const {
@@ -221,7 +223,8 @@ __global__ void __launch_bounds__(kStripThreads)
     strip.transpose = transpose;
     strip.factor = Wider<Image, Result>(factor);
     strip.levels.place(packed, place, channels, height, width);
-    const int64_t low_row = (place.sample * channels + place.channel) * side_at(height, kLevels) + (place.row >> kLevels);
+    const int64_t plane = place.sample * channels + place.channel;
+    const int64_t low_row = plane * side_at(height, kLevels) + (place.row >> kLevels);
     strip.low_copy = low_copy + low_row * side_at(width, kLevels) + (place.column >> kLevels);
     if (low_copy == nullptr) strip.low_copy = nullptr;
     strip.template run<kLevels>(0);

@@ -1,9 +1,9 @@
 // How does a GPU compute the Haar transform and its inverse in channels_last? Tiles in shared memory.
 //
 // A block makes a tile of one sample: 2^kLevels rows by some columns by some (for images: all) channels. What a level
-// has of it is a box of memory, with runs of many bytes; but the four values of a 2x2 block, and its four sub-bands, lie
-// a few bytes apart. So boxes are copied between global and shared memory in packs of 16 bytes, and the arithmetic, of
-// which every thread does single blocks, goes from shared memory to shared memory.
+// has of it is a box of memory, with runs of many bytes; but the four values of a 2x2 block, and its four sub-bands,
+// lie a few bytes apart. So boxes are copied between global and shared memory in packs of 16 bytes, and the
+// arithmetic, of which every thread does single blocks, goes from shared memory to shared memory.
 #pragma once
 
 #include "../packs.h"
@@ -18,7 +18,8 @@ constexpr int kTileValues = sizeof(T) == 8 ? 2048 : 4096;  // of the image; keep
 // index / divisor by one multiplication, exact where index * divisor < 2^32.
 struct Divider {
     uint32_t divisor, reciprocal;
-    LITEVAE_DEVICE explicit Divider(int divisor) : divisor(uint32_t(divisor)), reciprocal(0xffffffffu / uint32_t(divisor) + 1) {}
+    LITEVAE_DEVICE explicit Divider(int divisor)
+        : divisor(uint32_t(divisor)), reciprocal(0xffffffffu / uint32_t(divisor) + 1) {}
     LITEVAE_DEVICE void divide(int index, int& quotient, int& rest) const {
         quotient = divisor == 1 ? index : int((uint64_t(uint32_t(index)) * reciprocal) >> 32);
         rest = index - quotient * int(divisor);
@@ -176,8 +177,8 @@ struct Tile {
     using T = Wider<Image, Packed>;
     static constexpr int kValues = kTileValues<T>;
     alignas(16) Image image[kValues];
-    alignas(16) Packed packed[4 * values_below(kValues, kLevels)];  // level 1, then level 2, ...: [row, column, band, channel]
-    alignas(16) T low[values_below(kValues, kLevels)];              // L of every level
+    alignas(16) Packed packed[4 * values_below(kValues, kLevels)];  // of every level [row, column, band, channel]
+    alignas(16) T low[values_below(kValues, kLevels)];              // of every level [row, column, channel]
 
     static LITEVAE_DEVICE constexpr int start(int level) { return values_below(kValues, level - 1); }
 };
@@ -259,7 +260,8 @@ LITEVAE_DEVICE void synthesise_level(Tile<Image, Pyramid, kLevels>& tile, const 
         const Pyramid* from = packed + 4 * (index - channel) + channel;
         T low = has_low ? tile.low[tile.start(kLevel) + index] : T(0);
         if (adds_low) low += load<T>(from[0]);
-        Four<T> s = haar_block(low, load<T>(from[channels]), load<T>(from[2 * channels]), load<T>(from[3 * channels]), factor);
+        const T h = load<T>(from[channels]), v = load<T>(from[2 * channels]), d = load<T>(from[3 * channels]);
+        Four<T> s = haar_block(low, h, v, d, factor);
         const bool past_column = 2 * column + 1 == columns, past_row = 2 * row + 1 == rows;
         if (transpose && past_column) s.first += s.second, s.third += s.fourth;
         if (transpose && past_row) s.first += s.third, s.second += s.fourth;

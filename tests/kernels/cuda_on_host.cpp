@@ -60,7 +60,6 @@ struct Region {
 };
 
 Fiber fibers[kMaxThreads];
-ucontext_t scheduler_context;
 jmp_buf scheduler;
 unsigned threads, current;
 uint32_t phase, first_phase_of_block;
@@ -149,7 +148,8 @@ void look(uintptr_t address, size_t size, bool write, const void* place) {
         if (region.argument < 0) snprintf(nearest, sizeof nearest, " (%zu bytes %s of shared memory)", away, side);
         else snprintf(nearest, sizeof nearest, " (%zu bytes %s of argument %d)", away, side, region.argument);
     }
-    fail(place, THREAD "%s %zu bytes outside of every argument%s", THREAD_VALUES, write ? "writes" : "reads", size, nearest);
+    const char* what = write ? "writes" : "reads";
+    fail(place, THREAD "%s %zu bytes outside of every argument%s", THREAD_VALUES, what, size, nearest);
 }
 
 // ---------------------------------------------------------------------------------------------------------- fibers
@@ -218,8 +218,11 @@ bool open_warp_barriers() {
 void open_block_barrier() {
     for (unsigned thread = 0; thread < threads; thread++) {
         const Fiber& fiber = fibers[thread];
-        if (fiber.state == State::at_block_barrier && fiber.line == fibers[0].line && fibers[0].state == fiber.state) continue;
-        const auto describe = [](const Fiber& one) { return one.state == State::ended ? "has ended" : "waits in line"; };
+        const bool waits = fiber.state == State::at_block_barrier && fibers[0].state == State::at_block_barrier;
+        if (waits && fiber.line == fibers[0].line) continue;
+        const auto describe = [](const Fiber& one) {
+            return one.state == State::ended ? "has ended" : "waits in line";
+        };
         running = false;
         snprintf(message, sizeof message, "block (%u, %u, %u) diverges: thread 0 %s %u, thread %u %s %u", blockIdx.x,
                  blockIdx.y, blockIdx.z, describe(fibers[0]), fibers[0].line, thread, describe(fiber), fiber.line);
@@ -294,16 +297,18 @@ __attribute__((visibility("default"))) void exchange(const void* value, void* re
 
 // What -fsanitize calls.
 
-#define SIZED(bytes)                                                                                                  \
-    EXPORT void __tsan_read##bytes(void* p) { look(uintptr_t(p), bytes, false, __builtin_return_address(0)); }        \
-    EXPORT void __tsan_write##bytes(void* p) { look(uintptr_t(p), bytes, true, __builtin_return_address(0)); }        \
-    EXPORT void __tsan_unaligned_read##bytes(void* p) { look(uintptr_t(p), bytes, false, __builtin_return_address(0)); } \
-    EXPORT void __tsan_unaligned_write##bytes(void* p) { look(uintptr_t(p), bytes, true, __builtin_return_address(0)); }
-SIZED(1)
-SIZED(2)
-SIZED(4)
-SIZED(8)
-SIZED(16)
+#define LOOK(name, size, write) \
+    EXPORT void __tsan_##name(void* p) { look(uintptr_t(p), size, write, __builtin_return_address(0)); }
+#define LOOK_AT_BOTH(bytes)                       \
+    LOOK(read##bytes, bytes, false)               \
+    LOOK(write##bytes, bytes, true)               \
+    LOOK(unaligned_read##bytes, bytes, false)     \
+    LOOK(unaligned_write##bytes, bytes, true)
+LOOK_AT_BOTH(1)
+LOOK_AT_BOTH(2)
+LOOK_AT_BOTH(4)
+LOOK_AT_BOTH(8)
+LOOK_AT_BOTH(16)
 EXPORT void __tsan_read_range(void* p, size_t size) { look(uintptr_t(p), size, false, __builtin_return_address(0)); }
 EXPORT void __tsan_write_range(void* p, size_t size) { look(uintptr_t(p), size, true, __builtin_return_address(0)); }
 EXPORT void __tsan_func_entry(void*) {}
@@ -337,7 +342,8 @@ EXPORT const char* cuda_on_host_run(void (*call)(void**), void* shared_anchor, v
         const int64_t* range = ranges + 4 * k;
         const uintptr_t first = uintptr_t(range[1]), last = first + uintptr_t(range[2]);
         const size_t cells = size_t(range[2] / range[3]);
-        regions.push_back({first, last, size_t(range[3]), int(range[0]), std::vector<Cell>(cells > kMaxCells ? 0 : cells)});
+        std::vector<Cell> looked_at(cells > kMaxCells ? 0 : cells);
+        regions.push_back({first, last, size_t(range[3]), int(range[0]), std::move(looked_at)});
     }
     running = true;
     for (unsigned z = 0; z < grid[2] && message[0] == 0; z++) {

@@ -59,7 +59,8 @@ const char* kinds(void (*)(Parameters...)) {
 
 // The array of arguments is Python's, not the kernel's to be checked.
 template <typename... Parameters, size_t... kIndex>
-__attribute__((no_sanitize_thread)) void call(void (*kernel)(Parameters...), void** arguments, std::index_sequence<kIndex...>) {
+__attribute__((no_sanitize_thread)) void call(void (*kernel)(Parameters...), void** arguments,
+                                              std::index_sequence<kIndex...>) {
     kernel(*static_cast<std::remove_cv_t<Parameters>*>(arguments[kIndex])...);
 }
 template <typename... Parameters>
@@ -71,13 +72,16 @@ void call(void (*kernel)(Parameters...), void** arguments) {
 
 inline void __syncthreads(unsigned line = __builtin_LINE()) { cuda_on_host::wait_for_block(line); }
 inline void __syncwarp(unsigned = ~0u, unsigned line = __builtin_LINE()) { cuda_on_host::wait_for_warp(line); }
-template <typename T> T __shfl_sync(unsigned mask, T value, int lane, int = 32, unsigned line = __builtin_LINE()) {
+template <typename T>
+T __shfl_sync(unsigned mask, T value, int lane, int = 32, unsigned line = __builtin_LINE()) {
     return cuda_on_host::shuffle(value, unsigned(lane) % 32, mask, line);
 }
-template <typename T> T __shfl_xor_sync(unsigned mask, T value, int bits, int = 32, unsigned line = __builtin_LINE()) {
+template <typename T>
+T __shfl_xor_sync(unsigned mask, T value, int bits, int = 32, unsigned line = __builtin_LINE()) {
     return cuda_on_host::shuffle(value, cuda_on_host::lane() ^ unsigned(bits), mask, line);
 }
-template <typename T> T __shfl_down_sync(unsigned mask, T value, unsigned by, int = 32, unsigned line = __builtin_LINE()) {
+template <typename T>
+T __shfl_down_sync(unsigned mask, T value, unsigned by, int = 32, unsigned line = __builtin_LINE()) {
     const unsigned lane = cuda_on_host::lane(), from = lane + by;
     return cuda_on_host::shuffle(value, from < 32 ? from : lane, mask, line);
 }
