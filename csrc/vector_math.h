@@ -56,9 +56,10 @@ LITEVAE_INLINE Vector<float, Bytes> limited(Vector<float, Bytes> x, float low, f
     return x;
 }
 
-// Within 2 units in the last place; infinite from 2^127.5 on, 0 where the result would be subnormal, NaN of NaN.
-// exp(x) = 2^n exp(r), n the integer nearest to x / log(2): adding 1.5 * 2^23 leaves it in the last bits of the sum.
-// The polynomial is the one of degree 5 with the least relative error, 1e-7, that starts with 1 + r.
+// Within 2.5 units in the last place for |x| up to 10, within 6 elsewhere; infinite from 2^127.5 on, 0 where the result
+// would be subnormal, NaN of NaN. exp(x) = 2^n exp(r), n the integer nearest to x / log(2): adding 1.5 * 2^23 leaves it
+// in the last bits of the sum. The polynomial is the one of degree 5 with the least relative error, 1e-7, that starts
+// with 1 + r. (A sixth degree and a log(2) in two parts would halve the error, and take 10 % longer.)
 template <int Bytes, int kCount>
 LITEVAE_INLINE Pack<Vector<float, Bytes>, kCount> exponential(Pack<Vector<float, Bytes>, kCount> x) {
     using Values = Pack<Vector<float, Bytes>, kCount>;

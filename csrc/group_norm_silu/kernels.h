@@ -121,16 +121,21 @@ struct Apply {
         } else {
             if (columns < V::kLanes) return run_few<V>();
         }
+        constexpr int kPack = Element::kPack;
         int64_t row = 0;
         if constexpr (kChannelsLast) {
-            for (; row + Element::kPack <= rows; row += Element::kPack) run_rows<V, Element::kPack>(row);
+            if (columns >= kPack * V::kLanes) {
+                for (; row + kPack <= rows; row += kPack) run_rows<V, kPack, true>(row);
+            } else {
+                for (; row + kPack <= rows; row += kPack) run_rows<V, kPack, false>(row);
+            }
         }
-        for (; row < rows; row++) run_rows<V, 1>(row);
+        for (; row < rows; row++) run_rows<V, 1, !kChannelsLast>(row);
     }
 
-    // Packs along the rows, for that is how memory is read fastest; what is left of the rows, across them in
-    // channels_last. The last vector reaches back; it is made first, while what it reads is still there.
-    template <typename V, int kRows>
+    // Packs along the rows, if they are long enough, since memory is read fastest so; what is left, across the rows.
+    // The last vector of a row reaches back. It is made first, while what it reads is still there.
+    template <typename V, int kRows, bool kAlong>
     LITEVAE_INLINE void run_rows(int64_t row) const {
         constexpr int kPack = Element::kPack;
         V of_row[Element::kReads];
@@ -138,7 +143,7 @@ struct Apply {
         Pack<V, kRows> last{};
         if (columns % V::kLanes) last = across<V, kRows>(row, columns - V::kLanes, of_row);
         int64_t at = 0;
-        for (int64_t r = row; r < row + kRows; r++) {
+        for (int64_t r = row; r < row + kRows && kAlong; r++) {
             for (at = 0; at + kPack * V::kLanes <= columns; at += kPack * V::kLanes) {
                 write_pack(along<V, kPack>(r, at, of_row), result[r] + at, V::kLanes);
             }
@@ -156,8 +161,7 @@ struct Apply {
             if constexpr (kChannelsLast) of[i] = read_pack<V, kPack>(by_channel[i] + at, V::kLanes);
             else of[i] = Pack<V, kPack>::all(of_row[i]);
         }
-        return Element::value(read_pack<V, kPack>(x[row] + at, V::kLanes),
-                              read_grad<Element::kReadsGrad, V, kPack>(grad[row] + at, V::kLanes), of);
+        return value(x[row] + at, grad[row] + at, V::kLanes, V::kLanes, of);
     }
 
     template <typename V, int kPack>
@@ -166,8 +170,14 @@ struct Apply {
         for (int i = 0; i < Element::kReads; i++) {
             of[i] = Pack<V, kPack>::all(kChannelsLast ? V::load(by_channel[i] + at) : of_row[i]);
         }
-        return Element::value(read_pack<V, kPack>(x[row] + at, x.pitch),
-                              read_grad<Element::kReadsGrad, V, kPack>(grad[row] + at, grad.pitch), of);
+        return value(x[row] + at, grad[row] + at, x.pitch, grad.pitch, of);
+    }
+
+    template <typename V, int kPack>
+    static LITEVAE_INLINE Pack<V, kPack> value(const Stored* from, const Stored* from_grad, int64_t stride,
+                                               int64_t grad_stride, const Pack<V, kPack>* of) {
+        return Element::value(read_pack<V, kPack>(from, stride),
+                              read_grad<Element::kReadsGrad, V, kPack>(from_grad, grad_stride), of);
     }
 
     // Fewer columns than lanes of the narrowest vector.
