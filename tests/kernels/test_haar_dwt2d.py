@@ -130,8 +130,9 @@ def test_uint8_pixels_are_the_values_from_minus_1_to_1(
 ) -> None:
     """To the last bit: as if they had been converted before."""
     pixels = torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    pixels = pixels.to(device, memory_format=memory_format)
-    values = pixels.to(torch.float64 if dtype == torch.float64 else torch.float32) / 127.5 - 1
+    pixels = pixels.to(memory_format=memory_format)
+    values = pixels.to(torch.float64 if dtype == torch.float64 else torch.float32) / 127.5 - 1  # CUDA would multiply
+    pixels, values = pixels.to(device), values.to(device)
     expected = haar_dwt2d(values, 3, dtype=dtype, backend=backend)
     for packed, exact in zip(haar_dwt2d(pixels, 3, dtype=dtype, backend=backend), expected, strict=True):
         assert packed.dtype == (dtype or torch.float32)
