@@ -107,7 +107,9 @@ template <typename V>
 LITEVAE_INLINE void write(V x, bfloat16* result) {
     using Bits = Bits<V::kBytes>;
     const typename Bits::Words bits = Bits::words(x), upper = (bits >> 16) & 0xffff, not_a_number = x.value != x.value;
-    const typename Bits::Words rounded = ((bits + 0x7fff + (upper & 1)) >> 16) & 0xffff;
+    typedef uint32_t Unsigned __attribute__((vector_size(V::kBytes)));  // a NaN may overflow
+    const typename Bits::Words rounded =
+        (typename Bits::Words)(((Unsigned)bits + 0x7fff + ((Unsigned)upper & 1)) >> 16) & 0xffff;
     Bits::store(Bits::narrow((not_a_number & (upper | 0x40)) | (~not_a_number & rounded)), result);
 }
 template <typename V>

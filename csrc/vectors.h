@@ -122,7 +122,9 @@ void run_on_baseline(Args... args) { Kernel::template run<16>(args...); }
 
 template <typename Kernel, typename... Args>
 void dispatch(Args... args) {
-#if LITEVAE_X86
+#if defined(LITEVAE_ONE_WIDTH)  // csrc/sanitize.py: builds take minutes as it is
+    Kernel::template run<LITEVAE_ONE_WIDTH>(args...);
+#elif LITEVAE_X86
     static const auto run = __builtin_cpu_supports("avx512f") ? &run_on_avx512<Kernel, Args...>
                             : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
                                 ? &run_on_avx2<Kernel, Args...>
