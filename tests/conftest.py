@@ -14,6 +14,7 @@ NEEDED_PACKAGES = {
     "benchmarks": ["pytest_benchmark", "ptwt"],
     "data": ["skimage", "PIL"],
     "kernels/test_compat.py": ["ptwt", "pywt"],
+    "kernels/test_haar_dwt2d_pywavelets.py": ["pywt", "hypothesis"],
     "losses": ["diffusers", "scipy", "ptwt"],
     "metrics": ["skimage"],
     "models": ["diffusers", "safetensors"],
