@@ -223,16 +223,17 @@ def test_infinite_gradient_stays_out_of_the_hidden_low_bands(backend: str, devic
     assert finest[:, :3].eq(0).all()
 
 
-@pytest.mark.parametrize("name", ["cpu", "reference"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
-def test_registration(name: str, layout: str) -> None:
-    image = dict(sample_layouts(torch.float32))[layout].requires_grad_()
+def test_registration(backend: str, device: str, layout: str) -> None:
+    image = dict(sample_layouts(torch.float32, device))[layout].requires_grad_()
     pyramid = [packed.detach().requires_grad_() for packed in haar_dwt2d(image, 2)]
+    pixels = dict(sample_layouts(torch.uint8, device))[layout]
     calls = [
-        (ops.haar_dwt2d, (image, 2, 0.5, torch.float32, name)),
-        (ops.haar_dwt2d_backward, (pyramid, 13, 10, 0.5, torch.float32, name)),
-        (ops.haar_idwt2d, (pyramid, 13, 10, 0.5, name)),
-        (ops.haar_idwt2d_backward, (image, 2, 0.5, name)),
+        (ops.haar_dwt2d, (image, 2, 0.5, torch.float32, backend)),
+        (ops.haar_dwt2d, (pixels, 2, 0.5, torch.bfloat16, backend)),
+        (ops.haar_dwt2d_backward, (pyramid, 13, 10, 0.5, torch.float32, backend)),
+        (ops.haar_idwt2d, (pyramid, 13, 10, 0.5, backend)),
+        (ops.haar_idwt2d_backward, (image, 2, 0.5, backend)),
     ]
     for op, arguments in calls:
         torch.library.opcheck(op, arguments)
@@ -254,3 +255,10 @@ def test_compiles_to_one_graph(dynamic: bool) -> None:
             (one.square().sum()).backward(retain_graph=True)
             (two.square().sum()).backward(retain_graph=True)
         torch.testing.assert_close(image.grad, eager_image.grad)
+
+
+def test_pixels_compile_to_one_graph() -> None:
+    pixels = torch.arange(2 * 3 * 13 * 10).remainder(256).to(torch.uint8).reshape(2, 3, 13, 10)
+    compiled = torch.compile(haar_dwt2d, fullgraph=True, backend="aot_eager")
+    for one, two in zip(compiled(pixels, 2), haar_dwt2d(pixels, 2), strict=True):
+        assert torch.equal(one, two)
