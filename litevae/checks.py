@@ -15,10 +15,10 @@ DOWNSAMPLING = 8  # three wavelet levels
 
 
 def check_image(image: object, channels: int) -> None:
-    """Raise unless `image` is a floating-point tensor [B, channels, H, W], H and W multiples of 8.
+    """Raise unless `image` is a floating-point or uint8 tensor [B, channels, H, W], H and W multiples of 8.
 
     Raises:
-        TypeError: no tensor, or not floating point.
+        TypeError: no tensor, or of another dtype.
         ValueError: rank, channels or size.
     """
     shape = f"[B, {channels}, H, W]"
@@ -28,9 +28,9 @@ def check_image(image: object, channels: int) -> None:
     if image.dim() != 4:
         way_out = "add the batch dimension with image[None]" if image.dim() == 3 else ""
         raise wrong_value("image", f"have 4 dimensions {shape}", image, way_out)
-    if not image.dtype.is_floating_point:
-        way_out = "convert 0..255 with image.float() / 127.5 - 1"
-        raise wrong_kind("image", "be floating point in [-1, 1]", image, way_out)
+    if not image.dtype.is_floating_point and image.dtype != torch.uint8:
+        way_out = "pass 0..255 as image.to(torch.uint8)"
+        raise wrong_kind("image", "be floating point in [-1, 1], or uint8", image, way_out)
     if image.shape[1] != channels:
         raise wrong_value("image", f"have {channels} channels {shape}", image, _channel_hint(image, channels))
     height, width = image.shape[2:]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from litevae.config import DecoderNormalization
-from litevae_kernels import smc_conv2d, smc_weight
+from litevae_kernels import group_norm_silu, smc_conv2d, smc_weight
 
 EPS = 1e-6  # Stable Diffusion's; the paper gives none
 
@@ -42,10 +42,13 @@ class GroupNorm(nn.GroupNorm):
 
 
 class GroupNormSiLU(GroupNorm):
-    """SiLU(GroupNorm(x)): [B, C, H, W] -> the same. Parameters as `nn.GroupNorm`. The one place to fuse the two."""
+    """SiLU(GroupNorm(x)), fused: [B, C, H, W] -> the same. Parameters as `nn.GroupNorm`.
 
-    def forward(self, input: Tensor) -> Tensor:
-        return F.silu(super().forward(input))
+    With a `skip` [B, C2, H, W], of concat(x, skip), which is never made: [B, C1 + C2, H, W].
+    """
+
+    def forward(self, input: Tensor, skip: Tensor | None = None) -> Tensor:
+        return group_norm_silu(input, self.num_groups, self.weight, self.bias, self.eps, skip=skip)
 
 
 class SMConv2d(nn.Module):
@@ -96,7 +99,8 @@ class SMConv2d(nn.Module):
 class ResBlock(nn.Module):
     """x + conv2(dropout(act2(conv1(act1(x))))): [B, in_channels, H, W] -> [B, out_channels, H, W].
 
-    A 1x1 convolution takes x to `out_channels` where the widths differ. `normalization` chooses act and conv:
+    A 1x1 convolution takes x to `out_channels` where the widths differ. With a `skip` (for "group_norm" alone), x and
+    skip have `in_channels` together and stand for their concatenation. `normalization` chooses act and conv:
     "group_norm": SiLU(GroupNorm) and a 3x3 convolution; "smc": SiLU and a self-modulated 3x3 convolution (the 1x1
     convolution stays plain); "none": SiLU and a 3x3 convolution.
     """
@@ -118,7 +122,14 @@ class ResBlock(nn.Module):
         self.conv2 = convolution(out_channels, out_channels, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        hidden = self.conv1(self.norm1(x))
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        hidden = self.conv1(self.norm1(x) if skip is None else self.norm1(x, skip))
         hidden = self.conv2(self.dropout(self.norm2(hidden)))
-        return (x if self.conv_shortcut is None else self.conv_shortcut(x)) + hidden
+        if self.conv_shortcut is None:
+            return hidden.add_(x)
+        if skip is None:
+            return hidden.add_(self.conv_shortcut(x))
+        # The convolution of a concatenation is the sum of two.
+        of_x, of_skip = self.conv_shortcut.weight.split([x.shape[1], skip.shape[1]], dim=1)
+        hidden.add_(F.conv2d(x, of_x, self.conv_shortcut.bias))
+        return hidden.add_(F.conv2d(skip, of_skip))

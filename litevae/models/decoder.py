@@ -7,6 +7,7 @@ Parameter names are those of diffusers' Decoder.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,7 +20,7 @@ class Decoder(nn.Module):
     """latent [B, latent_channels, h, w] -> image [B, out_channels, 8h, 8w] (section 4.1).
 
     With `output_type="wavelet"` the last upsampling goes, and the result is the image's level-1 sub-bands, divided by
-    2 and packed L H V D: [B, 4 * out_channels, 4h, 4w].
+    2 and packed L H V D: [B, 4 * out_channels, 4h, 4w]. All of it is in channels_last, the result too.
 
     Takes the weights of Stable Diffusion's decoder as they are; the defaults have its 49,490,179 parameters:
 
@@ -49,10 +50,11 @@ class Decoder(nn.Module):
         )
         self.conv_norm_out = GroupNormSiLU(widths[-1]) if config.has_outer_norm else nn.SiLU()
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels * (4 if is_wavelet else 1), 3, padding=1)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, latent: Tensor) -> Tensor:
         check_latent(latent, self.latent_channels)
-        x = self.mid_block(self.conv_in(latent))
+        x = self.mid_block(self.conv_in(latent.contiguous(memory_format=torch.channels_last)))
         for block in self.up_blocks:
             x = block(x)
         return self.conv_out(self.conv_norm_out(x))

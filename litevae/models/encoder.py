@@ -18,10 +18,12 @@ BANDS = 4  # L, H, V, D
 
 
 class Encoder(nn.Module):
-    """image [B, in_channels, H, W] in [-1, 1] -> moments [B, 2 * latent_channels, H/8, W/8] (section 4.1, Fig. 3).
+    """image [B, in_channels, H, W] -> moments [B, 2 * latent_channels, H/8, W/8] (section 4.1, Fig. 3).
+
+    The image is floating point in [-1, 1], or uint8, whose 0 to 255 stand for -1 to 1. H and W are multiples of 8.
 
     The Haar sub-bands of level l, divided by 2^l, go through their own UNet; a strided 3x3 convolution takes levels 1
-    and 2 to H/8; the aggregation UNet reads the three of them side by side. H and W must be multiples of 8.
+    and 2 to H/8; the aggregation UNet reads the three of them side by side. All of it is in channels_last.
 
     Raises:
         TypeError, ValueError: `image` is no such tensor; the message says how to make it one.
@@ -50,10 +52,14 @@ class Encoder(nn.Module):
             config.aggregation_multipliers,
             config.dropout,
         )
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> Tensor:
         check_image(image, self.in_channels)
-        pyramid = haar_dwt2d(image, LEVELS, scaling="mean")  # level l: [B, 4C, H/2^l, W/2^l]
+        dtype = self.aggregation.conv_in.weight.dtype if image.dtype == torch.uint8 else image.dtype
+        pyramid = haar_dwt2d(  # level l: [B, 4C, H/2^l, W/2^l]
+            image.contiguous(memory_format=torch.channels_last), LEVELS, scaling="mean", dtype=dtype
+        )
         features = [
             downsample(extract(bands))  # [B, 4C, H/8, W/8]
             for bands, extract, downsample in zip(pyramid, self.extraction, self.downsample, strict=True)

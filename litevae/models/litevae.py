@@ -182,7 +182,8 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     def _posterior(self, image: Tensor) -> DiagonalGaussian:
         moments = self.encoder(image)
-        return DiagonalGaussian(moments if self.quant_conv is None else self.quant_conv(moments))
+        moments = moments if self.quant_conv is None else self.quant_conv(moments)
+        return DiagonalGaussian(moments.contiguous())
 
     def _decoded(self, latent: Tensor) -> Tensor:
         check_latent(latent, self.latent_channels)
@@ -211,7 +212,7 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         with torch.device("meta"):
             model = type(self)(**dataclasses.asdict(folded))
         model.load_state_dict(state, assign=True)
-        return model.train(self.training)
+        return model.train(self.training).to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
@@ -243,4 +244,5 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         checkpoint.check_before_loading(cls, path, kwargs)
         model, info = cast(Any, super().from_pretrained(path, output_loading_info=True, **kwargs))
         checkpoint.check_after_loading(path, info)
+        model.to(memory_format=torch.channels_last)  # files hold NCHW, and loading assigns what they hold
         return (model, info) if wants_info else model

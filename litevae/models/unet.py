@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from litevae.models.blocks import ResBlock
@@ -54,5 +53,5 @@ class UNet(nn.Module):
             skips.append(x)
         x = self.middle(x)
         for block in self.decoder_path:
-            x = block(torch.cat([x, skips.pop()], dim=1))
+            x = block(x, skips.pop())
         return self.conv_out(x)

@@ -12,7 +12,7 @@ BAD_IMAGES = [
     (torch.zeros(1, 1, 16, 16), ValueError, r"have 3 channels.*image\.expand\(-1, 3, -1, -1\)"),
     (torch.zeros(1, 4, 16, 16), ValueError, r"have 3 channels.*image\[:, :3\]"),
     (torch.zeros(1, 16, 16, 3), ValueError, r"have 3 channels.*image\.permute\(0, 3, 1, 2\)"),
-    (torch.zeros(1, 3, 16, 16, dtype=torch.uint8), TypeError, r"torch\.uint8.*image\.float\(\) / 127\.5 - 1"),
+    (torch.zeros(1, 3, 16, 16, dtype=torch.int64), TypeError, r"torch\.int64.*image\.to\(torch\.uint8\)"),
     (torch.zeros(1, 3, 16, 16, dtype=torch.complex64), TypeError, "floating point"),
     (torch.zeros(1, 3, 20, 16), ValueError, r"multiples of 8.*\[1, 3, 20, 16\].*\(0, 0, 0, 4\).*litevae\.reconstruct"),
     (torch.zeros(1, 3, 16, 15), ValueError, r"multiples of 8.*\(0, 1, 0, 0\)"),

@@ -56,6 +56,31 @@ def test_encoder_is_its_parts_wired_by_hand(make_model, image, assert_same):
     assert_same(encoder(image), encoder.aggregation(torch.cat(features, dim=1)), 1e-12)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pixels_of_8_bits_are_the_values_from_minus_1_to_1(make_model, dtype, assert_same):
+    encoder = make_model().encoder.to(dtype)
+    pixels = torch.randint(0, 256, (2, 24, 16, 3), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    pixels = pixels.permute(0, 3, 1, 2)
+    # The wavelets are taken of unrounded values, so in bfloat16 they differ by a rounding of the image.
+    assert_same(
+        encoder(pixels), encoder((pixels.float() / 127.5 - 1).to(dtype)), 2e-5 if dtype == torch.float32 else 0.1
+    )
+
+
+def test_layouts_and_dtypes_of_the_way_through(make_model, image):
+    """channels_last everywhere, moments in NCHW for whoever views them, the posterior in float32."""
+    model = make_model().bfloat16()
+    formats = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda *call, name=name: formats.update({name: call[2]}))
+    output = model(image.bfloat16())
+    assert len(formats) > 30
+    assert all(result.is_contiguous(memory_format=torch.channels_last) for result in formats.values())
+    assert output.latent.is_contiguous()
+    assert output.latent_dist.mean.dtype == torch.float32
+
+
 @pytest.mark.parametrize("height", range(8, 128, 8))
 def test_every_multiple_of_8_gives_an_eighth(make_model, height):
     moments = make_model(extraction_multipliers=(1,), aggregation_multipliers=(1,)).encoder(torch.ones(1, 3, height, 8))
