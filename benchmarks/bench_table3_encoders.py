@@ -23,6 +23,7 @@ from benchmarks.available import missing_package
 from benchmarks.measure import DEVICE, MIB, relative_error
 from benchmarks.report import Column, Results, Table
 from litevae.config import PRESETS
+from litevae.memory import peak_tensor_bytes
 from litevae.models.encoder import Encoder
 
 RESOLUTION = 256
@@ -71,7 +72,7 @@ def costs(name: str, dtype: torch.dtype) -> dict[str, float]:
         return {
             "parameters_m": measure.parameter_count(encoder) / 1e6,
             "gmac": measure.multiply_accumulates(encoder, image) / 1e9,
-            "live_mib": measure.peak_tensor_bytes(encoder, images, held=encoder.parameters()) / MIB,
+            "live_mib": peak_tensor_bytes(encoder, images, held=encoder.parameters()) / MIB,
         }
 
 

@@ -50,7 +50,7 @@ class Decoder(nn.Module):
         )
         self.conv_norm_out = GroupNormSiLU(widths[-1]) if config.has_outer_norm else nn.SiLU()
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels * (4 if is_wavelet else 1), 3, padding=1)
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, latent: Tensor) -> Tensor:
         check_latent(latent, self.latent_channels)

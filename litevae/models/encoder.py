@@ -52,7 +52,7 @@ class Encoder(nn.Module):
             config.aggregation_multipliers,
             config.dropout,
         )
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, image: Tensor) -> Tensor:
         check_image(image, self.in_channels)

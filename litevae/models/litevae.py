@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from litevae.checks import check_latent
 from litevae.config import DecoderNormalization, LiteVAEConfig, OutputType, check_names, preset
-from litevae.models import checkpoint
+from litevae.models import checkpoint, inference
 from litevae.models.blocks import SMConv2d
 from litevae.models.decoder import Decoder
 from litevae.models.encoder import Encoder
@@ -92,6 +92,8 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         moments = 2 * latent_channels
+        self.slicing: inference.Slicing | None = None
+        self.copies_outputs = False  # CUDA graphs write every result to the same place
         self.quant_conv = nn.Conv2d(moments, moments, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1) if use_quant_conv else None
 
@@ -181,13 +183,61 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return LiteVAEOutput(sample=image, wavelet=wavelet, latent_dist=posterior, latent=latent)
 
     def _posterior(self, image: Tensor) -> DiagonalGaussian:
-        moments = self.encoder(image)
+        moments = self._in_slices(self.encoder, image)
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
-        return DiagonalGaussian(moments.contiguous())
+        return DiagonalGaussian(moments.clone(memory_format=torch.contiguous_format))
 
     def _decoded(self, latent: Tensor) -> Tensor:
         check_latent(latent, self.latent_channels)
-        return self.decoder(latent if self.post_quant_conv is None else self.post_quant_conv(latent))
+        latent = latent if self.post_quant_conv is None else self.post_quant_conv(latent)
+        decoded = self._in_slices(self.decoder, latent)
+        return decoded.clone() if self.copies_outputs else decoded
+
+    def _in_slices(self, part: nn.Module, batch: Tensor) -> Tensor:
+        return part(batch) if self.slicing is None else self.slicing.run(part, self.architecture, batch)
+
+    def enable_slicing(self, slice_size: int | None = None, *, memory_budget: int | None = None) -> None:
+        """Encode and decode a batch slice by slice, with the same result in less memory, until `disable_slicing`.
+
+        Args:
+            slice_size: samples at once; None, without a budget: 1, as in diffusers.
+            memory_budget: bytes that the activations of one slice may take; the most samples that fit are taken at
+                once, and at least 1. Parameters, the batch and its results come on top, and what an allocator rounds.
+
+        Raises:
+            TypeError, ValueError: no int, or less than 1, or both given.
+
+        >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16))
+        >>> model.enable_slicing(memory_budget=2**30)
+        """
+        self.slicing = inference.Slicing(slice_size, memory_budget)
+
+    def disable_slicing(self) -> None:
+        """Encode and decode a batch at once again."""
+        self.slicing = None
+
+    def optimize_for_inference(
+        self, dtype: torch.dtype | None = None, compile: bool = False, cuda_graph: bool = False
+    ) -> LiteVAE:
+        """A new model for inference alone: eval, without gradients, self-modulated convolutions folded.
+
+        The result is that of this model, up to rounding. What costs nothing (channels_last, fused operators) `encode`
+        and `decode` do anyway; the arguments ask for what changes precision, or takes time at the first call.
+
+        Args:
+            dtype: of the parameters; None keeps them. torch.bfloat16 halves the memory and is the fastest.
+            compile: torch.compile encoder and decoder; the first call of an image size takes a minute or more.
+            cuda_graph: replay the recorded kernels of an image size, which saves their launches: for small batches.
+
+        Raises:
+            TypeError: dtype is no floating-point torch.dtype. ValueError: cuda_graph without a CUDA device.
+
+        >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16), decoder_normalization="smc")
+        >>> fast = model.optimize_for_inference(dtype=torch.bfloat16)
+        >>> fast.dtype, fast.config.decoder_normalization
+        (torch.bfloat16, 'none')
+        """
+        return inference.optimized(self, dtype, compile, cuda_graph)
 
     def fold_smc(self) -> LiteVAE:
         """A new model with plain convolutions in place of the self-modulated ones, and the same output.
