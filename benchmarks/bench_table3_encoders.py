@@ -3,14 +3,16 @@
 image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
 
 From the image to the moments (mean and log-variance) of a latent of 4 channels at 256x256, eval, inference_mode, random
-weights. VAE: the encoder of Stable Diffusion's AutoencoderKL with its 1x1 quant_conv, as diffusers has it.
+weights. VAE: the encoder of Stable Diffusion's AutoencoderKL with its 1x1 quant_conv, as diffusers has it. The encoders
+are in encoders.py.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,19 +20,20 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from benchmarks import measure
-from benchmarks.available import missing_package
+from benchmarks import encoders, measure
+from benchmarks.available import missing_compiler, missing_package, skip_unavailable
+from benchmarks.encoders import ROWS, VAE, Convolutions, convolutions_of
 from benchmarks.measure import DEVICE, MIB, relative_error
 from benchmarks.report import Column, Results, Table
-from litevae.config import PRESETS
 from litevae.memory import peak_tensor_bytes
-from litevae.models.encoder import Encoder
 
 RESOLUTION = 256
 MEMORY_BATCH = 32  # the paper's
-BATCH = MEMORY_BATCH if DEVICE.type == "cuda" else 1
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16} if DEVICE.type == "cuda" else {"float32": torch.float32}
-TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # of the moments, with our backends against the reference backend
+BATCH = MEMORY_BATCH if DEVICE.type == "cuda" else 4
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+if DEVICE.type != "cuda":
+    del DTYPES["tf32"]
+TOLERANCES = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}  # of the moments, beside the reference backend's
 
 # Table 3, one Quadro RTX 6000, batch 32: parameters (M), memory (MB), throughput (img/s).
 PAPER: dict[str, tuple[float, float, float]] = {
@@ -40,39 +43,19 @@ PAPER: dict[str, tuple[float, float, float]] = {
     "LiteVAE-M": (32.75, 12130, 42.24),
     "LiteVAE-L": (41.425, 12130, 41.6),
 }
-
-SD_VAE: dict[str, Any] = {
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "block_out_channels": (128, 256, 512, 512),
-    "layers_per_block": 2,
-    "latent_channels": 4,
-}
-
-
-def build(name: str, device: torch.device | str, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """The encoder `name`: image [B, 3, H, W] -> moments [B, 8, H/8, W/8]."""
-    with torch.device(device):
-        if name == "VAE":
-            from diffusers import AutoencoderKL
-
-            vae: Any = AutoencoderKL(**SD_VAE)
-            encoder: nn.Module = nn.Sequential(vae.encoder, vae.quant_conv)
-        else:
-            encoder = Encoder(PRESETS[name.removeprefix("LiteVAE-")])
-    return encoder.to(dtype).eval()
+WITH_CONVOLUTIONS = ("LiteVAE-S", "LiteVAE-B")  # rows that are also timed beside their convolutions alone
 
 
 @functools.cache
 def costs(name: str, dtype: torch.dtype) -> dict[str, float]:
     """What is the same on every machine, counted on meta tensors."""
-    encoder = build(name, "meta", dtype)
+    encoder = encoders.build(name, "meta", dtype)
     image, images = (torch.empty(n, 3, RESOLUTION, RESOLUTION, device="meta", dtype=dtype) for n in (1, MEMORY_BATCH))
     with torch.inference_mode():
         return {
             "parameters_m": measure.parameter_count(encoder) / 1e6,
             "gmac": measure.multiply_accumulates(encoder, image) / 1e9,
-            "live_mib": peak_tensor_bytes(encoder, images, held=encoder.parameters()) / MIB,
+            "live_mb": peak_tensor_bytes(encoder, images, held=encoder.parameters()) / 1e6,
         }
 
 
@@ -86,7 +69,7 @@ def _columns() -> list[Column]:
         Column("parameters_m", "parameters, M", ".3f"),
         Column("paper_parameters_m", "paper", ".5g"),
         Column("gmac", "GMAC"),
-        Column("live_mib", "live tensors, MiB", ".0f"),
+        Column("live_mb", "live tensors, MB", ".0f"),
         Column("live_to_vae", "/ VAE", ".3f"),
         *(measured_on_gpu if DEVICE.type == "cuda" else []),
         Column("paper_mb", "paper, MB", ".0f"),
@@ -96,18 +79,19 @@ def _columns() -> list[Column]:
         Column("speed_to_vae", "/ VAE"),
         Column("paper_img_per_s", "paper, img/s", ".4g"),
         Column("paper_speed_to_vae", "/ VAE"),
+        Column("time_to_convolutions", "time / its convolutions"),
         Column("rounds", "rounds", "d"),
     ]
 
 
-LABELS = {(name, dtype): f"{name}, {dtype}" for dtype in DTYPES for name in PAPER}
+LABELS = {(name, dtype): f"{name}, {dtype}" for dtype in DTYPES for name in ROWS}
 TABLE = Table(
     name="table3_encoders",
     title="Table 3: encoders",
     settings={
         "resolution": f"{RESOLUTION}x{RESOLUTION}",
         "batch": f"{BATCH} for the throughput, {MEMORY_BATCH} for the memory",
-        "mode": "eval, inference_mode, eager, NCHW, no TF32",
+        "mode": "eval, inference_mode; VAE eager in NCHW where the row says nothing else; VAE / VAE shows the noise",
     },
     columns=_columns(),
     order=list(LABELS.values()),
@@ -116,29 +100,51 @@ TABLE = Table(
         "GMAC: multiply-accumulates of convolutions and matrix products for one image. The VAE's include 1.07 for "
         "the two matrix products inside its attention, which other counts leave out.",
         "Live tensors: most bytes of parameters, images and activations alive at once, counted on meta tensors, "
-        "without workspaces inside operations and an allocator's rounding and fragments.",
+        "without workspaces inside operations and an allocator's rounding and fragments. 1 MB is 10^6 bytes.",
+        "As in the paper: ptwt once for each level, NCHW, skips concatenated, GroupNorm then SiLU, eager.",
+        "TAESD and DC-AE: diffusers' AutoencoderTiny, and AutoencoderDC as dc-ae-f32c32, whose latent has an eighth of "
+        "the positions in height and in width; what a user might take instead.",
         "The paper's figures: one Quadro RTX 6000, batch 32; it states neither resolution nor precision nor what "
         "its memory counts.",
-        "Throughput / VAE: from the median over rounds of the row's time and the VAE's right after it.",
+        "Throughput / VAE: from the median over rounds of the row's time and the VAE's right after it. Time / its "
+        "convolutions: beside the same convolutions in channels_last with nothing between them.",
     ],
 )
 
 
+@contextlib.contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """What conftest.py forbids: TF32 in convolutions and matrix products."""
+    flags: list[Any] = [torch.backends.cudnn, torch.backends.cuda.matmul]
+    before = [flag.allow_tf32 for flag in flags]
+    for flag in flags:
+        flag.allow_tf32 = allowed
+    yield
+    for flag, value in zip(flags, before, strict=True):
+        flag.allow_tf32 = value
+
+
 def check(name: str, dtype: str, encoder: nn.Module, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse to time a wrong result: moments as with the operators' reference backend, finite, of the right shape."""
+    """Refuse to time a wrong result: LiteVAE's moments are those of the operators' reference backend."""
     moments = encoder(image)
-    if moments.shape != (BATCH, 8, RESOLUTION // 8, RESOLUTION // 8):
+    shape = (BATCH, 8, RESOLUTION // 8, RESOLUTION // 8)
+    if name.startswith(("VAE", "LiteVAE")) and moments.shape != shape:
         raise AssertionError(f"{name} must give 8 moments at an eighth of the image's side, got {moments.shape}")
+    if not name.startswith("LiteVAE"):
+        return
+    state = encoder.encoder.state_dict() if isinstance(encoder, encoders.PaperEncoder) else encoder.state_dict()
+    plain = encoders.build(name.split()[0].rstrip(","), DEVICE, DTYPES[dtype])
+    plain.load_state_dict(state)
     with monkeypatch.context() as patch:
         patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
-        error = relative_error(moments, encoder(image))
-    if error > TOLERANCE[dtype]:
-        raise AssertionError(f"{name}: relative error {error:.1e} is above {TOLERANCE[dtype]:.0e}")
+        error = relative_error(moments, plain(image))
+    if error > TOLERANCES[dtype]:
+        raise AssertionError(f"{name}: relative error {error:.1e} is above {TOLERANCES[dtype]:.0e}")
 
 
 def encoding(name: str, dtype: torch.dtype) -> tuple[nn.Module, Tensor, Callable[[], object]]:
     """The encoder, an image batch, and the step that is timed: the batch to its moments."""
-    encoder = build(name, DEVICE, dtype)
+    encoder = encoders.build(name, DEVICE, dtype)
     image = (torch.rand(BATCH, 3, RESOLUTION, RESOLUTION, device=DEVICE) * 2 - 1).to(dtype)
     return encoder, image, measure.consuming(encoder, itertools.repeat(image))
 
@@ -155,29 +161,45 @@ def cuda_mib(encoder: nn.Module, image: Tensor, step: Callable[[], object]) -> f
 def test_table3_encoders(
     name: str, dtype: str, benchmark: BenchmarkFixture, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    no_vae = missing_package("diffusers")
-    if name == "VAE" and no_vae:
-        results.skip(TABLE, LABELS[name, dtype], no_vae)
-        pytest.skip(no_vae)
+    label, row = LABELS[name, dtype], ROWS[name]
+    missing = (missing_package(row.package) if row.package else "") or (missing_compiler() if row.compiled else "")
+    skip_unavailable(missing, TABLE, label, results)
+    with tf32(dtype == "tf32"):
+        measured = _measure(name, dtype, benchmark, monkeypatch)
+    if measured is not None:
+        benchmark.extra_info.update(measured)
+        results.add(TABLE, label, measured)
+
+
+def _measure(
+    name: str, dtype: str, benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any] | None:
     torch.manual_seed(0)
+    torch.compiler.reset()
     encoder, image, step = encoding(name, DTYPES[dtype])
     check(name, dtype, encoder, image, monkeypatch)
-    vae = None if no_vae else (encoder, image, step) if name == "VAE" else encoding("VAE", DTYPES[dtype])
-    rivals = {"VAE": vae[2]} if vae and name != "VAE" else {}
+    rivals, vae = {}, None
+    if not missing_package("diffusers"):
+        vae = encoding(VAE, DTYPES[dtype])
+        rivals["VAE"] = vae[2]
+    if name in WITH_CONVOLUTIONS:
+        alone = Convolutions(convolutions_of(name, BATCH, RESOLUTION), DEVICE, DTYPES[dtype])
+        rivals["convolutions"] = measure.consuming(alone, itertools.repeat(image))
     timing = measure.time_interleaved(benchmark, step, rivals, budget_s=12.0)
     if timing is None:
-        return
+        return None
     row: dict[str, Any] = {**costs(name, DTYPES[dtype]), "rounds": timing.rounds}
     row["img_per_s"] = BATCH / timing.median_s
     row["iqr_img_per_s"] = BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1]
-    row["paper_parameters_m"], row["paper_mb"], row["paper_img_per_s"] = PAPER[name]
-    row["paper_mb_to_vae"], row["paper_speed_to_vae"] = (PAPER[name][i] / PAPER["VAE"][i] for i in (1, 2))
+    row["time_to_convolutions"] = timing.ratios.get("convolutions")
+    if name in PAPER:
+        row["paper_parameters_m"], row["paper_mb"], row["paper_img_per_s"] = PAPER[name]
+        row["paper_mb_to_vae"], row["paper_speed_to_vae"] = (PAPER[name][i] / PAPER["VAE"][i] for i in (1, 2))
     if DEVICE.type == "cuda":
         row["cuda_mib"] = cuda_mib(encoder, image, step)
     if vae:
-        row["live_to_vae"] = row["live_mib"] / costs("VAE", DTYPES[dtype])["live_mib"]
-        row["speed_to_vae"] = 1 / timing.ratios.get("VAE", 1.0)
+        row["live_to_vae"] = row["live_mb"] / costs(VAE, DTYPES[dtype])["live_mb"]
+        row["speed_to_vae"] = 1 / timing.ratios["VAE"]
     if vae and DEVICE.type == "cuda":
         row["cuda_to_vae"] = row["cuda_mib"] / cuda_mib(*vae)
-    benchmark.extra_info.update(row)
-    results.add(TABLE, LABELS[name, dtype], row)
+    return row

@@ -1,0 +1,152 @@
+"""What does an encoder hold and move, whatever the machine? Live tensors, and the bytes of each kind of operation.
+
+image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
+
+Counted on meta tensors at 256x256, without gradients: nothing is timed, and CI holds the figures
+(tests/benchmarks/test_bench_memory.py). An operation's bytes are those of its inputs and outputs, a GroupNorm's (fused
+or not) with its input twice, since it cannot normalise before it has read all. Views move nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from benchmarks import encoders, wavelet_peers
+from benchmarks.available import missing_package, skip_unavailable
+from benchmarks.encoders import ROWS, VAE
+from benchmarks.report import Column, Results, Table
+from litevae import LiteVAE
+from litevae.memory import peak_tensor_bytes
+
+RESOLUTION, BATCH, SLICE = 256, 32, 8
+SLICES = {f"{name}, slices of {SLICE}": name for name in ("LiteVAE-S", "LiteVAE-B")}
+MEMORY_ROWS = [name for name, row in ROWS.items() if not (row.compiled or row.channels_last)] + list(SLICES)
+MEMORY = Table(
+    name="memory",
+    title="Live tensors of the encoders",
+    settings={"resolution": f"{RESOLUTION}x{RESOLUTION}", "batch": BATCH},
+    columns=[
+        Column("row", "encoder"),
+        Column("float32", "float32, MB", ".0f"),
+        Column("float32_to_vae", "/ VAE", ".3f"),
+        Column("bfloat16", "bfloat16, MB", ".0f"),
+        Column("bfloat16_to_vae", "/ VAE", ".3f"),
+    ],
+    order=MEMORY_ROWS,
+    notes=["Parameters, images and activations; 1 MB is 10^6 bytes. / VAE: in the same precision."],
+)
+
+PAPER, OURS = "LiteVAE-B as in the paper", "LiteVAE-B"
+KINDS = {  # by the operation's name
+    "convolution": "convolutions",
+    "native_group_norm": "GroupNorm",
+    "silu": "SiLU",
+    "group_norm_silu": "GroupNorm+SiLU",
+    "add": "sums",
+    "add_": "sums",
+    "cat": "concatenations",
+    "haar_dwt2d": "DWT",
+}
+OTHER = "layout, precision, other"
+TRAFFIC_ROWS = [*dict.fromkeys(KINDS.values()), OTHER, "all"]
+TRAFFIC = Table(
+    name="traffic",
+    title="Bytes that LiteVAE-B's encoder moves",
+    settings={"image": f"1 x 3 x {RESOLUTION} x {RESOLUTION}, float32"},
+    columns=[
+        Column("row", "operation"),
+        Column("paper_calls", "as in the paper: calls", "d"),
+        Column("paper_mb", "MB", ".1f"),
+        Column("ours_calls", "ours: calls", "d"),
+        Column("ours_mb", "MB", ".1f"),
+    ],
+    order=TRAFFIC_ROWS,
+    notes=["The paper's DWT is ptwt's, called once for each level; its calls are those of the operations inside."],
+)
+
+
+def live_mb(name: str, dtype: torch.dtype) -> float:
+    """Most MB alive at once while a batch is encoded: parameters, images, activations."""
+    images = torch.empty(BATCH, 3, RESOLUTION, RESOLUTION, device="meta", dtype=dtype)
+    with torch.inference_mode():
+        if name not in SLICES:
+            encoder = encoders.build(name, "meta", dtype)
+            return peak_tensor_bytes(encoder, images, held=encoder.parameters()) / 1e6
+        with torch.device("meta"):
+            model: Any = LiteVAE.from_preset(name.removeprefix("LiteVAE-")[0]).to(dtype).eval()
+        model.enable_slicing(SLICE)
+        return peak_tensor_bytes(model.encode, images, held=model.encoder.parameters()) / 1e6
+
+
+class Traffic(TorchDispatchMode):
+    """Counts calls and bytes of every operation that runs, by the kinds of `KINDS`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+        self.bytes: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if not (func.is_view or name.startswith("empty")):
+            kind = KINDS.get(name, OTHER)
+            read = [leaf.nbytes for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            written = [leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+            again = read[0] if "GroupNorm" in kind else 0
+            self.calls[kind] += 1
+            self.bytes[kind] += sum(read) + sum(written) + again
+        return result
+
+
+def traffic(function: Callable[[Tensor], object]) -> Traffic:
+    image = torch.empty(1, 3, RESOLUTION, RESOLUTION, device="meta")
+    with torch.inference_mode(False), torch.no_grad(), Traffic() as counted:
+        function(image)
+    return counted
+
+
+def of_encoder(name: str) -> Traffic:
+    """The traffic of a LiteVAE; what ptwt does is the kind DWT."""
+    with torch.inference_mode(False):
+        counted = traffic(encoders.build(name, "meta"))
+    if name == PAPER:
+        inside = traffic(wavelet_peers.paper)
+        for total, part in ((counted.calls, inside.calls), (counted.bytes, inside.bytes)):
+            total.subtract(part)
+            total["DWT"] = sum(part.values())
+    return counted
+
+
+@pytest.mark.benchmark(group="memory")
+@pytest.mark.parametrize("name", MEMORY_ROWS)
+def test_memory(name: str, benchmark: BenchmarkFixture, results: Results) -> None:
+    package = ROWS[SLICES.get(name, name)].package
+    skip_unavailable(missing_package(package) if package else "", MEMORY, name, results)
+    row = {dtype: live_mb(name, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
+    benchmark.pedantic(lambda: None)  # pytest-benchmark passes over tests that time nothing
+    if not missing_package("diffusers"):
+        row |= {f"{dtype}_to_vae": row[dtype] / live_mb(VAE, getattr(torch, dtype)) for dtype in list(row)}
+    results.add(MEMORY, name, row)
+
+
+@pytest.mark.benchmark(group="traffic")
+def test_traffic(benchmark: BenchmarkFixture, results: Results) -> None:
+    missing = missing_package("ptwt")
+    columns = {"ours": of_encoder(OURS)} | ({} if missing else {"paper": of_encoder(PAPER)})
+    benchmark.pedantic(lambda: None)
+    for kind in TRAFFIC_ROWS:
+        row: dict[str, Any] = {}
+        for column, counted in columns.items():
+            row[f"{column}_calls"] = counted.calls.total() if kind == "all" else counted.calls[kind]
+            row[f"{column}_mb"] = (counted.bytes.total() if kind == "all" else counted.bytes[kind]) / 1e6
+        results.add(TRAFFIC, kind, row)

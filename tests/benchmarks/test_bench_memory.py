@@ -1,0 +1,48 @@
+"""Does the encoder stay as small as it was made, and is the traffic counted right?"""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmarks import bench_memory as bench
+
+
+@pytest.mark.parametrize(
+    ("name", "most_mb"),
+    [("LiteVAE-B", 1700), ("LiteVAE-S", 680), ("LiteVAE-B, slices of 8", 600), ("LiteVAE-S, slices of 8", 200)],
+)
+def test_live_memory_stays_below(name: str, most_mb: float):
+    assert bench.live_mb(name, torch.float32) < most_mb
+    assert bench.live_mb(name, torch.bfloat16) < most_mb / 2
+
+
+def test_live_memory_is_below_the_papers():
+    pytest.importorskip("ptwt")
+    assert bench.live_mb("LiteVAE-B", torch.float32) < 0.82 * bench.live_mb(bench.PAPER, torch.float32)
+
+
+def test_traffic_counts_inputs_and_outputs():
+    weight = torch.empty(5, 3, 1, 1, device="meta")
+    image = 3 * bench.RESOLUTION**2 * 4
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        y = F.conv2d(x, weight).flatten(2)[:, :3]
+        return F.silu(F.group_norm(y, 1)).add_(1)
+
+    counted = bench.traffic(function)
+    assert counted.calls == {"convolutions": 1, "GroupNorm": 1, "SiLU": 1, "sums": 1}
+    assert counted.bytes["convolutions"] == image + 5 * 3 * 4 + image * 5 // 3
+    assert counted.bytes["SiLU"] == counted.bytes["sums"] == 2 * image
+    assert counted.bytes["GroupNorm"] == pytest.approx(3 * image, abs=100)
+
+
+def test_traffic_of_the_encoders():
+    pytest.importorskip("ptwt")
+    ours, paper = bench.of_encoder(bench.OURS), bench.of_encoder(bench.PAPER)
+    assert ours.calls["GroupNorm+SiLU"] == paper.calls["GroupNorm"] == paper.calls["SiLU"] == 112
+    assert (ours.calls["DWT"], ours.calls["concatenations"]) == (1, 1)
+    assert ours.calls["GroupNorm"] == ours.calls["SiLU"] == 0
+    assert paper.calls["concatenations"] == 4 * 6 + 1
+    assert ours.bytes.total() < 0.8 * paper.bytes.total()
