@@ -103,7 +103,7 @@ def markdown(document: Mapping[str, Any]) -> str:
 
 def _grid(columns: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     cells = [[column["heading"] for column in columns]]
-    cells += [[_cell(row.get(column["key"]), column["spec"]) for column in columns] for row in rows]
+    cells += [[cell(row.get(column["key"]), column["spec"]) for column in columns] for row in rows]
     widths = [max(3, *(len(line[index]) for line in cells)) for index in range(len(columns))]
     rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
     padded = [
@@ -112,7 +112,8 @@ def _grid(columns: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, Any]
     return [f"| {' | '.join(line)} |" for line in padded]
 
 
-def _cell(value: Any, spec: str) -> str:
+def cell(value: Any, spec: str) -> str:
+    """A value of a table: "-" for none."""
     if value is None:
         return "-"
     return value if isinstance(value, str) else format(value, spec)

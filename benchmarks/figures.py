@@ -1,0 +1,91 @@
+"""What do the results look like? The figures of the README, drawn from benchmarks/results alone.
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from litevae.figures import STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+OURS, PAPER, OTHERS = "#2563eb", "#d97706", "#6b7280"
+FAMILIES = {  # of a row's name: colour, marker, legend
+    "ours": (OURS, "o", "LiteVAE, this library"),
+    "paper": (PAPER, "D", "LiteVAE, the paper's Table 3"),
+    "others": (OTHERS, "s", "other encoders, here"),
+}
+
+
+def table3(document: Mapping[str, Any]) -> Figure:
+    """Throughput against memory, both beside the VAE's, a panel for each precision."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rows: dict[str, dict[str, Any]] = {}
+    for row in document["rows"]:
+        name, _, dtype = row["row"].rpartition(", ")
+        rows.setdefault(dtype, {})[name] = row
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5.4 * len(rows), 4.6), layout="constrained")
+        panels: Any = figure.subplots(1, len(rows), sharex=True, sharey=True, squeeze=False)
+        for axes, (dtype, of_dtype) in zip(panels[0], rows.items(), strict=True):
+            _table3_panel(axes, of_dtype)
+            axes.set_title(dtype)
+            axes.set_xlabel("memory / SD-VAE encoder's")
+        panels[0][0].set_ylabel("throughput / SD-VAE encoder's")
+        panels[0][0].legend(loc="lower left", frameon=False, fontsize=9)
+        of = document["conditions"]
+        figure.suptitle(f"Encoders at {document['settings']['resolution']}: {of['machine']}", fontsize=10)
+    return figure
+
+
+def _table3_panel(axes: Axes, rows: Mapping[str, Mapping[str, Any]]) -> None:
+    from matplotlib.ticker import LogLocator
+
+    points: dict[str, list[tuple[str, float, float]]] = {family: [] for family in FAMILIES}
+    for name, row in rows.items():
+        if row.get("speed_to_vae") is None:
+            continue
+        family = "ours" if name.startswith("LiteVAE") and "paper" not in name else "others"
+        points[family].append((name.removeprefix("LiteVAE-"), row["live_to_vae"], row["speed_to_vae"]))
+        if row.get("paper_mb_to_vae") is not None and name != "VAE":
+            short = name.removeprefix("LiteVAE-")
+            points["paper"].append((short, row["paper_mb_to_vae"], row["paper_speed_to_vae"]))
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.axhline(1, color=OTHERS, linewidth=0.8, zorder=1)
+    axes.axvline(1, color=OTHERS, linewidth=0.8, zorder=1)
+    for family, (colour, marker, legend) in FAMILIES.items():
+        names, x, y = zip(*points[family], strict=True) if points[family] else ((), (), ())
+        filled = "none" if family == "paper" else colour
+        axes.scatter(x, y, s=42, marker=marker, facecolors=filled, edgecolors=colour, label=legend, zorder=3)
+        for name, at_x, at_y in zip(names, x, y, strict=True):
+            offset = (6, -9) if name == "L" else (6, 4)  # L is almost where M is
+            axes.annotate(name, (at_x, at_y), offset, textcoords="offset points", fontsize=8, color=colour)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    axes.margins(0.16)
+
+
+DRAWN = {"table3_encoders": table3}
+
+
+def write(folder: Path) -> list[Path]:
+    """Draws every figure whose results are in `folder`, beside them."""
+    paths = []
+    for table, draw in DRAWN.items():
+        for source in sorted(folder.glob(f"{table}-*.json")):
+            path = source.with_suffix(".png")
+            draw(json.loads(source.read_text(encoding="utf-8"))).savefig(path, dpi=150)
+            paths.append(path)
+    return paths

@@ -1,0 +1,187 @@
+"""How do recorded results get into the README? As tables between two comments, from benchmarks/results alone.
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
+
+`python -m benchmarks.readme` writes them, and the figures beside the results (figures.py). A block stands between
+`<!-- results: NAME -->` and `<!-- /results -->`; it has one table for each device that NAME has results of.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks import figures
+from benchmarks.report import RESULTS, cell
+
+README = Path(__file__).parents[1] / "README.md"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One column: a heading, the key of a row's value with its format, and that of the paper's, put in brackets."""
+
+    heading: str
+    key: str
+    spec: str = ".2f"
+    paper: str = ""
+
+    def of(self, row: Row) -> str:
+        brackets = f" ({cell(row[self.paper], self.spec)})" if self.paper and row.get(self.paper) is not None else ""
+        return cell(row.get(self.key), self.spec) + brackets
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table of the README: which rows of a table of results it shows, under which names, and which columns.
+
+    `rows`: labels of the results by their names here; all rows if None. `merged`: brings the rows into another form.
+    """
+
+    table: str
+    heading: str
+    columns: Sequence[Shown]
+    rows: Mapping[str, str] | None = None
+    merged: Callable[[Sequence[Row]], list[dict[str, Any]]] | None = None
+
+    def markdown(self, document: Mapping[str, Any]) -> str:
+        rows = [dict(row) for row in document["rows"]]
+        if self.merged:
+            rows = self.merged(rows)
+        if self.rows is not None:
+            by_label = {row["row"]: row for row in rows}
+            rows = [{**by_label[label], "row": name} for name, label in self.rows.items() if label in by_label]
+        lines = [
+            f"| {self.heading} | {' | '.join(column.heading for column in self.columns)} |",
+            f"|---|{'--:|' * len(self.columns)}",
+            *(f"| {row['row']} | {' | '.join(column.of(row) for column in self.columns)} |" for row in rows),
+        ]
+        return "\n".join([*lines, "", conditions(document)])
+
+
+def conditions(document: Mapping[str, Any]) -> str:
+    """What the numbers above it depend on, in one line."""
+    of = document["conditions"]
+    settings = [f"{name} {value}" for name, value in document["settings"].items() if name != "mode"]
+    versions = [
+        version for version in of["versions"].split(", ") if version.split()[0] in ("python", "torch", "triton")
+    ]
+    parts = [*settings, of["machine"], *versions, f"commit {of['commit'][:7]}", of["date"][:10]]
+    return f"`{of['command']}`; {'; '.join(parts)}."
+
+
+def by_encoder(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows "NAME, DTYPE" to one row for each name, with keys "DTYPE.key"."""
+    merged: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        name, _, dtype = row["row"].rpartition(", ")
+        bold = f"**{name}**" if name.startswith("LiteVAE") and "paper" not in name else name
+        merged.setdefault(bold, {"row": bold}).update({f"{dtype}.{key}": value for key, value in row.items()})
+    return list(merged.values())
+
+
+GROUP_NORM_CASES = [
+    f"{channels}, {dtype}, {layout}"
+    for channels, dtypes in {
+        "32 x 128 x 128": ("float32", "bfloat16"),
+        "96 x 64 x 64": ("float32",),
+        "192 x 32 x 32": ("float32",),
+        "96 + skip 96 x 64 x 64": ("float32",),
+    }.items()
+    for dtype in dtypes
+    for layout in ("NCHW", "channels_last")
+]
+TO_COPY = [Shown("ms", "time_ms"), Shown("time / copy of the image", "to_copy"), Shown("time / ours", "to_ours")]
+
+BLOCKS = {
+    "table3": Block(
+        "table3_encoders",
+        "encoder",
+        [
+            Shown("parameters, M (paper)", "float32.parameters_m", ".2f", "float32.paper_parameters_m"),
+            Shown("GMAC", "float32.gmac", ".1f"),
+            Shown("memory, MB", "float32.live_mb", ".0f"),
+            Shown("/ VAE (paper)", "float32.live_to_vae", ".3f", "float32.paper_mb_to_vae"),
+            Shown("float32, img/s", "float32.img_per_s", ".3g"),
+            Shown("/ VAE (paper)", "float32.speed_to_vae", ".2f", "float32.paper_speed_to_vae"),
+            Shown("bfloat16, img/s", "bfloat16.img_per_s", ".3g"),
+            Shown("/ VAE", "bfloat16.speed_to_vae", ".2f"),
+        ],
+        merged=by_encoder,
+    ),
+    "haar_dwt2d": Block(
+        "haar_dwt2d",
+        "three-level DWT",
+        TO_COPY,
+        {
+            "copy of the image": "copy of the image",
+            "**`haar_dwt2d`**": "haar_dwt2d, cpu",
+            "**`haar_idwt2d`**": "haar_idwt2d, cpu",
+            "**`haar_dwt2d`**, Triton": "haar_dwt2d, triton",
+            "**`haar_idwt2d`**, Triton": "haar_idwt2d, triton",
+            "**`haar_dwt2d`**, CUDA C++": "haar_dwt2d, cuda",
+            "**`haar_idwt2d`**, CUDA C++": "haar_idwt2d, cuda",
+            "slicing, torch.compile": "slicing, torch.compile",
+            "slicing, eager": "slicing, eager",
+            "`ptwt.wavedec2`, once": "ptwt.wavedec2, once",
+            "the paper's way, `ptwt.wavedec2` three times": "the paper's way: ptwt.wavedec2, 3 times",
+        },
+    ),
+    "group_norm_silu": Block(
+        "group_norm_silu",
+        "GroupNorm+SiLU, forward",
+        [
+            Shown("ms", "time_ms"),
+            Shown("share of a copy's GB/s, %", "share_of_copy", ".0f"),
+            Shown("eager / ours", "eager_to_row"),
+            Shown("torch.compile / ours", "compiled_to_row"),
+        ],
+        {
+            f"{case}{name}": f"forward, {case}, {backend}"
+            for case in GROUP_NORM_CASES
+            for backend, name in {"cpu": "", "triton": ", Triton", "cuda": ", CUDA C++"}.items()
+        },
+    ),
+    "smc_conv2d": Block(
+        "smc_conv2d",
+        "SMC, forward + backward",
+        [
+            Shown("ms", "time_ms", ".0f"),
+            Shown("time / conv2d", "to_conv2d"),
+            Shown("extra memory, MiB", "extra_memory_mib", ".0f"),
+        ],
+        {
+            "bare `conv2d`": "conv2d",
+            "**`smc_conv2d`**": "smc_conv2d, cpu",
+            "**`smc_conv2d`**, Triton": "smc_conv2d, triton",
+            "**`smc_conv2d`**, CUDA C++": "smc_conv2d, cuda",
+            "the formula, torch.compile": "formula, torch.compile",
+            "the paper's way, one weight a sample": "the paper's way: per-sample grouped conv2d",
+        },
+    ),
+}
+
+
+def filled(readme: str, folder: Path = RESULTS) -> str:
+    """`readme` with every block as the results in `folder` have it."""
+
+    def block(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name not in BLOCKS:
+            raise ValueError(f"README.md must name one of {', '.join(BLOCKS)} in <!-- results: ... -->, got {name!r}")
+        paths = sorted(folder.glob(f"{BLOCKS[name].table}-*.json"), key=lambda path: path.stem.endswith("-cpu"))
+        documents = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        tables = [BLOCKS[name].markdown(document) for document in documents]
+        return "\n\n".join([f"<!-- results: {name} -->", *tables, "<!-- /results -->"])
+
+    return re.sub(r"<!-- results: (?P<name>\w+) -->.*?<!-- /results -->", block, readme, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    print(f"wrote {README}", *figures.write(RESULTS), sep="\nwrote ")
