@@ -19,7 +19,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from litevae.checks import check_latent
+from litevae.checks import check_image, check_latent
 from litevae.config import DecoderNormalization, LiteVAEConfig, OutputType, check_names, preset
 from litevae.models import checkpoint, inference
 from litevae.models.blocks import SMConv2d
@@ -183,6 +183,7 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         return LiteVAEOutput(sample=image, wavelet=wavelet, latent_dist=posterior, latent=latent)
 
     def _posterior(self, image: Tensor) -> DiagonalGaussian:
+        check_image(image, self.encoder.in_channels)
         moments = self._in_slices(self.encoder, image)
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
         return DiagonalGaussian(moments.clone(memory_format=torch.contiguous_format))

@@ -74,6 +74,16 @@ def test_bad_slices_are_refused(make_model, arguments, error, message):
         make_model().enable_slicing(**arguments)
 
 
+def test_sliced_models_refuse_what_others_refuse(make_model):
+    model = make_model()
+    model.enable_slicing(memory_budget=1)
+    with pytest.raises(TypeError, match=r"image must be a torch\.Tensor"):
+        model.encode([0.0])
+    with pytest.raises(TypeError, match=r"latent must be a torch\.Tensor"):
+        model.decode([0.0])
+    assert model.encode(torch.empty(0, 3, 8, 8)).latent_dist.mean.shape == (0, 4, 1, 1)
+
+
 @pytest.mark.parametrize("normalization", ["group_norm", "smc"])
 def test_optimized_model_is_the_same_and_its_own(make_model, image, assert_same, normalization):
     model = make_model(decoder_normalization=normalization).train()
