@@ -53,7 +53,9 @@ def test_the_check_refuses_a_wrong_decoder(name: str):
 def test_channels_last_is_the_memory_format_of_weights_and_latent():
     name = "SD decoder, channels_last"
     weights = bench.build(name, "cpu").state_dict()
-    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights.values() if weight.ndim == 4)
+    assert all(
+        weight.is_contiguous(memory_format=torch.channels_last) for weight in weights.values() if weight.ndim == 4
+    )
     assert bench.latents(1, "cpu", name, torch.float32).is_contiguous(memory_format=torch.channels_last)
 
 
