@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _INK, _MUTED, _GRID = "#1f2430", "#6b7280", "#e5e7eb"
 _COLOURS = {"total": _INK, "l1": "#2563eb", "wavelet": "#d97706", "gaussian": "#059669", "kl": "#9ca3af"}
-_STYLE: Any = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": _INK,
@@ -79,7 +79,7 @@ def save_reconstruction_grid(path: Path, evaluation: "Evaluation", title: str, l
     """A row for each held-out image: original, reconstruction with its PSNR, first three latent channels as RGB."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         _reconstruction_grid(evaluation, title, limit).savefig(path, dpi=130)
 
 
@@ -119,7 +119,7 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], baseline_psnr: fl
     """The losses and the held-out PSNR over the steps of a run, from the lines of its metrics.jsonl."""
     import matplotlib
 
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         _curves(metrics, baseline_psnr).savefig(path, dpi=130)
 
 
