@@ -50,5 +50,6 @@ def test_quick_prints_and_stores_nothing():
 def test_only_benchmarks_are_collected():
     output = run_pytest("benchmarks", "--collect-only", "-q")
     files = {line.partition("::")[0] for line in output.splitlines() if "::" in line}
-    names = ("group_norm_silu", "haar_dwt2d", "host_cost", "memory", "smc_conv2d", "table3_encoders")
+    operators = ("group_norm_silu", "haar_dwt2d", "host_cost", "smc_conv2d")
+    names = (*operators, "table3_encoders", "decoders", "training_step", "growth", "memory")
     assert files == {f"benchmarks/bench_{name}.py" for name in names}

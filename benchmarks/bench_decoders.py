@@ -1,0 +1,178 @@
+"""What does each decoder cost? Stable Diffusion's, also by its faster ways, and LiteVAE's with each normalisation.
+
+image -> DWT -> feature extraction -> aggregation -> latent -> [decoder] -> losses
+
+From a latent of 4 channels at 32x32 to the image at 256x256, eval, no_grad, random weights. The rows:
+
+    SD decoder          diffusers' AutoencoderKL: its 1x1 post_quant_conv and its decoder, eager, NCHW
+    channels_last       the same, weights and latent in channels_last
+    torch.compile       the same in NCHW, compiled for these shapes
+    group_norm          LiteVAE's decoder, the same function but for post_quant_conv: channels_last, GroupNorm with SiLU
+    smc                 self-modulated convolutions in place of GroupNorm, modulated at every call
+    smc, folded         what optimize_for_inference() makes of it: plain convolutions, no GroupNorm
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from pytest_benchmark.fixture import BenchmarkFixture
+from torch import Tensor, nn
+
+from benchmarks import measure
+from benchmarks.available import missing_compiler, skip_unavailable
+from benchmarks.bench_table3_encoders import SD_VAE, cuda_mib
+from benchmarks.directions import compiled
+from benchmarks.measure import DEVICE, MIB
+from benchmarks.report import Column, Results, Table
+from litevae.memory import peak_tensor_bytes
+from litevae.models.litevae import LiteVAE
+
+RESOLUTION = 256
+LATENT_SHAPE = (4, RESOLUTION // 8, RESOLUTION // 8)
+MEMORY_BATCH = 32
+BATCH = MEMORY_BATCH if DEVICE.type == "cuda" else 1
+# tf32: float32 tensors, convolutions and matrix products with 10 bits of mantissa, which only a GPU has.
+PRECISIONS = ("float32", "tf32", "bfloat16") if DEVICE.type == "cuda" else ("float32", "bfloat16")
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}  # of the image, in float32 and eager
+
+YARDSTICK, COMPILED = "SD decoder", "SD decoder, torch.compile"
+GROUP_NORM, SMC, FOLDED = "LiteVAE, group_norm", "LiteVAE, smc", "LiteVAE, smc, folded"
+DECODERS = (YARDSTICK, "SD decoder, channels_last", COMPILED, GROUP_NORM, SMC, FOLDED)
+LABELS = {(name, precision): f"{name}, {precision}" for precision in PRECISIONS for name in DECODERS}
+
+
+def build(name: str, device: torch.device | str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The decoder `name`: latent [B, 4, h, w] -> image [B, 3, 8h, 8w]; those that compute the same share weights."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        if name in (SMC, FOLDED):
+            model = LiteVAE.from_preset("B", decoder_normalization="smc")
+            decoder: Any = (model.optimize_for_inference() if name == FOLDED else model).decoder
+        else:
+            decoder = _stable_diffusion()
+        if name == GROUP_NORM:
+            weights = decoder[1].state_dict()
+            decoder = LiteVAE.from_preset("B").decoder
+            decoder.load_state_dict(weights)
+    if "channels_last" in name:
+        decoder.to(memory_format=torch.channels_last)
+    return decoder.to(dtype).eval().requires_grad_(False)
+
+
+def _stable_diffusion() -> nn.Sequential:
+    from diffusers import AutoencoderKL
+
+    vae: Any = AutoencoderKL(**SD_VAE)
+    return nn.Sequential(vae.post_quant_conv, vae.decoder)
+
+
+def latents(batch: int, device: torch.device | str, name: str, dtype: torch.dtype) -> Tensor:
+    """A batch [B, 4, 32, 32] in the decoder's own memory format."""
+    latent = torch.randn(batch, *LATENT_SHAPE, device=device).to(dtype)
+    return latent.contiguous(memory_format=torch.channels_last) if "channels_last" in name else latent
+
+
+@functools.cache
+def costs(name: str, dtype: torch.dtype) -> dict[str, float]:
+    """What is the same on every machine, counted on meta tensors. A compiler may keep less alive than eager does."""
+    decoder = build(name, "meta", dtype)
+    latent, batch = (latents(count, "meta", name, dtype) for count in (1, MEMORY_BATCH))
+    counted = {
+        "parameters_m": measure.parameter_count(decoder) / 1e6,
+        "gmac": measure.multiply_accumulates(decoder, latent) / 1e9,
+    }
+    if name != COMPILED:
+        counted["live_mib"] = peak_tensor_bytes(decoder, batch, held=decoder.parameters()) / MIB
+    return counted
+
+
+TABLE = Table(
+    name="decoders",
+    title="Decoders",
+    settings={
+        "resolution": f"{RESOLUTION}x{RESOLUTION}",
+        "batch": f"{BATCH} for the throughput, {MEMORY_BATCH} for the memory",
+        "mode": "eval, no_grad",
+    },
+    columns=[
+        Column("row", "decoder"),
+        Column("parameters_m", "parameters, M", ".3f"),
+        Column("gmac", "GMAC"),
+        Column("live_mib", "live tensors, MiB", ".0f"),
+        *([Column("cuda_mib", "CUDA peak, MiB", ".0f")] if DEVICE.type == "cuda" else []),
+        Column("img_per_s", "img/s", ".4g"),
+        Column("iqr_img_per_s", "IQR", ".2g"),
+        Column("speed_to_sd", "/ SD decoder"),
+        Column("rounds", "rounds", "d"),
+    ],
+    order=list(LABELS.values()),
+    notes=[
+        "SD decoder: diffusers' AutoencoderKL decoder with its 1x1 post_quant_conv, eager, NCHW. Throughput / SD "
+        "decoder: at the same precision, from the median over rounds of the row's time and the SD decoder's right "
+        "after it.",
+        "GMAC: multiply-accumulates of convolutions and matrix products, attention's among them, for one image.",
+        "Live tensors: most bytes of parameters, latents and activations alive at once, counted on meta tensors in "
+        "eager mode, without workspaces inside operations and an allocator's rounding and fragments.",
+        "tf32: float32 tensors, with cuDNN and cuBLAS allowed to multiply in TF32.",
+    ],
+)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether convolutions and matrix products of float32 tensors may round their inputs to TF32, for a while."""
+    switches: Any = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = allowed
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
+
+
+def check(name: str, precision: str, decoder: nn.Module, latent: Tensor) -> None:
+    """Refuse to time a wrong image: it is the yardstick's, or for SMC that of the reference operators."""
+    in_float32 = latent.float().contiguous()
+    with tf32(False), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
+        correct: Any = build(SMC if name in (SMC, FOLDED) else YARDSTICK, latent.device)
+        expected = correct[1](in_float32) if name == GROUP_NORM else correct(in_float32)
+    measure.check_close(f"{name}, {precision}", [decoder(latent)], [expected], TOLERANCE[precision])
+
+
+@pytest.mark.benchmark(group="decoders", timer=measure.clock)
+@pytest.mark.parametrize(("name", "precision"), LABELS, ids=list(LABELS.values()))
+@torch.no_grad()
+def test_decoders(name: str, precision: str, benchmark: BenchmarkFixture, results: Results) -> None:
+    label, dtype = LABELS[name, precision], DTYPES[precision]
+    skip_unavailable(missing_compiler() if name == COMPILED else "", TABLE, label, results)
+    with tf32(precision == "tf32"):
+        decoder, latent = build(name, DEVICE, dtype), latents(BATCH, DEVICE, name, dtype)
+        decode: Any = compiled(decoder, label) if name == COMPILED else decoder
+        check(name, precision, decode, latent)
+        step = measure.consuming(decode, itertools.repeat(latent))
+        rivals = {}
+        if name != YARDSTICK:
+            sd_decoder, sd_latent = build(YARDSTICK, DEVICE, dtype), latent.contiguous()
+            rivals[YARDSTICK] = measure.consuming(sd_decoder, itertools.repeat(sd_latent))
+        timing = measure.time_interleaved(benchmark, step, rivals, budget_s=12.0)
+        if timing is None:
+            return
+        row: dict[str, Any] = {**costs(name, dtype), "rounds": timing.rounds}
+        row["img_per_s"] = BATCH / timing.median_s
+        row["iqr_img_per_s"] = BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1]
+        row["speed_to_sd"] = 1 / timing.ratios.get(YARDSTICK, 1.0)
+        if DEVICE.type == "cuda":
+            row["cuda_mib"] = cuda_mib(decoder, latent, step)
+    benchmark.extra_info.update(row)
+    results.add(TABLE, label, row)
