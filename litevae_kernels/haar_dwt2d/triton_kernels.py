@@ -43,16 +43,28 @@ def _side(image_side, LEVEL: tl.constexpr, DIVISOR: tl.constexpr):
 
 
 @triton.jit
-def _extended_positions(first, COUNT: tl.constexpr, LEVELS: tl.constexpr, image_side):
-    """Rows (or columns) of the image that make up a tile, with symmetric extension at every level.
+def _tile_rows(first, COUNT: tl.constexpr, FINER: tl.constexpr):
+    """The rows that COUNT rows of the coarsest level, from `first` on, have FINER levels below, in a tile's order.
+
+    First all even rows, then all odd ones, and either half again so: pairs are far apart, and a thread holds both.
+    """
+    i = tl.arange(0, COUNT << FINER)
+    row = first + i % COUNT
+    for k in tl.static_range(FINER):
+        row = 2 * row + ((i // COUNT) >> k & 1)
+    return row
+
+
+@triton.jit
+def _extended(positions, LEVELS: tl.constexpr, image_side):
+    """Rows or columns past the image's end become those that symmetric extension at every level repeats.
 
     A position past the end of any level becomes that level's last one, from the coarsest level down.
     """
-    i = tl.arange(0, COUNT << LEVELS)
-    position = first + (i >> LEVELS)
+    position = positions >> LEVELS
     for k in tl.static_range(LEVELS):
         inside = _side(image_side, LEVELS - 1 - k, 1)
-        position = tl.minimum(2 * position + ((i >> (LEVELS - 1 - k)) & 1), inside - 1)
+        position = tl.minimum(2 * position + ((positions >> (LEVELS - 1 - k)) & 1), inside - 1)
     return position
 
 
@@ -113,7 +125,7 @@ def _regroup(x, FROM: tl.constexpr, TO: tl.constexpr):
 
 @triton.jit
 def _places(
-    tensor, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BANDS: tl.constexpr,
+    tensor, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr, BANDS: tl.constexpr,
     FIRST_BAND: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
     """Pointers and mask [BANDS, ROWS, COLUMNS, LANES] for a tile of a dense tensor [B, BANDS * CHANNELS, height, width].
@@ -121,15 +133,15 @@ def _places(
     [ROWS, COLUMNS * BANDS * LANES] where a row of the tile is one run of memory.
     """
     sample, group, first_row, first_column = tile
-    rows = first_row + tl.arange(0, ROWS)
+    rows, first_column = _tile_rows(first_row, ROWS, FINER), first_column << FINER
     if CHANNELS_LAST and CHANNELS <= LANES:
-        i = tl.arange(0, COLUMNS * BANDS * LANES)[None, :]
+        i = tl.arange(0, (COLUMNS << FINER) * BANDS * LANES)[None, :]
         start = ((sample * height + rows) * width + first_column) * (BANDS * CHANNELS)
         mask = (rows < height)[:, None] & (i < (width - first_column) * (BANDS * CHANNELS))
-        return tensor + start[:, None] + i, mask & (i < COLUMNS * BANDS * CHANNELS)
+        return tensor + start[:, None] + i, mask & (i < (COLUMNS << FINER) * (BANDS * CHANNELS))
     else:
         rows = rows[None, :, None, None]
-        columns = (first_column + tl.arange(0, COLUMNS))[None, None, :, None]
+        columns = (first_column + tl.arange(0, COLUMNS << FINER))[None, None, :, None]
         bands = tl.arange(0, BANDS)[:, None, None, None]
         channels = (group * LANES + tl.arange(0, LANES))[None, None, None, :]
         mask = (rows < height) & (columns < width) & (bands >= FIRST_BAND) & (channels < CHANNELS)
@@ -143,30 +155,35 @@ def _places(
 
 @triton.jit
 def _load_tile(
-    tensor, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BANDS: tl.constexpr,
+    tensor, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr, BANDS: tl.constexpr,
     FIRST_BAND: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
     """[BANDS, ROWS, COLUMNS, LANES]. Bands before the first may be read, and are nothing to go by."""
     pointers, mask = _places(
-        tensor, tile, height, width, ROWS, COLUMNS, BANDS, FIRST_BAND, LANES, CHANNELS, CHANNELS_LAST
+        tensor, tile, height, width, ROWS, COLUMNS, FINER, BANDS, FIRST_BAND, LANES, CHANNELS, CHANNELS_LAST
     )  # fmt: skip
     x = tl.load(pointers, mask=mask, other=0)
     if CHANNELS_LAST and CHANNELS <= LANES:
-        x = tl.permute(tl.reshape(_regroup(x, CHANNELS, LANES), (ROWS, COLUMNS, BANDS, LANES)), (2, 0, 1, 3))
+        x = tl.reshape(_regroup(x, CHANNELS, LANES), (ROWS << FINER, COLUMNS << FINER, BANDS, LANES))
+        x = tl.permute(x, (2, 0, 1, 3))
     return x
 
 
 @triton.jit
-def _store_tile(tensor, x, tile, height, width, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr):
+def _store_tile(
+    tensor, x, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr,
+    CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+):  # fmt: skip
     """x is [BANDS, ROWS, COLUMNS, LANES]."""
     BANDS: tl.constexpr = x.shape[0]
-    ROWS: tl.constexpr = x.shape[1]
-    COLUMNS: tl.constexpr = x.shape[2]
     LANES: tl.constexpr = x.shape[3]
-    pointers, mask = _places(tensor, tile, height, width, ROWS, COLUMNS, BANDS, 0, LANES, CHANNELS, CHANNELS_LAST)
+    pointers, mask = _places(
+        tensor, tile, height, width, ROWS, COLUMNS, FINER, BANDS, 0, LANES, CHANNELS, CHANNELS_LAST
+    )  # fmt: skip
     x = rounded(x, tensor.dtype.element_ty)
     if CHANNELS_LAST and CHANNELS <= LANES:
-        x = _regroup(tl.reshape(tl.permute(x, (1, 2, 0, 3)), (ROWS, COLUMNS * BANDS * LANES)), LANES, CHANNELS)
+        x = tl.reshape(tl.permute(x, (1, 2, 0, 3)), (ROWS << FINER, (COLUMNS << FINER) * BANDS * LANES))
+        x = _regroup(x, LANES, CHANNELS)
     tl.store(pointers, x, mask=mask)
 
 
@@ -187,7 +204,7 @@ def haar_dwt2d_fwd_kernel(
     plane, tile = program // tiles, program % tiles
     sample, group = plane // tl.cdiv(CHANNELS, LANES), plane % tl.cdiv(CHANNELS, LANES)
     first_row, first_column = tile // tiles_w * ROWS, tile % tiles_w * COLUMNS
-    rows = (first_row << LEVELS) + tl.arange(0, ROWS << LEVELS)
+    rows = _tile_rows(first_row, ROWS, LEVELS)
     columns = (first_column << LEVELS) + tl.arange(0, COLUMNS << LEVELS)
     channels = group * LANES + tl.arange(0, LANES)
     if CHANNELS % LANES:
@@ -209,40 +226,37 @@ def haar_dwt2d_fwd_kernel(
         mask = (rows < height)[:, None, None] & (columns < width)[None, :, None]
         low = tl.load(pixels, mask=mask, other=0).to(ARITHMETIC)
     else:
-        rows = _extended_positions(first_row, ROWS, LEVELS, height)
-        columns = _extended_positions(first_column, COLUMNS, LEVELS, width)
+        rows, columns = _extended(rows, LEVELS, height), _extended(columns, LEVELS, width)
         pixels = lanes + rows[:, None, None] * stride_h + columns[None, :, None] * stride_w
         low = _values(tl.load(pixels), ARITHMETIC)
 
     for k in tl.static_range(LEVELS):
         low = _analyse_level(
             low, level1 if k == 0 else (level2 if k == 1 else (level3 if k == 2 else level4)), low_copy,
-            (sample, group, first_row << (LEVELS - 1 - k), first_column << (LEVELS - 1 - k)),
-            _side(height, k + 1, 1), _side(width, k + 1, WIDTH_DIVISOR), factor, TRANSPOSE,
-            TRANSPOSE and (k < LEVELS - 1 or COPY_LOW), COPY_LOW and k == LEVELS - 1, CHANNELS, CHANNELS_LAST,
+            (sample, group, first_row, first_column), _side(height, k + 1, 1), _side(width, k + 1, WIDTH_DIVISOR),
+            factor, ROWS, COLUMNS, LEVELS - 1 - k, TRANSPOSE, TRANSPOSE and (k < LEVELS - 1 or COPY_LOW), COPY_LOW and k == LEVELS - 1, CHANNELS, CHANNELS_LAST,
         )  # fmt: skip
 
 
 @triton.jit
 def _analyse_level(
-    image, packed, low_copy, tile, height, width, factor, ZERO_EDGE: tl.constexpr, HIDE_LOW: tl.constexpr,
-    COPY_LOW: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+    image, packed, low_copy, tile, height, width, factor, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    FINER: tl.constexpr, ZERO_EDGE: tl.constexpr, HIDE_LOW: tl.constexpr, COPY_LOW: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
-    """Stores one level's tile of L H V D from [2 ROWS, 2 COLUMNS, LANES] values; returns L [ROWS, COLUMNS, LANES]."""
-    ROWS: tl.constexpr = image.shape[0] // 2
-    COLUMNS: tl.constexpr = image.shape[1] // 2
+    """Stores one level's tile of L H V D from [2 rows, 2 columns, LANES] values; returns L [rows, columns, LANES]."""
     LANES: tl.constexpr = image.shape[2]
-    blocks = tl.permute(tl.reshape(image, (ROWS, 2, COLUMNS, 2, LANES)), (0, 2, 4, 1, 3))
+    blocks = tl.permute(tl.reshape(image, (2, ROWS << FINER, COLUMNS << FINER, 2, LANES)), (1, 2, 4, 0, 3))
     a, b, c, d = _quarters(blocks)
     low, h, v, d = _butterfly(a, b, c, d, factor)
     if ZERO_EDGE:
-        rows, columns = tile[2] + tl.arange(0, ROWS), tile[3] + tl.arange(0, COLUMNS)
-        low = tl.where((rows < height)[:, None, None] & (columns < width)[None, :, None], low, 0.0)
+        inside_row = _tile_rows(tile[2], ROWS, FINER) < height
+        inside_column = (tile[3] << FINER) + tl.arange(0, COLUMNS << FINER) < width
+        low = tl.where(inside_row[:, None, None] & inside_column[None, :, None], low, 0.0)
     bands = _of_quarters(tl.zeros_like(low) if HIDE_LOW else low, h, v, d)
-    bands = tl.reshape(tl.permute(bands, (3, 4, 0, 1, 2)), (4, ROWS, COLUMNS, LANES))
-    _store_tile(packed, bands, tile, height, width, CHANNELS, CHANNELS_LAST)
+    bands = tl.reshape(tl.permute(bands, (3, 4, 0, 1, 2)), (4, ROWS << FINER, COLUMNS << FINER, LANES))
+    _store_tile(packed, bands, tile, height, width, ROWS, COLUMNS, FINER, CHANNELS, CHANNELS_LAST)
     if COPY_LOW:
-        _store_tile(low_copy, low[None], tile, height, width, CHANNELS, CHANNELS_LAST)
+        _store_tile(low_copy, low[None], tile, height, width, ROWS, COLUMNS, FINER, CHANNELS, CHANNELS_LAST)
     return low
 
 
@@ -261,54 +275,51 @@ def haar_dwt2d_bwd_kernel(
     program = tl.program_id(0).to(tl.int64)
     plane, tile = program // tiles, program % tiles
     sample, group = plane // tl.cdiv(CHANNELS, LANES), plane % tl.cdiv(CHANNELS, LANES)
-    first_row, first_column = tile // tiles_w * ROWS, tile % tiles_w * COLUMNS
+    tile = (sample, group, tile // tiles_w * ROWS, tile % tiles_w * COLUMNS)
     low = tl.zeros((ROWS, COLUMNS, LANES), dtype=ARITHMETIC)
     if FROM_COPY:
         low = _load_tile(
-            low_copy, (sample, group, first_row, first_column), _side(height, LEVELS, 1),
-            _side(width, LEVELS, WIDTH_DIVISOR), ROWS, COLUMNS, 1, 0, LANES, CHANNELS, CHANNELS_LAST,
+            low_copy, tile, _side(height, LEVELS, 1), _side(width, LEVELS, WIDTH_DIVISOR),
+            ROWS, COLUMNS, 0, 1, 0, LANES, CHANNELS, CHANNELS_LAST,
         )  # fmt: skip
         low = tl.reshape(low, (ROWS, COLUMNS, LANES))
     for k in tl.static_range(LEVELS):
         low = _synthesise_level(
             low,
             level1 if LEVELS - k == 1 else (level2 if LEVELS - k == 2 else (level3 if LEVELS - k == 3 else level4)),
-            (sample, group, first_row << k, first_column << k), _side(height, LEVELS - k, 1),
-            _side(width, LEVELS - k, WIDTH_DIVISOR), _side(height, LEVELS - k - 1, 1), _side(width, LEVELS - k - 1, 1),
-            factor, TRANSPOSE or (k == 0 and not FROM_COPY), TRANSPOSE, CHANNELS, CHANNELS_LAST, ARITHMETIC,
+            tile, _side(height, LEVELS - k, 1), _side(width, LEVELS - k, WIDTH_DIVISOR),
+            _side(height, LEVELS - k - 1, 1), _side(width, LEVELS - k - 1, 1), factor, ROWS, COLUMNS, k, TRANSPOSE or (k == 0 and not FROM_COPY), TRANSPOSE, CHANNELS, CHANNELS_LAST, ARITHMETIC,
         )  # fmt: skip
     _store_tile(
-        image, low[None], (sample, group, first_row << LEVELS, first_column << LEVELS), height, width,
-        CHANNELS, CHANNELS_LAST,
+        image, low[None], tile, height, width, ROWS, COLUMNS, LEVELS, CHANNELS, CHANNELS_LAST,
     )  # fmt: skip
 
 
 @triton.jit
 def _synthesise_level(
-    low, packed, tile, height, width, finer_height, finer_width, factor, ADD_LOW: tl.constexpr, FOLD: tl.constexpr,
-    CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
+    low, packed, tile, height, width, finer_height, finer_width, factor, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    FINER: tl.constexpr, ADD_LOW: tl.constexpr, FOLD: tl.constexpr, CHANNELS: tl.constexpr,
+    CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """[2 ROWS, 2 COLUMNS, LANES] values of the finer level from the running L and one level's tile."""
-    ROWS: tl.constexpr = low.shape[0]
-    COLUMNS: tl.constexpr = low.shape[1]
+    """[2 rows, 2 columns, LANES] values of the finer level from the running L and one level's tile."""
     LANES: tl.constexpr = low.shape[2]
     bands = _load_tile(
-        packed, tile, height, width, ROWS, COLUMNS, 4, 0 if ADD_LOW else 1, LANES, CHANNELS, CHANNELS_LAST
+        packed, tile, height, width, ROWS, COLUMNS, FINER, 4, 0 if ADD_LOW else 1, LANES, CHANNELS, CHANNELS_LAST
     )  # fmt: skip
-    bands = tl.permute(tl.reshape(bands.to(ARITHMETIC), (2, 2, ROWS, COLUMNS, LANES)), (2, 3, 4, 0, 1))
-    level_low, h, v, d = _quarters(bands)
+    bands = tl.reshape(bands.to(ARITHMETIC), (2, 2, ROWS << FINER, COLUMNS << FINER, LANES))
+    level_low, h, v, d = _quarters(tl.permute(bands, (2, 3, 4, 0, 1)))
     if ADD_LOW:
         low += level_low
     top_left, top_right, bottom_left, bottom_right = _butterfly(low, h, v, d, factor)
     if FOLD:
-        past_column = (2 * (tile[3] + tl.arange(0, COLUMNS)) + 1 == finer_width)[None, :, None]
+        past_column = (2 * ((tile[3] << FINER) + tl.arange(0, COLUMNS << FINER)) + 1 == finer_width)[None, :, None]
         top_left = tl.where(past_column, top_left + top_right, top_left)
         bottom_left = tl.where(past_column, bottom_left + bottom_right, bottom_left)
-        past_row = (2 * (tile[2] + tl.arange(0, ROWS)) + 1 == finer_height)[:, None, None]
+        past_row = (2 * _tile_rows(tile[2], ROWS, FINER) + 1 == finer_height)[:, None, None]
         top_left = tl.where(past_row, top_left + bottom_left, top_left)
         top_right = tl.where(past_row, top_right + bottom_right, top_right)
     blocks = _of_quarters(top_left, top_right, bottom_left, bottom_right)
-    return tl.reshape(tl.permute(blocks, (0, 3, 1, 4, 2)), (2 * ROWS, 2 * COLUMNS, LANES))
+    return tl.reshape(tl.permute(blocks, (3, 0, 1, 4, 2)), (ROWS << FINER + 1, COLUMNS << FINER + 1, LANES))
 
 
 def analysis(
