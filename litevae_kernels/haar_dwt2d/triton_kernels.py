@@ -6,9 +6,9 @@ One program makes a tile of the coarsest level of its launch, and so 2^LEVELS ti
 image; the levels between stay in registers. One launch covers up to MAX_FUSED_LEVELS levels, more levels cascade
 through an L of the arithmetic's dtype. All offsets are 64-bit.
 
-A tile is [ROWS, COLUMNS, LANES], the lanes being channels: one plane in NCHW, up to MAX_LANES channels in channels_last.
-Where these are all of the channels, the pixels of a tile's row are one run of memory: it is read and written as such,
-16 bytes a thread, and channels are moved to lanes and back inside the program.
+A tile is [ROWS, COLUMNS, LANES]. Lanes are channels: one in NCHW, up to MAX_LANES in channels_last. Where these are all
+channels, a row of the tile is one run of memory: it is read and written as such, 16 bytes a thread where it is aligned,
+and goes between the memory's order and the tile's in shared memory. Every channel count compiles a kernel of its own.
 """
 
 import math
@@ -26,8 +26,7 @@ from litevae_kernels.triton_rounding import rounded
 
 MAX_FUSED_LEVELS = 4
 MAX_LANES = 16
-TILE_HEIGHT, TILE_WIDTH = 16, 128  # of the image; the width counts lanes
-NUM_WARPS = 2  # threads few enough that each has 16 bytes of the coarser levels
+TILE_HEIGHT, TILE_WIDTH = 16, 128  # of the image; so many rows and columns times lanes
 
 
 @triton.jit
@@ -107,20 +106,34 @@ def _butterfly(a, b, c, d, factor):
 
 
 @triton.jit
-def _regroup(x, FROM: tl.constexpr, TO: tl.constexpr):
-    """Rows of groups of FROM elements -> rows as long of groups of TO; what is added or left over is anything.
+def _lanes_of_runs(x, BANDS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr):
+    """Runs of memory [ROWS, COLUMNS * BANDS * LANES] -> [BANDS, ROWS, COLUMNS, LANES]; surplus lanes hold anything.
 
-    As one row: a gather across warps goes through shared memory, one within a warp takes many times as many shuffles.
+    A run has BANDS * CHANNELS elements a pixel, and then surplus. The gather is over all at once: within a warp Triton
+    would shuffle every element past every other, across warps it goes through shared memory once.
     """
     ROWS: tl.constexpr = x.shape[0]
-    LENGTH: tl.constexpr = x.shape[1]
-    if FROM == TO:
-        return x
-    else:
-        i = tl.arange(0, ROWS * LENGTH)
-        column = i % LENGTH
-        source = i - column + tl.minimum(column // TO * FROM + column % TO, LENGTH - 1)
-        return tl.reshape(tl.gather(tl.reshape(x, (ROWS * LENGTH,)), source, 0), (ROWS, LENGTH))
+    RUN: tl.constexpr = COLUMNS * BANDS * LANES
+    bands, rows = tl.arange(0, BANDS)[:, None, None, None], tl.arange(0, ROWS)[None, :, None, None]
+    columns, lanes = tl.arange(0, COLUMNS)[None, None, :, None], tl.arange(0, LANES)[None, None, None, :]
+    source = rows * RUN + (columns * BANDS + bands) * CHANNELS + lanes
+    x = tl.gather(tl.reshape(x, (ROWS * RUN,)), tl.reshape(source, (ROWS * RUN,)), 0)
+    return tl.reshape(x, (BANDS, ROWS, COLUMNS, LANES))
+
+
+@triton.jit
+def _runs_of_lanes(x, CHANNELS: tl.constexpr):
+    """The inverse of `_lanes_of_runs`."""
+    BANDS: tl.constexpr = x.shape[0]
+    ROWS: tl.constexpr = x.shape[1]
+    COLUMNS: tl.constexpr = x.shape[2]
+    LANES: tl.constexpr = x.shape[3]
+    RUN: tl.constexpr = COLUMNS * BANDS * LANES
+    rows, i = tl.arange(0, ROWS)[:, None], tl.arange(0, RUN)[None, :]
+    columns, bands, lanes = tl.minimum(i // (CHANNELS * BANDS), COLUMNS - 1), i // CHANNELS % BANDS, i % CHANNELS
+    source = ((bands * ROWS + rows) * COLUMNS + columns) * LANES + lanes
+    x = tl.gather(tl.reshape(x, (ROWS * RUN,)), tl.reshape(source, (ROWS * RUN,)), 0)
+    return tl.reshape(x, (ROWS, RUN))
 
 
 @triton.jit
@@ -128,9 +141,9 @@ def _places(
     tensor, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr, BANDS: tl.constexpr,
     FIRST_BAND: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
-    """Pointers and mask [BANDS, ROWS, COLUMNS, LANES] for a tile of a dense tensor [B, BANDS * CHANNELS, height, width].
+    """Pointers to a tile of a dense tensor [B, BANDS * CHANNELS, height, width], and their mask.
 
-    [ROWS, COLUMNS * BANDS * LANES] where a row of the tile is one run of memory.
+    [BANDS, ROWS, COLUMNS, LANES], but [ROWS, COLUMNS * BANDS * LANES] where a row of the tile is one run of memory.
     """
     sample, group, first_row, first_column = tile
     rows, first_column = _tile_rows(first_row, ROWS, FINER), first_column << FINER
@@ -164,8 +177,7 @@ def _load_tile(
     )  # fmt: skip
     x = tl.load(pointers, mask=mask, other=0)
     if CHANNELS_LAST and CHANNELS <= LANES:
-        x = tl.reshape(_regroup(x, CHANNELS, LANES), (ROWS << FINER, COLUMNS << FINER, BANDS, LANES))
-        x = tl.permute(x, (2, 0, 1, 3))
+        x = _lanes_of_runs(x, BANDS, COLUMNS << FINER, LANES, CHANNELS)
     return x
 
 
@@ -182,9 +194,16 @@ def _store_tile(
     )  # fmt: skip
     x = rounded(x, tensor.dtype.element_ty)
     if CHANNELS_LAST and CHANNELS <= LANES:
-        x = tl.reshape(tl.permute(x, (1, 2, 0, 3)), (ROWS << FINER, (COLUMNS << FINER) * BANDS * LANES))
-        x = _regroup(x, LANES, CHANNELS)
+        x = _runs_of_lanes(x, CHANNELS)
     tl.store(pointers, x, mask=mask)
+
+
+@triton.jit
+def _tile_of_program(tiles, tiles_w, ROWS: tl.constexpr, COLUMNS: tl.constexpr, GROUPS: tl.constexpr):
+    """Sample, group of channels, first row and first column of the coarsest level."""
+    program = tl.program_id(0).to(tl.int64)
+    plane, tile = program // tiles, program % tiles
+    return plane // GROUPS, plane % GROUPS, tile // tiles_w * ROWS, tile % tiles_w * COLUMNS
 
 
 @triton.jit
@@ -192,56 +211,50 @@ def haar_dwt2d_fwd_kernel(
     image, level1, level2, level3, level4, low_copy, stride_b, stride_c, stride_h, stride_w, height, width, factor,
     tiles, tiles_w, LEVELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr,
     CHANNELS: tl.constexpr, WIDTH_DIVISOR: tl.constexpr, TRANSPOSE: tl.constexpr, COPY_LOW: tl.constexpr,
-    WHOLE_TILES: tl.constexpr, DENSE_PIXELS: tl.constexpr, CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
+    EXTEND_ROWS: tl.constexpr, EXTEND_COLUMNS: tl.constexpr, IMAGE_IN_RUNS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+    ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
     """L, H, V, D = factor * (a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d) of each 2x2 block; L recurses.
 
     TRANSPOSE (the gradient of the inverse): zeros past an odd edge, and only the last level's L is handed out.
     COPY_LOW: the last L, unrounded, also goes to `low_copy` [B, C, h, w], from which the next launch goes on.
-    DENSE_PIXELS: the channels of the image's pixels, and its pixels in a row, lie side by side.
     """
-    program = tl.program_id(0).to(tl.int64)
-    plane, tile = program // tiles, program % tiles
-    sample, group = plane // tl.cdiv(CHANNELS, LANES), plane % tl.cdiv(CHANNELS, LANES)
-    first_row, first_column = tile // tiles_w * ROWS, tile % tiles_w * COLUMNS
+    tile = _tile_of_program(tiles, tiles_w, ROWS, COLUMNS, tl.cdiv(CHANNELS, LANES))
+    sample, group, first_row, first_column = tile
     rows = _tile_rows(first_row, ROWS, LEVELS)
-    columns = (first_column << LEVELS) + tl.arange(0, COLUMNS << LEVELS)
-    channels = group * LANES + tl.arange(0, LANES)
-    if CHANNELS % LANES:
-        channels = tl.minimum(channels, CHANNELS - 1)
+    if EXTEND_ROWS:
+        rows = _extended(rows, LEVELS, height)
+    first_column = first_column << LEVELS
     image += sample * stride_b
-    lanes = image + (channels * stride_c)[None, None, :]
-    inside = ((first_row + ROWS) << LEVELS <= height) & ((first_column + COLUMNS) << LEVELS <= width)
-    if WHOLE_TILES or inside:
-        if DENSE_PIXELS and CHANNELS <= LANES:
-            i = tl.arange(0, (COLUMNS << LEVELS) * LANES)[None, :]
-            run = image + rows[:, None] * stride_h + (first_column << LEVELS) * CHANNELS + i
-            low = _regroup(tl.load(run, mask=i < (COLUMNS << LEVELS) * CHANNELS, other=0), CHANNELS, LANES)
-            low = _values(tl.reshape(low, (ROWS << LEVELS, COLUMNS << LEVELS, LANES)), ARITHMETIC)
-        else:
-            pixels = lanes + rows[:, None, None] * stride_h + columns[None, :, None] * stride_w
-            low = _values(tl.load(pixels), ARITHMETIC)
-    elif TRANSPOSE:
-        pixels = lanes + rows[:, None, None] * stride_h + columns[None, :, None] * stride_w
-        mask = (rows < height)[:, None, None] & (columns < width)[None, :, None]
-        low = tl.load(pixels, mask=mask, other=0).to(ARITHMETIC)
+    if IMAGE_IN_RUNS and not EXTEND_COLUMNS:
+        i = tl.arange(0, (COLUMNS << LEVELS) * LANES)[None, :]
+        mask = (rows < height)[:, None] & (i < (width - first_column) * CHANNELS) & (i < (COLUMNS << LEVELS) * CHANNELS)
+        low = tl.load(image + rows[:, None] * stride_h + first_column * CHANNELS + i, mask=mask, other=0)
+        low = _lanes_of_runs(_values(low, ARITHMETIC), 1, COLUMNS << LEVELS, LANES, CHANNELS)
+        low = tl.reshape(low, (ROWS << LEVELS, COLUMNS << LEVELS, LANES))
     else:
-        rows, columns = _extended(rows, LEVELS, height), _extended(columns, LEVELS, width)
-        pixels = lanes + rows[:, None, None] * stride_h + columns[None, :, None] * stride_w
-        low = _values(tl.load(pixels), ARITHMETIC)
-
+        columns = first_column + tl.arange(0, COLUMNS << LEVELS)
+        if EXTEND_COLUMNS:
+            columns = _extended(columns, LEVELS, width)
+        channels = group * LANES + tl.arange(0, LANES)
+        rows, columns, channels = rows[:, None, None], columns[None, :, None], channels[None, None, :]
+        mask = (rows < height) & (columns < width) & (channels < CHANNELS)
+        pixels = image + rows * stride_h + columns * stride_w + channels * stride_c
+        low = _values(tl.load(pixels, mask=mask, other=0), ARITHMETIC)
     for k in tl.static_range(LEVELS):
         low = _analyse_level(
-            low, level1 if k == 0 else (level2 if k == 1 else (level3 if k == 2 else level4)), low_copy,
-            (sample, group, first_row, first_column), _side(height, k + 1, 1), _side(width, k + 1, WIDTH_DIVISOR),
-            factor, ROWS, COLUMNS, LEVELS - 1 - k, TRANSPOSE, TRANSPOSE and (k < LEVELS - 1 or COPY_LOW), COPY_LOW and k == LEVELS - 1, CHANNELS, CHANNELS_LAST,
+            low, level1 if k == 0 else (level2 if k == 1 else (level3 if k == 2 else level4)), low_copy, tile,
+            _side(height, k + 1, 1), _side(width, k + 1, WIDTH_DIVISOR), factor, ROWS, COLUMNS, LEVELS - 1 - k,
+            TRANSPOSE, TRANSPOSE and (k < LEVELS - 1 or COPY_LOW), COPY_LOW and k == LEVELS - 1,
+            CHANNELS, CHANNELS_LAST,
         )  # fmt: skip
 
 
 @triton.jit
 def _analyse_level(
     image, packed, low_copy, tile, height, width, factor, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    FINER: tl.constexpr, ZERO_EDGE: tl.constexpr, HIDE_LOW: tl.constexpr, COPY_LOW: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
+    FINER: tl.constexpr, ZERO_EDGE: tl.constexpr, HIDE_LOW: tl.constexpr, COPY_LOW: tl.constexpr,
+    CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
     """Stores one level's tile of L H V D from [2 rows, 2 columns, LANES] values; returns L [rows, columns, LANES]."""
     LANES: tl.constexpr = image.shape[2]
@@ -252,8 +265,8 @@ def _analyse_level(
         inside_row = _tile_rows(tile[2], ROWS, FINER) < height
         inside_column = (tile[3] << FINER) + tl.arange(0, COLUMNS << FINER) < width
         low = tl.where(inside_row[:, None, None] & inside_column[None, :, None], low, 0.0)
-    bands = _of_quarters(tl.zeros_like(low) if HIDE_LOW else low, h, v, d)
-    bands = tl.reshape(tl.permute(bands, (3, 4, 0, 1, 2)), (4, ROWS << FINER, COLUMNS << FINER, LANES))
+    bands = tl.permute(_of_quarters(tl.zeros_like(low) if HIDE_LOW else low, h, v, d), (3, 4, 0, 1, 2))
+    bands = tl.reshape(bands, (4, ROWS << FINER, COLUMNS << FINER, LANES))
     _store_tile(packed, bands, tile, height, width, ROWS, COLUMNS, FINER, CHANNELS, CHANNELS_LAST)
     if COPY_LOW:
         _store_tile(low_copy, low[None], tile, height, width, ROWS, COLUMNS, FINER, CHANNELS, CHANNELS_LAST)
@@ -272,10 +285,7 @@ def haar_dwt2d_bwd_kernel(
     What lies past an odd edge is dropped. TRANSPOSE (the gradient of the DWT) folds it onto the last row or column
     instead, and adds every level's L. FROM_COPY: the running L comes from a coarser launch's `low_copy` [B, C, h, w].
     """
-    program = tl.program_id(0).to(tl.int64)
-    plane, tile = program // tiles, program % tiles
-    sample, group = plane // tl.cdiv(CHANNELS, LANES), plane % tl.cdiv(CHANNELS, LANES)
-    tile = (sample, group, tile // tiles_w * ROWS, tile % tiles_w * COLUMNS)
+    tile = _tile_of_program(tiles, tiles_w, ROWS, COLUMNS, tl.cdiv(CHANNELS, LANES))
     low = tl.zeros((ROWS, COLUMNS, LANES), dtype=ARITHMETIC)
     if FROM_COPY:
         low = _load_tile(
@@ -288,11 +298,10 @@ def haar_dwt2d_bwd_kernel(
             low,
             level1 if LEVELS - k == 1 else (level2 if LEVELS - k == 2 else (level3 if LEVELS - k == 3 else level4)),
             tile, _side(height, LEVELS - k, 1), _side(width, LEVELS - k, WIDTH_DIVISOR),
-            _side(height, LEVELS - k - 1, 1), _side(width, LEVELS - k - 1, 1), factor, ROWS, COLUMNS, k, TRANSPOSE or (k == 0 and not FROM_COPY), TRANSPOSE, CHANNELS, CHANNELS_LAST, ARITHMETIC,
+            _side(height, LEVELS - k - 1, 1), _side(width, LEVELS - k - 1, 1), factor, ROWS, COLUMNS, k,
+            TRANSPOSE or (k == 0 and not FROM_COPY), TRANSPOSE, CHANNELS, CHANNELS_LAST, ARITHMETIC,
         )  # fmt: skip
-    _store_tile(
-        image, low[None], tile, height, width, ROWS, COLUMNS, LEVELS, CHANNELS, CHANNELS_LAST,
-    )  # fmt: skip
+    _store_tile(image, low[None], tile, height, width, ROWS, COLUMNS, LEVELS, CHANNELS, CHANNELS_LAST)
 
 
 @triton.jit
@@ -344,14 +353,15 @@ def analysis(
             device=image.device,
             memory_format=memory_format,
         )
-        programs, tile = _tiles(batch, channels, *sizes[done], len(outputs), memory_format)
+        programs, tile = _tiles(batch, channels, *sizes[done], len(outputs), memory_format, arithmetic)
+        odd_height, odd_width = (side % 2 ** len(outputs) != 0 for side in sizes[done])
         with torch.cuda.device_of(image):
             haar_dwt2d_fwd_kernel[(programs,)](
                 image, *_four(outputs), low, *image.stride(), *sizes[done], factor, **tile,
                 LEVELS=len(outputs), TRANSPOSE=transpose_of_synthesis, COPY_LOW=goes_on,
-                WHOLE_TILES=sizes[done][0] % (tile["ROWS"] << len(outputs)) == 0 and sizes[done][1] % (tile["COLUMNS"] << len(outputs)) == 0,
-                DENSE_PIXELS=image.stride(1) == 1 and image.stride(3) == channels,
-                ARITHMETIC=_TRITON_DTYPES[arithmetic],
+                EXTEND_ROWS=odd_height and not transpose_of_synthesis,
+                EXTEND_COLUMNS=odd_width and not transpose_of_synthesis,
+                IMAGE_IN_RUNS=1 < channels <= tile["LANES"] and image.stride(1) == 1 and image.stride(3) == channels,
             )  # fmt: skip
         image = low
     return pyramid
@@ -382,12 +392,11 @@ def synthesis(
         )
         if result.numel() == 0:
             return result
-        programs, tile = _tiles(batch, channels, *sizes[first], len(inputs), memory_format)
+        programs, tile = _tiles(batch, channels, *sizes[first], len(inputs), memory_format, arithmetic)
         with torch.cuda.device_of(result):
             haar_dwt2d_bwd_kernel[(programs,)](
                 *_four(inputs), low, result, *sizes[first], factor, **tile,
                 LEVELS=len(inputs), TRANSPOSE=transpose_of_analysis, FROM_COPY=first + len(inputs) < levels,
-                ARITHMETIC=_TRITON_DTYPES[arithmetic],
             )  # fmt: skip
         low = result
     return low
@@ -402,9 +411,18 @@ def _four(levels: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _tiles(
-    batch: int, channels: int, height: int, width: int, levels: int, memory_format: torch.memory_format
+    batch: int,
+    channels: int,
+    height: int,
+    width: int,
+    levels: int,
+    memory_format: torch.memory_format,
+    arithmetic: torch.dtype,
 ) -> tuple[int, dict[str, Any]]:
-    """How many programs, and what each makes: a tile's rows and columns of the coarsest level, of so many channels."""
+    """How many programs, and what each makes: a tile's rows and columns of the coarsest level, of so many channels.
+
+    The threads are so few that each has 16 bytes of the coarser levels, and so many that its registers do.
+    """
     channels_last = memory_format == torch.channels_last
     lanes = min(MAX_LANES, triton.next_power_of_2(channels)) if channels_last else 1
     coarse_height, coarse_width = level_sizes(height, width, levels)[-1]
@@ -414,5 +432,6 @@ def _tiles(
     tiles = triton.cdiv(coarse_height, rows) * tiles_w
     return batch * triton.cdiv(channels, lanes) * tiles, {
         "tiles": tiles, "tiles_w": tiles_w, "ROWS": rows, "COLUMNS": columns, "LANES": lanes, "CHANNELS": channels,
-        "WIDTH_DIVISOR": math.gcd(width, 16 << levels), "CHANNELS_LAST": channels_last, "num_warps": NUM_WARPS,
+        "WIDTH_DIVISOR": math.gcd(width, 16 << levels), "CHANNELS_LAST": channels_last,
+        "ARITHMETIC": _TRITON_DTYPES[arithmetic], "num_warps": arithmetic.itemsize // 2,
     }  # fmt: skip
