@@ -46,4 +46,4 @@ def test_every_variant_compiles() -> None:
     for case, launched in report.items():
         assert launched, case
         most = 128 if "fp64" in case and " 1x1," in case else 0
-        assert all(kernel["local_bytes"] <= most and not kernel["local_accesses"] for kernel in launched), (case, launched)
+        assert all(one["local_bytes"] <= most and not one["local_accesses"] for one in launched), (case, launched)
