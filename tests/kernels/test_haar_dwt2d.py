@@ -58,6 +58,20 @@ def test_inverse(backend: str, device: str, size: tuple[int, int], levels: int, 
     assert_close(haar_idwt2d(garbled, scaling=scaling, size=size, backend=backend), image, scale=10)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 5, 20])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(8, 16), (7, 10)])
+def test_any_number_of_channels(
+    backend: str, device: str, channels: int, memory_format: torch.memory_format, size: tuple[int, int]
+) -> None:
+    """Few channels of channels_last lie side by side in one block of threads; many do not."""
+    image = image_of(*size, device=device, channels=channels).contiguous(memory_format=memory_format)
+    pyramid = haar_dwt2d(image, 2, backend=backend)
+    for packed, expected in zip(pyramid, haar_dwt2d(image, 2, backend="reference"), strict=True):
+        assert_close(packed, expected)
+    assert_close(haar_idwt2d(pyramid, size=size, backend=backend), image, scale=10)
+
+
 def test_energy_is_kept(backend: str, device: str) -> None:
     image = image_of(32, 64, device=device)
     level1, level2 = haar_dwt2d(image, 2, backend=backend)

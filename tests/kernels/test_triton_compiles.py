@@ -26,22 +26,24 @@ def test_aligned_tensors_get_16_byte_accesses_and_no_local_memory(architecture: 
     for case, launched in compile_in_process(str(architecture), *([] if architecture == 90 else ["brief"])).items():
         for kernel in launched:
             assert kernel["local_bytes"] == kernel["local_accesses"] == 0, (case, kernel)
-        # The tensors that fill memory; partial sums and parameters may be narrower, and of the Haar transform the
-        # sub-bands are, and everything in channels_last.
-        is_haar, is_analysis = case.startswith("haar"), "analysis" in case
-        if not is_haar or (is_analysis and "NCHW" in case):
-            assert any(16 in kernel["load_bytes"] for kernel in launched), (case, launched)
-        if not is_haar or (not is_analysis and "NCHW" in case):
-            assert any(16 in kernel["store_bytes"] for kernel in launched), (case, launched)
+        # The tensors that fill memory; partial sums, parameters and the coarsest sub-bands may be narrower.
+        assert any(16 in kernel["load_bytes"] for kernel in launched), (case, launched)
+        assert any(16 in kernel["store_bytes"] for kernel in launched), (case, launched)
+        if case.startswith("haar"):  # the image, whole; and no sub-band of bf16 or fp32 element by element
+            sides = ("load_bytes", "store_bytes") if "analysis" in case else ("store_bytes", "load_bytes")
+            image, sub_bands = ([kernel[side] for kernel in launched] for side in sides)
+            assert image == [[16]], (case, launched)
+            assert sub_bands == [[16, 8 if "fp32" in case else 4]], (case, launched)
 
 
 def test_every_variant_compiles() -> None:
     """Levels, dtypes, layouts, cascades, transposes, skips, and arguments that are 1, which Triton makes constants.
 
-    Some odd shapes spill a few registers; none keeps an array in local memory.
+    A Haar transform of a single pixel, 16 times repeated in float64, spills a few registers; nothing else does.
     """
     report = compile_in_process("90", "variants")
     assert len(report) > 200
     for case, launched in report.items():
         assert launched, case
-        assert all(kernel["local_bytes"] <= 64 for kernel in launched), (case, launched)
+        most = 128 if "fp64" in case and " 1x1," in case else 0
+        assert all(one["local_bytes"] <= most and not one["local_accesses"] for one in launched), (case, launched)
