@@ -27,7 +27,8 @@ from torch import Tensor, nn
 
 from benchmarks import measure
 from benchmarks.available import missing_compiler, skip_unavailable
-from benchmarks.bench_table3_encoders import SD_VAE, cuda_mib
+from benchmarks.bench_table3_encoders import cuda_mib
+from benchmarks.encoders import SD_VAE
 from benchmarks.directions import compiled
 from benchmarks.measure import DEVICE, MIB
 from benchmarks.report import Column, Results, Table

@@ -26,7 +26,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from benchmarks import measure
-from benchmarks.bench_table3_encoders import SD_VAE
+from benchmarks.encoders import SD_VAE
 from benchmarks.measure import DEVICE, MIB
 from benchmarks.report import Column, Results, Table
 from litevae.losses.total import AutoencoderLoss, LossConfig
