@@ -5,7 +5,12 @@ no Python headers. Why a build failed is kept beside the package, where `litevae
 kernels travel as sources, which `litevae_kernels.nvrtc` compiles on first use.
 """
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension
 from setuptools.command.build_ext import build_ext
@@ -21,6 +26,10 @@ CUDA_FOLDER = Path("litevae_kernels", "_csrc")  # read by litevae_kernels/nvrtc.
 
 class BuildNative(build_ext):
     """Builds with OpenMP where the compiler has it, else without, else records the reason."""
+
+    def build_extensions(self) -> None:
+        self.compiler.compile = _all_at_once(self.compiler.compile)
+        super().build_extensions()
 
     def build_extension(self, ext: Extension) -> None:
         log = self._package_folder(ext) / BUILD_LOG
@@ -46,6 +55,16 @@ class BuildNative(build_ext):
             package, _, _ = ext.name.rpartition(".")
             return Path(self.get_finalized_command("build_py").get_package_dir(package))
         return Path(self.get_ext_fullpath(ext.name)).parent
+
+
+def _all_at_once(compile_in_turn: Callable[..., list[str]]) -> Callable[..., list[str]]:
+    """setuptools' `compile`, which takes one source after the other, on every core."""
+
+    def compile_sources(sources: list[str], **settings: Any) -> list[str]:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(chain(*pool.map(lambda source: compile_in_turn([source], **settings), sources)))
+
+    return compile_sources
 
 
 class BuildPackages(build_py):

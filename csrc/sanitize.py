@@ -12,7 +12,7 @@ from pathlib import Path
 import build
 
 CSRC = Path(__file__).parent
-SOURCES = sorted(CSRC.glob("*/cpu.cpp"))
+SOURCES = sorted(CSRC.glob("*/*.cpp"))
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
 SANITIZERS += ["-fopenmp", "-mavx2", "-mfma", "-DLITEVAE_ONE_WIDTH=32"]
 
@@ -22,7 +22,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "_native_sanitized.so")
         flags = [flag for flag in build.FLAGS if flag != "-O3"] + SANITIZERS
-        objects = [Path(folder, f"{source.parent.name}.o") for source in SOURCES]
+        objects = [Path(folder, f"{source.parent.name}_{source.stem}.o") for source in SOURCES]
         compilers = [
             subprocess.Popen([compiler, *flags, "-c", "-fPIC", source, "-o", result])
             for source, result in zip(SOURCES, objects, strict=True)

@@ -1,4 +1,4 @@
-"""How does GroupNorm+SiLU reach csrc/group_norm_silu/cpu.cpp? Allocates the results and passes pointers."""
+"""How does GroupNorm+SiLU reach csrc/group_norm_silu/cpu_*.cpp? Allocates the results and passes pointers."""
 
 import torch
 from torch import Tensor
