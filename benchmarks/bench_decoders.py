@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -28,9 +26,9 @@ from torch import Tensor, nn
 from benchmarks import measure
 from benchmarks.available import missing_compiler, skip_unavailable
 from benchmarks.bench_table3_encoders import cuda_mib
-from benchmarks.encoders import SD_VAE
 from benchmarks.directions import compiled
-from benchmarks.measure import DEVICE, MIB
+from benchmarks.encoders import SD_VAE
+from benchmarks.measure import DEVICE
 from benchmarks.report import Column, Results, Table
 from litevae.memory import peak_tensor_bytes
 from litevae.models.litevae import LiteVAE
@@ -91,7 +89,7 @@ def costs(name: str, dtype: torch.dtype) -> dict[str, float]:
         "gmac": measure.multiply_accumulates(decoder, latent) / 1e9,
     }
     if name != COMPILED:
-        counted["live_mib"] = peak_tensor_bytes(decoder, batch, held=decoder.parameters()) / MIB
+        counted["live_mb"] = peak_tensor_bytes(decoder, batch, held=decoder.parameters()) / 1e6
     return counted
 
 
@@ -107,7 +105,7 @@ TABLE = Table(
         Column("row", "decoder"),
         Column("parameters_m", "parameters, M", ".3f"),
         Column("gmac", "GMAC"),
-        Column("live_mib", "live tensors, MiB", ".0f"),
+        Column("live_mb", "live tensors, MB", ".0f"),
         *([Column("cuda_mib", "CUDA peak, MiB", ".0f")] if DEVICE.type == "cuda" else []),
         Column("img_per_s", "img/s", ".4g"),
         Column("iqr_img_per_s", "IQR", ".2g"),
@@ -127,24 +125,10 @@ TABLE = Table(
 )
 
 
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Whether convolutions and matrix products of float32 tensors may round their inputs to TF32, for a while."""
-    switches: Any = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [switch.allow_tf32 for switch in switches]
-    try:
-        for switch in switches:
-            switch.allow_tf32 = allowed
-        yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.allow_tf32 = value
-
-
 def check(name: str, precision: str, decoder: nn.Module, latent: Tensor) -> None:
     """Refuse to time a wrong image: it is the yardstick's, or for SMC that of the reference operators."""
     in_float32 = latent.float().contiguous()
-    with tf32(False), pytest.MonkeyPatch.context() as patch:
+    with measure.tf32(False), pytest.MonkeyPatch.context() as patch:
         patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
         correct: Any = build(SMC if name in (SMC, FOLDED) else YARDSTICK, latent.device)
         expected = correct[1](in_float32) if name == GROUP_NORM else correct(in_float32)
@@ -157,7 +141,7 @@ def check(name: str, precision: str, decoder: nn.Module, latent: Tensor) -> None
 def test_decoders(name: str, precision: str, benchmark: BenchmarkFixture, results: Results) -> None:
     label, dtype = LABELS[name, precision], DTYPES[precision]
     skip_unavailable(missing_compiler() if name == COMPILED else "", TABLE, label, results)
-    with tf32(precision == "tf32"):
+    with measure.tf32(precision == "tf32"):
         decoder, latent = build(name, DEVICE, dtype), latents(BATCH, DEVICE, name, dtype)
         decode: Any = compiled(decoder, label) if name == COMPILED else decoder
         check(name, precision, decode, latent)

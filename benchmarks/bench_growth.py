@@ -5,8 +5,7 @@ image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> loss
 LiteVAE-B's `encode`, eval, inference_mode, random weights: one image from 128x128 to 2048x2048, then batches of 1 to 64
 at 256x256, the larger ones also in slices of 8 (`enable_slicing`). Without attention in the encoder, all of it should
 grow with the number of pixels; memory in slices should not grow beyond the slice, but for images and latents.
-
-    python -m benchmarks.bench_growth benchmarks/results/growth-cpu.json     draws growth-cpu.png from a stored table
+`python -m benchmarks.readme` draws the figure from the stored table.
 """
 
 from __future__ import annotations
@@ -14,11 +13,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,7 +23,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from benchmarks import measure
-from benchmarks.measure import DEVICE, MIB
+from benchmarks.measure import DEVICE
 from benchmarks.report import Column, Results, Table
 from litevae.memory import peak_tensor_bytes
 from litevae.models.litevae import LiteVAE
@@ -97,8 +93,8 @@ class Case:
         live = peak_tensor_bytes(model.encode, images, held=model.encoder.parameters())
         return {
             "megapixels": self.megapixels,
-            "live_mib": live / MIB,
-            "live_mib_per_megapixel": (live - parameters) / MIB / self.megapixels,
+            "live_mb": live / 1e6,
+            "live_mb_per_megapixel": (live - parameters) / 1e6 / self.megapixels,
         }
 
 
@@ -122,8 +118,8 @@ TABLE = Table(
         Column("iqr_ms", "IQR, ms", ".2g"),
         Column("ms_per_megapixel", "ms / megapixel", ".4g"),
         Column("to_linear", "/ one 256x256"),
-        Column("live_mib", "live tensors, MiB", ".0f"),
-        Column("live_mib_per_megapixel", "MiB / megapixel", ".0f"),
+        Column("live_mb", "live tensors, MB", ".0f"),
+        Column("live_mb_per_megapixel", "MB / megapixel", ".0f"),
         Column("rounds", "rounds", "d"),
     ],
     order=[case.label for case in CASES],
@@ -191,7 +187,7 @@ def figure(document: Mapping[str, Any]) -> Figure:
         drawn = Figure(figsize=(11, 5.4), layout="constrained")
         grid = drawn.add_gridspec(2, 2, height_ratios=(1, 12))
         for column, (quantity, title) in enumerate(
-            {"time_ms": "Time, ms", "live_mib": "Live tensors with parameters, MiB"}.items()
+            {"time_ms": "Time, ms", "live_mb": "Live tensors with parameters, MB"}.items()
         ):
             axes = drawn.add_subplot(grid[1, column])
             axes.set(title=title, xlabel="pixels of the batch", xscale="log", yscale="log")
@@ -231,13 +227,3 @@ def _legend(axes: Axes) -> None:
     handles.append(Line2D([], [], label="linear growth", color="#6b7280", **LINEAR))
     axes.set_axis_off()
     axes.legend(handles=handles, loc="center left", ncols=len(handles), frameon=False, borderpad=0)
-
-
-def main(path: Path) -> None:
-    """Draw the stored table at `path` into a PNG beside it."""
-    figure(json.loads(path.read_text(encoding="utf-8"))).savefig(path.with_suffix(".png"), dpi=130)
-    print(f"wrote {path.with_suffix('.png')}")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -100,11 +100,11 @@ class Traffic(TorchDispatchMode):
         name = func.overloadpacket.__name__
         if not (func.is_view or name.startswith("empty")):
             kind = KINDS.get(name, OTHER)
-            read = [leaf.nbytes for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-            written = [leaf.nbytes for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-            again = read[0] if "GroupNorm" in kind else 0
+            read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+            written = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+            again = [image for image in read if image.dim() == 4] if "GroupNorm" in kind else []
             self.calls[kind] += 1
-            self.bytes[kind] += sum(read) + sum(written) + again
+            self.bytes[kind] += sum(tensor.nbytes for tensor in read + written + again)
         return result
 
 

@@ -16,7 +16,12 @@ import torch
 sys.path.append(str(Path(__file__).parents[1]))  # these files are no installed package
 
 from benchmarks import measure
+from benchmarks.available import missing_package
 from benchmarks.report import RESULTS, Results, conditions, document, markdown, write
+
+# LiteVAE itself is a diffusers model; its encoder and the operators are not, and are measured without it.
+NEED_DIFFUSERS = ["bench_decoders.py", "bench_growth.py", "bench_memory.py", "bench_training_step.py"]
+collect_ignore = NEED_DIFFUSERS if missing_package("diffusers") else []
 
 _RESULTS = pytest.StashKey[Results]()
 _CONDITIONS = pytest.StashKey[Mapping[str, str]]()
@@ -26,6 +31,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("litevae")
     group.addoption("--results", type=Path, metavar="FOLDER", help="folder for the tables, if not benchmarks/results")
     group.addoption("--quick", action="store_true", help="few rounds, to try; stores only in a folder of --results")
+
+
+def pytest_report_header() -> list[str]:
+    return [f"benchmarks/{name} left out: {missing_package('diffusers')}" for name in collect_ignore]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -52,7 +52,7 @@ def _table3_panel(axes: Axes, rows: Mapping[str, Mapping[str, Any]]) -> None:
 
     points: dict[str, list[tuple[str, float, float]]] = {family: [] for family in FAMILIES}
     for name, row in rows.items():
-        if row.get("speed_to_vae") is None:
+        if row.get("speed_to_vae") is None or row.get("live_to_vae") is None:
             continue
         family = "ours" if name.startswith("LiteVAE") and "paper" not in name else "others"
         points[family].append((name.removeprefix("LiteVAE-"), row["live_to_vae"], row["speed_to_vae"]))
@@ -77,13 +77,16 @@ def _table3_panel(axes: Axes, rows: Mapping[str, Mapping[str, Any]]) -> None:
     axes.margins(0.16)
 
 
-DRAWN = {"table3_encoders": table3}
+def _growth(document: Mapping[str, Any]) -> Figure:
+    from benchmarks import bench_growth  # which needs diffusers
+
+    return bench_growth.figure(document)
 
 
 def write(folder: Path) -> list[Path]:
     """Draws every figure whose results are in `folder`, beside them."""
     paths = []
-    for table, draw in DRAWN.items():
+    for table, draw in {"table3_encoders": table3, "growth": _growth}.items():
         for source in sorted(folder.glob(f"{table}-*.json")):
             path = source.with_suffix(".png")
             draw(json.loads(source.read_text(encoding="utf-8"))).savefig(path, dpi=150)

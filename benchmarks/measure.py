@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import sub, truediv
 from typing import Any
@@ -42,12 +43,12 @@ def clock() -> float:
 def keep_freed_memory() -> None:
     """Let glibc keep freed memory, as torch's CUDA allocator does, so that no row pays another one's page faults.
 
-    Results of up to 32 MiB come from the heap, and the heap is never trimmed.
+    All memory comes from the heap, however large, and the heap is never trimmed.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        trim_threshold, mmap_threshold = -1, -3  # malloc.h
-        mallopt(mmap_threshold, 32 * MIB)
+        trim_threshold, mmap_max = -1, -4  # malloc.h
+        mallopt(mmap_max, 0)
         mallopt(trim_threshold, 2**31 - 1)
 
 
@@ -164,6 +165,20 @@ def consuming(function: Callable[[Any], object], inputs: Iterator[Any]) -> Step:
         function(next(inputs))
 
     return step
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether convolutions and matrix products of float32 tensors may round their inputs to TF32, for a while."""
+    switches: Any = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    try:
+        for switch in switches:
+            switch.allow_tf32 = allowed
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
 
 
 def peak_allocated_bytes(step: Step) -> int:

@@ -69,9 +69,15 @@ def conditions(document: Mapping[str, Any]) -> str:
     of = document["conditions"]
     settings = [f"{name} {value}" for name, value in document["settings"].items() if name != "mode"]
     versions = [
-        version for version in of["versions"].split(", ") if version.split()[0] in ("python", "torch", "triton")
+        version for version in of["versions"].split(", ") if version.split()[0] in ("python", "torch", "diffusers")
     ]
-    parts = [*settings, of["machine"], *versions, f"commit {of['commit'][:7]}", of["date"][:10]]
+    parts = [
+        *settings,
+        of["machine"],
+        *versions,
+        "commit " + re.sub("^(.{7})[0-9a-f]*", r"\1", of["commit"]),
+        of["date"][:10],
+    ]
     return f"`{of['command']}`; {'; '.join(parts)}."
 
 

@@ -60,8 +60,10 @@ class BuildNative(build_ext):
 def _all_at_once(compile_in_turn: Callable[..., list[str]]) -> Callable[..., list[str]]:
     """setuptools' `compile`, which takes one source after the other, on every core."""
 
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
     def compile_sources(sources: list[str], **settings: Any) -> list[str]:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(min(len(sources), cores)) as pool:
             return list(chain(*pool.map(lambda source: compile_in_turn([source], **settings), sources)))
 
     return compile_sources

@@ -11,7 +11,7 @@ if not torch.cuda.is_available():
 
 # The operators' own tests need torch, numpy, triton and pytest alone, so that they run on any GPU machine.
 NEEDED_PACKAGES = {
-    "benchmarks": ["pytest_benchmark", "ptwt"],
+    "benchmarks": ["diffusers", "pytest_benchmark", "ptwt"],
     "data": ["skimage", "PIL"],
     "kernels/test_compat.py": ["ptwt", "pywt"],
     "kernels/test_haar_dwt2d_pywavelets.py": ["pywt", "hypothesis"],

@@ -96,6 +96,16 @@ class SMConv2d(nn.Module):
         return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
+class Shortcut(nn.Conv2d):
+    """A 1x1 convolution of x or, with a `skip`, of their concatenation, which is the sum of two convolutions."""
+
+    def forward(self, input: Tensor, skip: Tensor | None = None) -> Tensor:
+        if skip is None:
+            return super().forward(input)
+        of_input, of_skip = self.weight.split([input.shape[1], skip.shape[1]], dim=1)
+        return F.conv2d(input, of_input, self.bias).add_(F.conv2d(skip, of_skip))
+
+
 class ResBlock(nn.Module):
     """x + conv2(dropout(act2(conv1(act1(x))))): [B, in_channels, H, W] -> [B, out_channels, H, W].
 
@@ -120,16 +130,9 @@ class ResBlock(nn.Module):
         self.norm2 = GroupNormSiLU(out_channels) if has_norm else nn.SiLU()
         self.dropout = nn.Dropout(dropout)
         self.conv2 = convolution(out_channels, out_channels, 3, padding=1)
-        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.conv_shortcut = Shortcut(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         hidden = self.conv1(self.norm1(x) if skip is None else self.norm1(x, skip))
         hidden = self.conv2(self.dropout(self.norm2(hidden)))
-        if self.conv_shortcut is None:
-            return hidden.add_(x)
-        if skip is None:
-            return hidden.add_(self.conv_shortcut(x))
-        # The convolution of a concatenation is the sum of two.
-        of_x, of_skip = self.conv_shortcut.weight.split([x.shape[1], skip.shape[1]], dim=1)
-        hidden.add_(F.conv2d(x, of_x, self.conv_shortcut.bias))
-        return hidden.add_(F.conv2d(skip, of_skip))
+        return (x if self.conv_shortcut is None else self.conv_shortcut(x, skip)) + hidden

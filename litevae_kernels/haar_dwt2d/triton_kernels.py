@@ -206,7 +206,7 @@ def _tile_of_program(tiles, tiles_w, ROWS: tl.constexpr, COLUMNS: tl.constexpr, 
     return plane // GROUPS, plane % GROUPS, tile // tiles_w * ROWS, tile % tiles_w * COLUMNS
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles", "tiles_w"])
 def haar_dwt2d_fwd_kernel(
     image, level1, level2, level3, level4, low_copy, stride_b, stride_c, stride_h, stride_w, height, width, factor,
     tiles, tiles_w, LEVELS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr,
@@ -216,8 +216,9 @@ def haar_dwt2d_fwd_kernel(
 ):  # fmt: skip
     """L, H, V, D = factor * (a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d) of each 2x2 block; L recurses.
 
-    TRANSPOSE (the gradient of the inverse): zeros past an odd edge, and only the last level's L is handed out.
-    COPY_LOW: the last L, unrounded, also goes to `low_copy` [B, C, h, w], from which the next launch goes on.
+    TRANSPOSE (the gradient of the inverse): zeros past an odd edge, which pixels past the image's are, and so all that
+    is made of them alone; and only the last level's L is handed out. COPY_LOW: the last L, unrounded, also goes to
+    `low_copy` [B, C, h, w], from which the next launch goes on.
     """
     tile = _tile_of_program(tiles, tiles_w, ROWS, COLUMNS, tl.cdiv(CHANNELS, LANES))
     sample, group, first_row, first_column = tile
@@ -230,7 +231,7 @@ def haar_dwt2d_fwd_kernel(
         i = tl.arange(0, (COLUMNS << LEVELS) * LANES)[None, :]
         mask = (rows < height)[:, None] & (i < (width - first_column) * CHANNELS) & (i < (COLUMNS << LEVELS) * CHANNELS)
         low = tl.load(image + rows[:, None] * stride_h + first_column * CHANNELS + i, mask=mask, other=0)
-        low = _lanes_of_runs(_values(low, ARITHMETIC), 1, COLUMNS << LEVELS, LANES, CHANNELS)
+        low = _values(_lanes_of_runs(low, 1, COLUMNS << LEVELS, LANES, CHANNELS), ARITHMETIC)
         low = tl.reshape(low, (ROWS << LEVELS, COLUMNS << LEVELS, LANES))
     else:
         columns = first_column + tl.arange(0, COLUMNS << LEVELS)
@@ -245,7 +246,7 @@ def haar_dwt2d_fwd_kernel(
         low = _analyse_level(
             low, level1 if k == 0 else (level2 if k == 1 else (level3 if k == 2 else level4)), low_copy, tile,
             _side(height, k + 1, 1), _side(width, k + 1, WIDTH_DIVISOR), factor, ROWS, COLUMNS, LEVELS - 1 - k,
-            TRANSPOSE, TRANSPOSE and (k < LEVELS - 1 or COPY_LOW), COPY_LOW and k == LEVELS - 1,
+            TRANSPOSE and (k < LEVELS - 1 or COPY_LOW), COPY_LOW and k == LEVELS - 1,
             CHANNELS, CHANNELS_LAST,
         )  # fmt: skip
 
@@ -253,7 +254,7 @@ def haar_dwt2d_fwd_kernel(
 @triton.jit
 def _analyse_level(
     image, packed, low_copy, tile, height, width, factor, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    FINER: tl.constexpr, ZERO_EDGE: tl.constexpr, HIDE_LOW: tl.constexpr, COPY_LOW: tl.constexpr,
+    FINER: tl.constexpr, HIDE_LOW: tl.constexpr, COPY_LOW: tl.constexpr,
     CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
     """Stores one level's tile of L H V D from [2 rows, 2 columns, LANES] values; returns L [rows, columns, LANES]."""
@@ -261,10 +262,6 @@ def _analyse_level(
     blocks = tl.permute(tl.reshape(image, (2, ROWS << FINER, COLUMNS << FINER, 2, LANES)), (1, 2, 4, 0, 3))
     a, b, c, d = _quarters(blocks)
     low, h, v, d = _butterfly(a, b, c, d, factor)
-    if ZERO_EDGE:
-        inside_row = _tile_rows(tile[2], ROWS, FINER) < height
-        inside_column = (tile[3] << FINER) + tl.arange(0, COLUMNS << FINER) < width
-        low = tl.where(inside_row[:, None, None] & inside_column[None, :, None], low, 0.0)
     bands = tl.permute(_of_quarters(tl.zeros_like(low) if HIDE_LOW else low, h, v, d), (3, 4, 0, 1, 2))
     bands = tl.reshape(bands, (4, ROWS << FINER, COLUMNS << FINER, LANES))
     _store_tile(packed, bands, tile, height, width, ROWS, COLUMNS, FINER, CHANNELS, CHANNELS_LAST)
@@ -273,7 +270,7 @@ def _analyse_level(
     return low
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["tiles", "tiles_w"])
 def haar_dwt2d_bwd_kernel(
     level1, level2, level3, level4, low_copy, image, height, width, factor, tiles, tiles_w, LEVELS: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr,
@@ -390,14 +387,13 @@ def synthesis(
             device=low.device,
             memory_format=memory_format,
         )
-        if result.numel() == 0:
-            return result
-        programs, tile = _tiles(batch, channels, *sizes[first], len(inputs), memory_format, arithmetic)
-        with torch.cuda.device_of(result):
-            haar_dwt2d_bwd_kernel[(programs,)](
-                *_four(inputs), low, result, *sizes[first], factor, **tile,
-                LEVELS=len(inputs), TRANSPOSE=transpose_of_analysis, FROM_COPY=first + len(inputs) < levels,
-            )  # fmt: skip
+        if result.numel() > 0:
+            programs, tile = _tiles(batch, channels, *sizes[first], len(inputs), memory_format, arithmetic)
+            with torch.cuda.device_of(result):
+                haar_dwt2d_bwd_kernel[(programs,)](
+                    *_four(inputs), low, result, *sizes[first], factor, **tile,
+                    LEVELS=len(inputs), TRANSPOSE=transpose_of_analysis, FROM_COPY=first + len(inputs) < levels,
+                )  # fmt: skip
         low = result
     return low
 
@@ -430,8 +426,9 @@ def _tiles(
     columns = min(max(1, TILE_WIDTH // lanes >> levels), triton.next_power_of_2(coarse_width))
     tiles_w = triton.cdiv(coarse_width, columns)
     tiles = triton.cdiv(coarse_height, rows) * tiles_w
+    sizes_of_a_tile = max(1, rows * columns * lanes * 4**levels // (TILE_HEIGHT * TILE_WIDTH))
     return batch * triton.cdiv(channels, lanes) * tiles, {
         "tiles": tiles, "tiles_w": tiles_w, "ROWS": rows, "COLUMNS": columns, "LANES": lanes, "CHANNELS": channels,
         "WIDTH_DIVISOR": math.gcd(width, 16 << levels), "CHANNELS_LAST": channels_last,
-        "ARITHMETIC": _TRITON_DTYPES[arithmetic], "num_warps": arithmetic.itemsize // 2,
+        "ARITHMETIC": _TRITON_DTYPES[arithmetic], "num_warps": arithmetic.itemsize // 2 * sizes_of_a_tile,
     }  # fmt: skip

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks import bench_decoders as bench
+from benchmarks import measure
 
 EAGER = [name for name in bench.DECODERS if name != bench.COMPILED]
 
@@ -61,7 +62,7 @@ def test_channels_last_is_the_memory_format_of_weights_and_latent():
 
 def test_tf32_is_a_setting_for_a_while():
     before = torch.backends.cudnn.allow_tf32
-    with bench.tf32(not before):
+    with measure.tf32(not before):
         assert torch.backends.cudnn.allow_tf32 is not before
         assert torch.backends.cuda.matmul.allow_tf32 is not before
     assert torch.backends.cudnn.allow_tf32 is before
@@ -83,7 +84,7 @@ def test_parameters_and_arithmetic(name: str, parameters: int, monkeypatch: pyte
     assert costs["parameters_m"] == parameters / 1e6
     post_quant_conv = 4 * 4 * 32 * 32 if name.startswith("SD") else 0
     assert costs["gmac"] == (311_093_624_832 + post_quant_conv) / 1e9
-    assert ("live_mib" in costs) == (name != bench.COMPILED)
+    assert ("live_mb" in costs) == (name != bench.COMPILED)
 
 
 def test_every_row_of_the_table_has_a_name_of_its_own():

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import bench_memory as bench
+from litevae_kernels import group_norm_silu
 
 
 @pytest.mark.parametrize(
@@ -24,18 +25,23 @@ def test_live_memory_is_below_the_papers():
 
 
 def test_traffic_counts_inputs_and_outputs():
-    weight = torch.empty(5, 3, 1, 1, device="meta")
+    weight = torch.empty(3, 3, 1, 1, device="meta")
     image = 3 * bench.RESOLUTION**2 * 4
 
     def function(x: torch.Tensor) -> torch.Tensor:
-        y = F.conv2d(x, weight).flatten(2)[:, :3]
-        return F.silu(F.group_norm(y, 1)).add_(1)
+        return F.silu(F.group_norm(F.conv2d(x, weight), 1)).add_(1).flatten(2)
 
     counted = bench.traffic(function)
     assert counted.calls == {"convolutions": 1, "GroupNorm": 1, "SiLU": 1, "sums": 1}
-    assert counted.bytes["convolutions"] == image + 5 * 3 * 4 + image * 5 // 3
+    assert counted.bytes["convolutions"] == 2 * image + 3 * 3 * 4
     assert counted.bytes["SiLU"] == counted.bytes["sums"] == 2 * image
     assert counted.bytes["GroupNorm"] == pytest.approx(3 * image, abs=100)
+
+
+def test_traffic_of_a_norm_of_two_tensors():
+    image = 3 * bench.RESOLUTION**2 * 4
+    counted = bench.traffic(lambda x: group_norm_silu(x, 2, skip=x.repeat(1, 3, 1, 1)))
+    assert counted.bytes["GroupNorm+SiLU"] == pytest.approx((2 * (1 + 3) + 4) * image, abs=100)
 
 
 def test_traffic_of_the_encoders():

@@ -8,7 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from litevae_kernels import haar_dwt2d, haar_idwt2d
 from litevae_kernels.conventions import memory_format_of
 from litevae_kernels.haar_dwt2d import ops
-from litevae_kernels.testing import TOLERANCES, assert_close, sample_layouts
+from litevae_kernels.testing import SIZES, TOLERANCES, assert_close, sample_layouts
 
 HALF_AND_SINGLE = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -70,6 +70,35 @@ def test_any_number_of_channels(
     for packed, expected in zip(pyramid, haar_dwt2d(image, 2, backend="reference"), strict=True):
         assert_close(packed, expected)
     assert_close(haar_idwt2d(pyramid, size=size, backend=backend), image, scale=10)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("levels", [1, 2, 3, 4, 5])
+def test_every_size_and_level_equals_the_reference(
+    backend: str, device: str, size: tuple[int, int], levels: int, layout: str
+) -> None:
+    """Where PyWavelets is not installed too: the four maps, each from inputs of its own."""
+    if backend == "reference":
+        pytest.skip("it is the definition; test_haar_dwt2d_pywavelets.py compares it with PyWavelets")
+    if device == "cpu" and backend == "triton" and (levels < 4 or max(size) > 40):
+        pytest.skip("interpreted slowly; test_haar_dwt2d_pywavelets.py has it too")
+    memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    image = image_of(*size, device=device).contiguous(memory_format=memory_format)
+    pyramid = [image_of(*packed.shape[2:], channels=12, device=device) for packed in haar_dwt2d(image, levels)]
+    pyramid = [packed.contiguous(memory_format=memory_format) for packed in pyramid]
+    height, width = size
+
+    def maps(name: str) -> list[Tensor]:
+        return [
+            *ops.haar_dwt2d(image, levels, 0.5, torch.float64, name),
+            ops.haar_idwt2d(pyramid, height, width, 0.5, name),
+            ops.haar_dwt2d_backward(pyramid, height, width, 0.5, torch.float64, name),
+            *ops.haar_idwt2d_backward(image, levels, 0.5, name),
+        ]
+
+    for actual, expected in zip(maps(backend), maps("reference"), strict=True):
+        assert_close(actual, expected, scale=2**levels)
 
 
 def test_energy_is_kept(backend: str, device: str) -> None:
@@ -184,10 +213,11 @@ def test_unused_levels_get_zero_gradient(backend: str, device: str) -> None:
     assert_close(image.grad, torch.full_like(image, 0.5))
 
 
+@pytest.mark.parametrize("levels", [2, 5])
 @pytest.mark.parametrize("shape", [(0, 3, 8, 8), (2, 0, 5, 5)])
-def test_empty(backend: str, device: str, shape: tuple[int, ...]) -> None:
+def test_empty(backend: str, device: str, shape: tuple[int, ...], levels: int) -> None:
     image = torch.empty(shape, device=device, requires_grad=True)
-    pyramid = haar_dwt2d(image, 2, backend=backend)
+    pyramid = haar_dwt2d(image, levels, backend=backend)
     assert pyramid[1].shape == (shape[0], 4 * shape[1], (shape[2] + 3) // 4, (shape[3] + 3) // 4)
     restored = haar_idwt2d(pyramid, size=shape[2:], backend=backend)
     assert restored.shape == shape

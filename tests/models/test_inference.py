@@ -121,17 +121,28 @@ def test_optimized_model_is_compiled_if_asked(make_model, image, assert_same):
 
 
 def test_optimize_for_inference_refuses_what_cannot_be(make_model):
-    with pytest.raises(TypeError, match=r"dtype must be a floating-point torch\.dtype"):
+    with pytest.raises(TypeError, match=r"dtype must be torch\.bfloat16"):
         make_model().optimize_for_inference(dtype=torch.int8)
     with pytest.raises(ValueError, match=r"cuda_graph must be False .* model\.cuda\(\)"):
         make_model().optimize_for_inference(cuda_graph=True)
 
 
+@pytest.mark.parametrize("normalization", ["group_norm", "smc"])
+def test_optimized_model_slices_as_the_model(make_model, image, normalization):
+    model = make_model(decoder_normalization=normalization)
+    model.enable_slicing(2)
+    called = sizes_of_calls(fast := model.optimize_for_inference())
+    fast(image)
+    assert called == [2, 1, 2, 1]
+
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("compile", [False, True])
-def test_cuda_graph_gives_the_same_and_keeps_older_results(make_model, image, assert_same, compile):
+@pytest.mark.parametrize("slice_size", [None, 1])
+def test_cuda_graph_gives_the_same_and_keeps_older_results(make_model, image, assert_same, slice_size):
     model, image = make_model().cuda(), image.cuda()
-    fast = model.optimize_for_inference(compile=compile, cuda_graph=True)
+    fast = model.optimize_for_inference(cuda_graph=True)
+    if slice_size:
+        fast.enable_slicing(slice_size)
     with torch.inference_mode():
         for _ in range(3):  # warm-up, capture, replay
             first = fast(image)

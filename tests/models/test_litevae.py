@@ -218,6 +218,7 @@ def test_fold_smc_is_plain_and_the_same(make_model, image, tmp_path, arguments, 
         "Linear",
         "GroupNorm",
         "GroupNormSiLU",
+        "Shortcut",
     }
     assert not folded.training
     latent = model.encode(image).latent_dist.mode()
