@@ -8,8 +8,8 @@ the paper's pretraining and at 256:
 
     SD-VAE              diffusers' AutoencoderKL, eager, NCHW, with the same losses
     LiteVAE-S, B        as they are: channels_last, fused operators
-    LiteVAE-B, plain    the same function as one would first write it in PyTorch: NCHW, the wavelets in reference.py's
-                        operations, GroupNorm of the concatenation and then SiLU
+    LiteVAE-B, plain    the same modules in NCHW with PyTorch's operations in place of the kernels: GroupNorm of the
+                        concatenation, then SiLU, and the wavelets in reference.py's operations
 """
 
 from __future__ import annotations

@@ -81,12 +81,13 @@ def conditions(document: Mapping[str, Any]) -> str:
     return f"`{of['command']}`; {'; '.join(parts)}."
 
 
-def by_encoder(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def by_model(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Rows "NAME, DTYPE" to one row for each name, with keys "DTYPE.key"."""
     merged: dict[str, dict[str, Any]] = {}
     for row in rows:
         name, _, dtype = row["row"].rpartition(", ")
-        bold = f"**{name}**" if name.startswith("LiteVAE") and "paper" not in name else name
+        is_ours = name.startswith("LiteVAE") and "paper" not in name and "plain" not in name
+        bold = f"**{name}**" if is_ours else name
         merged.setdefault(bold, {"row": bold}).update({f"{dtype}.{key}": value for key, value in row.items()})
     return list(merged.values())
 
@@ -118,7 +119,50 @@ BLOCKS = {
             Shown("bfloat16, img/s", "bfloat16.img_per_s", ".3g"),
             Shown("/ VAE", "bfloat16.speed_to_vae", ".2f"),
         ],
-        merged=by_encoder,
+        merged=by_model,
+    ),
+    "memory": Block(
+        "memory",
+        "encoder, live tensors at batch 32",
+        [
+            Shown("float32, MB", "float32", ".0f"),
+            Shown("/ VAE", "float32_to_vae", ".3f"),
+            Shown("bfloat16, MB", "bfloat16", ".0f"),
+            Shown("/ VAE", "bfloat16_to_vae", ".3f"),
+        ],
+        {
+            "VAE": "VAE",
+            "LiteVAE-B as in the paper": "LiteVAE-B as in the paper",
+            "**LiteVAE-B**": "LiteVAE-B",
+            "**LiteVAE-B**, `enable_slicing(8)`": "LiteVAE-B, slices of 8",
+            "**LiteVAE-S**": "LiteVAE-S",
+            "**LiteVAE-S**, `enable_slicing(8)`": "LiteVAE-S, slices of 8",
+        },
+    ),
+    "decoders": Block(
+        "decoders",
+        "decoder",
+        [
+            Shown("parameters, M", "float32.parameters_m"),
+            Shown("float32, img/s", "float32.img_per_s", ".3g"),
+            Shown("/ SD decoder", "float32.speed_to_sd"),
+            Shown("bfloat16, img/s", "bfloat16.img_per_s", ".3g"),
+            Shown("/ SD decoder", "bfloat16.speed_to_sd"),
+        ],
+        merged=by_model,
+    ),
+    "training_step": Block(
+        "training_step",
+        "forward and backward",
+        [
+            Shown("float32, img/s", "float32.img_per_s", ".3g"),
+            Shown("/ SD-VAE", "float32.speed_to_sd"),
+            Shown("peak memory / SD-VAE's", "float32.peak_to_sd", ".3f"),
+            Shown("bfloat16 autocast, img/s", "bfloat16 autocast.img_per_s", ".3g"),
+            Shown("/ SD-VAE", "bfloat16 autocast.speed_to_sd"),
+            Shown("peak memory / SD-VAE's", "bfloat16 autocast.peak_to_sd", ".3f"),
+        ],
+        merged=by_model,
     ),
     "haar_dwt2d": Block(
         "haar_dwt2d",

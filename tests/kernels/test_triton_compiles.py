@@ -1,8 +1,11 @@
 """Do the Triton kernels compile for every GPU generation, without a GPU here, to wide accesses and no local memory?"""
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +17,38 @@ ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
 SCRIPT = Path(__file__).with_name("compile_triton_kernels.py")
 
 
-def compile_in_process(*arguments: str) -> dict[str, list[dict[str, Any]]]:
+Report = dict[str, list[dict[str, Any]]]
+VARIANTS = ("90", "variants")
+
+
+def compile_in_process(*arguments: str) -> Report:
     # A process of its own: in this one TRITON_INTERPRET has replaced the compiler.
     result = subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
 
+def aligned(architecture: int) -> tuple[str, ...]:
+    return (str(architecture),) if architecture == 90 else (str(architecture), "brief")
+
+
+@pytest.fixture(scope="module")
+def reports(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, ...], Future[Report]]]:
+    """What the tests that were chosen need, compiled at the same time."""
+    chosen = [item for item in request.session.items if item.path == request.path]
+    needed = [
+        aligned(item.callspec.params["architecture"]) if hasattr(item, "callspec") else VARIANTS for item in chosen
+    ]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        longest_first = sorted(needed, key=lambda arguments: arguments != VARIANTS)
+        yield {arguments: pool.submit(compile_in_process, *arguments) for arguments in longest_first}
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_aligned_tensors_get_16_byte_accesses_and_no_local_memory(architecture: int) -> None:
-    for case, launched in compile_in_process(str(architecture), *([] if architecture == 90 else ["brief"])).items():
+def test_aligned_tensors_get_16_byte_accesses_and_no_local_memory(
+    architecture: int, reports: dict[tuple[str, ...], Future[Report]]
+) -> None:
+    for case, launched in reports[aligned(architecture)].result().items():
         for kernel in launched:
             assert kernel["local_bytes"] == kernel["local_accesses"] == 0, (case, kernel)
         # The tensors that fill memory; partial sums, parameters and the coarsest sub-bands may be narrower.
@@ -37,12 +62,12 @@ def test_aligned_tensors_get_16_byte_accesses_and_no_local_memory(architecture: 
             assert "fp32" not in case or all(min(widths) >= 8 for widths in sub_bands), (case, launched)
 
 
-def test_every_variant_compiles() -> None:
+def test_every_variant_compiles(reports: dict[tuple[str, ...], Future[Report]]) -> None:
     """Levels, dtypes, layouts, cascades, transposes, skips, and arguments that are 1, which Triton makes constants.
 
     A Haar transform of a single pixel, 16 times repeated in float64, spills a few registers; nothing else does.
     """
-    report = compile_in_process("90", "variants")
+    report = reports[VARIANTS].result()
     assert len(report) > 200
     for case, launched in report.items():
         assert launched, case
