@@ -57,7 +57,12 @@ def _start_at_zero(layer: nn.Module) -> None:
 
 
 def _keep_variance(layer: nn.Conv2d) -> None:
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+    weight = torch.empty_like(
+        layer.weight, memory_format=torch.contiguous_format
+    )  # a seed means one model in any layout
+    nn.init.kaiming_normal_(weight, nonlinearity="linear")
+    with torch.no_grad():
+        layer.weight.copy_(weight)
 
 
 def _quiet_posterior(model: LiteVAE) -> None:

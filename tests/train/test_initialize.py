@@ -64,3 +64,14 @@ def test_pytorch_s_own_is_untouched() -> None:
     torch.testing.assert_close(vae.state_dict(), untouched.state_dict(), rtol=0, atol=0)
     with pytest.raises(ValueError, match="how must be one of pytorch, residual, got 'he'"):
         initialize(vae, "he")
+
+
+def test_a_seed_means_one_model_in_any_layout() -> None:
+    models = []
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        model = LiteVAE.from_preset("S", block_out_channels=(8, 8, 8, 8)).to(memory_format=memory_format)
+        torch.manual_seed(0)
+        initialize(model, "residual")
+        models.append(model.encoder.state_dict() | model.decoder.state_dict())
+    one, two = models
+    assert all(torch.equal(one[name], two[name]) for name in one if "conv_in.weight" in name or "shortcut" in name)
