@@ -86,6 +86,7 @@ def describe(kernel: JITFunction, compiled: Any) -> dict[str, Any]:
         "shared_bytes": compiled.metadata.shared,
         "load_bytes": widths(ptx, "ld"),
         "store_bytes": widths(ptx, "st"),
+        "narrow_offsets": narrow_offsets(compiled.asm["ttir"]),
     }
 
 
@@ -93,6 +94,15 @@ def widths(ptx: str, kind: str) -> list[int]:
     """Bytes that a thread's accesses to global memory have, widest first."""
     accesses = re.findall(rf"{kind}\.global(?:\.[a-z0-9_:]+)*?(?:\.v(\d))?\.[a-z](\d+)\s", ptx)
     return sorted({int(vector or 1) * int(bits) // 8 for vector, bits in accesses}, reverse=True)
+
+
+def narrow_offsets(ttir: str) -> list[str]:
+    """Arguments of a kernel to whose address something of 32 bits is added first."""
+    arguments = set(re.findall(r"(%\w+): !tt\.ptr", ttir))
+    argument_of = {argument: argument for argument in arguments}
+    argument_of |= {name: base for name, base in re.findall(r"(%\w+) = tt\.splat (%\w+) :", ttir) if base in arguments}
+    additions = re.findall(r"tt\.addptr (%\w+), %\w+ : [^,]+, (?:tensor<[\dx]*)?(i\d+)", ttir)
+    return sorted({argument_of[base] for base, bits in additions if base in argument_of and bits == "i32"})
 
 
 def haar_cases(
