@@ -25,12 +25,10 @@ from torch import Tensor, nn
 
 from benchmarks import measure
 from benchmarks.available import missing_compiler, skip_unavailable
-from benchmarks.bench_table3_encoders import cuda_mib
 from benchmarks.directions import compiled
 from benchmarks.encoders import SD_VAE
 from benchmarks.measure import DEVICE
 from benchmarks.report import Column, Results, Table
-from litevae.memory import peak_tensor_bytes
 from litevae.models.litevae import LiteVAE
 
 RESOLUTION = 256
@@ -84,12 +82,9 @@ def costs(name: str, dtype: torch.dtype) -> dict[str, float]:
     """What is the same on every machine, counted on meta tensors. A compiler may keep less alive than eager does."""
     decoder = build(name, "meta", dtype)
     latent, batch = (latents(count, "meta", name, dtype) for count in (1, MEMORY_BATCH))
-    counted = {
-        "parameters_m": measure.parameter_count(decoder) / 1e6,
-        "gmac": measure.multiply_accumulates(decoder, latent) / 1e9,
-    }
-    if name != COMPILED:
-        counted["live_mb"] = peak_tensor_bytes(decoder, batch, held=decoder.parameters()) / 1e6
+    counted = measure.costs(decoder, latent, batch)
+    if name == COMPILED:
+        del counted["live_mb"]
     return counted
 
 
@@ -158,6 +153,6 @@ def test_decoders(name: str, precision: str, benchmark: BenchmarkFixture, result
         row["iqr_img_per_s"] = BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1]
         row["speed_to_sd"] = 1 / timing.ratios.get(YARDSTICK, 1.0)
         if DEVICE.type == "cuda":
-            row["cuda_mib"] = cuda_mib(decoder, latent, step)
+            row["cuda_mib"] = measure.cuda_mib(decoder, latent, step)
     benchmark.extra_info.update(row)
     results.add(TABLE, label, row)

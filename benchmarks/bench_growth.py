@@ -25,7 +25,6 @@ from torch import Tensor
 from benchmarks import measure
 from benchmarks.measure import DEVICE
 from benchmarks.report import Column, Results, Table
-from litevae.memory import peak_tensor_bytes
 from litevae.models.litevae import LiteVAE
 
 if TYPE_CHECKING:
@@ -90,11 +89,11 @@ class Case:
         """What is the same on every machine, counted on meta tensors."""
         model, images = self.model("meta"), self.images("meta")
         parameters = sum(parameter.nbytes for parameter in model.encoder.parameters())
-        live = peak_tensor_bytes(model.encode, images, held=model.encoder.parameters())
+        live = measure.live_mb(model.encode, images, model.encoder)
         return {
             "megapixels": self.megapixels,
-            "live_mb": live / 1e6,
-            "live_mb_per_megapixel": (live - parameters) / 1e6 / self.megapixels,
+            "live_mb": live,
+            "live_mb_per_megapixel": (live - parameters / 1e6) / self.megapixels,
         }
 
 

@@ -20,12 +20,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import encoders, wavelet_peers
+from benchmarks import encoders, measure, wavelet_peers
 from benchmarks.available import missing_package, skip_unavailable
 from benchmarks.encoders import ROWS, VAE
 from benchmarks.report import Column, Results, Table
 from litevae import LiteVAE
-from litevae.memory import peak_tensor_bytes
 
 RESOLUTION, BATCH, SLICE = 256, 32, 8
 SLICES = {f"{name}, slices of {SLICE}": name for name in ("LiteVAE-S", "LiteVAE-B")}
@@ -80,11 +79,11 @@ def live_mb(name: str, dtype: torch.dtype) -> float:
     with torch.inference_mode():
         if name not in SLICES:
             encoder = encoders.build(name, "meta", dtype)
-            return peak_tensor_bytes(encoder, images, held=encoder.parameters()) / 1e6
+            return measure.live_mb(encoder, images, encoder)
         with torch.device("meta"):
             model: Any = LiteVAE.from_preset(name.removeprefix("LiteVAE-")[0]).to(dtype).eval()
         model.enable_slicing(SLICE)
-        return peak_tensor_bytes(model.encode, images, held=model.encoder.parameters()) / 1e6
+        return measure.live_mb(model.encode, images, model.encoder)
 
 
 class Traffic(TorchDispatchMode):
@@ -128,22 +127,20 @@ def of_encoder(name: str) -> Traffic:
 
 
 @pytest.mark.benchmark(group="memory")
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")  # without it --benchmark-only skips the test
 @pytest.mark.parametrize("name", MEMORY_ROWS)
 def test_memory(name: str, benchmark: BenchmarkFixture, results: Results) -> None:
-    package = ROWS[SLICES.get(name, name)].package
-    skip_unavailable(missing_package(package) if package else "", MEMORY, name, results)
+    skip_unavailable(ROWS[SLICES.get(name, name)].missing(), MEMORY, name, results)
     row = {dtype: live_mb(name, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
-    benchmark.pedantic(lambda: None)  # pytest-benchmark passes over tests that time nothing
-    if not missing_package("diffusers"):
-        row |= {f"{dtype}_to_vae": row[dtype] / live_mb(VAE, getattr(torch, dtype)) for dtype in list(row)}
+    row |= {f"{dtype}_to_vae": row[dtype] / live_mb(VAE, getattr(torch, dtype)) for dtype in list(row)}
     results.add(MEMORY, name, row)
 
 
 @pytest.mark.benchmark(group="traffic")
+@pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 def test_traffic(benchmark: BenchmarkFixture, results: Results) -> None:
     missing = missing_package("ptwt")
     columns = {"ours": of_encoder(OURS)} | ({} if missing else {"paper": of_encoder(PAPER)})
-    benchmark.pedantic(lambda: None)
     for kind in TRAFFIC_ROWS:
         row: dict[str, Any] = {}
         for column, counted in columns.items():

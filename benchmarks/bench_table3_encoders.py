@@ -20,11 +20,10 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from benchmarks import encoders, measure
-from benchmarks.available import missing_compiler, missing_package, skip_unavailable
+from benchmarks.available import missing_package, skip_unavailable
 from benchmarks.encoders import ROWS, VAE, Convolutions, convolutions_of
-from benchmarks.measure import DEVICE, MIB, relative_error
+from benchmarks.measure import DEVICE, relative_error
 from benchmarks.report import Column, Results, Table
-from litevae.memory import peak_tensor_bytes
 
 RESOLUTION = 256
 MEMORY_BATCH = 32  # the paper's
@@ -51,12 +50,9 @@ def costs(name: str, dtype: torch.dtype) -> dict[str, float]:
     encoder = encoders.build(name, "meta", dtype)
     image, images = (torch.empty(n, 3, RESOLUTION, RESOLUTION, device="meta", dtype=dtype) for n in (1, MEMORY_BATCH))
     with torch.inference_mode():
-        counted = {
-            "parameters_m": measure.parameter_count(encoder) / 1e6,
-            "gmac": measure.multiply_accumulates(encoder, image) / 1e9,
-        }
-        if not ROWS[name].compiled:  # a compiler may keep less alive than eager does
-            counted["live_mb"] = peak_tensor_bytes(encoder, images, held=encoder.parameters()) / 1e6
+        counted = measure.costs(encoder, image, images)
+    if ROWS[name].compiled:
+        del counted["live_mb"]  # a compiler may keep less alive than eager does
     return counted
 
 
@@ -138,21 +134,14 @@ def encoding(name: str, dtype: torch.dtype) -> tuple[nn.Module, Tensor, Callable
     return encoder, image, measure.consuming(encoder, itertools.repeat(image))
 
 
-def cuda_mib(encoder: nn.Module, image: Tensor, step: Callable[[], object]) -> float:
-    """torch.cuda.max_memory_allocated during a step, without what belongs to other rows."""
-    own = sum(tensor.numel() * tensor.element_size() for tensor in (image, *encoder.parameters()))
-    return (own + measure.peak_allocated_bytes(step)) / MIB
-
-
 @pytest.mark.benchmark(group="table3_encoders", timer=measure.clock)
 @pytest.mark.parametrize(("name", "dtype"), LABELS, ids=list(LABELS.values()))
 @torch.inference_mode()
 def test_table3_encoders(
     name: str, dtype: str, benchmark: BenchmarkFixture, results: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    label, row = LABELS[name, dtype], ROWS[name]
-    missing = (missing_package(row.package) if row.package else "") or (missing_compiler() if row.compiled else "")
-    skip_unavailable(missing, TABLE, label, results)
+    label = LABELS[name, dtype]
+    skip_unavailable(ROWS[name].missing(), TABLE, label, results)
     with measure.tf32(dtype == "tf32"):
         measured = _measure(name, dtype, benchmark, monkeypatch)
     if measured is not None:
@@ -185,11 +174,11 @@ def _measure(
         row["paper_parameters_m"], row["paper_mb"], row["paper_img_per_s"] = PAPER[name]
         row["paper_mb_to_vae"], row["paper_speed_to_vae"] = (PAPER[name][i] / PAPER["VAE"][i] for i in (1, 2))
     if DEVICE.type == "cuda":
-        row["cuda_mib"] = cuda_mib(encoder, image, step)
+        row["cuda_mib"] = measure.cuda_mib(encoder, image, step)
     if vae and "live_mb" in row:
         row["live_to_vae"] = row["live_mb"] / costs(VAE, DTYPES[dtype])["live_mb"]
     if vae:
         row["speed_to_vae"] = 1 / timing.ratios["VAE"]
     if vae and DEVICE.type == "cuda":
-        row["cuda_to_vae"] = row["cuda_mib"] / cuda_mib(*vae)
+        row["cuda_to_vae"] = row["cuda_mib"] / measure.cuda_mib(*vae)
     return row

@@ -5,7 +5,7 @@ image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> loss
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import wavelet_peers
+from benchmarks.available import missing_compiler, missing_package
 from litevae.config import PRESETS
 from litevae.models.encoder import Encoder
 
@@ -133,16 +134,16 @@ def convolutions_of(name: str, batch: int, side: int) -> list[Convolution]:
 class Convolutions(nn.Module):
     """The same convolutions with nothing between them, in channels_last: no encoder that has them can be faster."""
 
-    def __init__(self, convolutions: Iterable[Convolution], device: torch.device | str, dtype: torch.dtype) -> None:
+    def __init__(self, convolutions: Sequence[Convolution], device: torch.device | str, dtype: torch.dtype) -> None:
         super().__init__()
 
         def filled(shape: tuple[int, ...]) -> Tensor:
             return torch.randn(shape, device=device).to(dtype).to(memory_format=torch.channels_last)
 
-        inputs: dict[tuple[int, ...], Tensor] = {}
+        inputs = {shape: filled(shape) for shape in {of.x for of in convolutions}}
         self.calls = [
             (
-                inputs.setdefault(of.x, filled(of.x)),
+                inputs[of.x],
                 filled(of.weight),
                 torch.zeros(of.weight[0], device=device, dtype=dtype) if of.has_bias else None,
                 of.stride,
@@ -157,12 +158,17 @@ class Convolutions(nn.Module):
 
 
 class Row(NamedTuple):
-    """`make` gives the encoder, `form` brings it to the device and dtype and into the form that is measured."""
+    """An encoder, from `make`, and the form in which it is measured."""
 
     make: Callable[[], nn.Module]
     package: str = ""  # that it needs
     channels_last: bool = False
     compiled: bool = False
+
+    def missing(self) -> str:
+        """Why it cannot be measured here, or ""."""
+        missing = missing_package(self.package) if self.package else ""
+        return missing or (missing_compiler() if self.compiled else "")
 
 
 VAE = "VAE"

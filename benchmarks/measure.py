@@ -24,6 +24,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
+from litevae.memory import peak_tensor_bytes
+
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BEYOND_CACHE_BYTES = 256 * 2**20  # more than the last-level cache of a GPU (H200: 60 MB) or of most CPUs
 ROUND_S = 0.002  # a round repeats a shorter step until it lasts this long
@@ -209,6 +211,26 @@ def multiply_accumulates(function: Callable[..., object], *inputs: Tensor) -> in
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         function(*inputs)
     return counter.get_total_flops() // 2
+
+
+def costs(model: nn.Module, sample: Tensor, batch: Tensor) -> dict[str, float]:
+    """What is the same on every machine, of meta tensors: arithmetic for `sample`, live tensors for `batch`."""
+    return {
+        "parameters_m": parameter_count(model) / 1e6,
+        "gmac": multiply_accumulates(model, sample) / 1e9,
+        "live_mb": live_mb(model, batch, model),
+    }
+
+
+def live_mb(function: Callable[..., object], batch: Tensor, model: nn.Module) -> float:
+    """Most MB (10^6 bytes) alive at once in `function(batch)`: the batch, what is made of it, `model`'s parameters."""
+    return peak_tensor_bytes(function, batch, held=model.parameters()) / 1e6
+
+
+def cuda_mib(model: nn.Module, batch: Tensor, step: Step) -> float:
+    """torch.cuda.max_memory_allocated during a step, without what belongs to other rows."""
+    own = sum(tensor.numel() * tensor.element_size() for tensor in (batch, *model.parameters()))
+    return (own + peak_allocated_bytes(step)) / MIB
 
 
 def parameter_count(*modules: nn.Module) -> int:

@@ -29,6 +29,12 @@ def assert_close(actual: Tensor, expected: Tensor, scale: float = 1.0) -> None:
     )
 
 
+def image_of(*size: int, dtype: torch.dtype = torch.float64, device: str = "cpu", channels: int = 3) -> Tensor:
+    """Noise [2, channels, *size], the same on every device and in every dtype but for rounding."""
+    generator = torch.Generator().manual_seed(sum(size))
+    return torch.randn(2, channels, *size, generator=generator, dtype=torch.float64).to(device, dtype)
+
+
 def sample_layouts(
     dtype: torch.dtype, device: str = "cpu", size: tuple[int, int] = (13, 10)
 ) -> Iterator[tuple[str, Tensor]]:

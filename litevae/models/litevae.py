@@ -186,7 +186,7 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         check_image(image, self.encoder.in_channels)
         moments = self._in_slices(self.encoder, Encoder, image)
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
-        return DiagonalGaussian(moments.clone(memory_format=torch.contiguous_format))
+        return DiagonalGaussian(moments.contiguous())
 
     def _decoded(self, latent: Tensor) -> Tensor:
         check_latent(latent, self.latent_channels)

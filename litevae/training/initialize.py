@@ -57,9 +57,8 @@ def _start_at_zero(layer: nn.Module) -> None:
 
 
 def _keep_variance(layer: nn.Conv2d) -> None:
-    weight = torch.empty_like(
-        layer.weight, memory_format=torch.contiguous_format
-    )  # a seed means one model in any layout
+    # Drawn in NCHW, so that a seed means one model whatever the layout.
+    weight = torch.empty_like(layer.weight, memory_format=torch.contiguous_format)
     nn.init.kaiming_normal_(weight, nonlinearity="linear")
     with torch.no_grad():
         layer.weight.copy_(weight)

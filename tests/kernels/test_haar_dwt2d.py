@@ -1,4 +1,4 @@
-"""Is the Haar DWT the right one: against PyWavelets and float64, on every backend, and with all its derivatives?"""
+"""Is the Haar DWT the right one: against float64, on every backend, and with all its derivatives?"""
 
 import pytest
 import torch
@@ -8,14 +8,9 @@ from torch.autograd import gradcheck, gradgradcheck
 from litevae_kernels import haar_dwt2d, haar_idwt2d
 from litevae_kernels.conventions import memory_format_of
 from litevae_kernels.haar_dwt2d import ops
-from litevae_kernels.testing import SIZES, TOLERANCES, assert_close, sample_layouts
+from litevae_kernels.testing import SIZES, TOLERANCES, assert_close, image_of, sample_layouts
 
 HALF_AND_SINGLE = [torch.float32, torch.float16, torch.bfloat16]
-
-
-def image_of(*size: int, dtype: torch.dtype = torch.float64, device: str = "cpu", channels: int = 3) -> Tensor:
-    generator = torch.Generator().manual_seed(sum(size))
-    return torch.randn(2, channels, *size, generator=generator, dtype=torch.float64).to(device, dtype)
 
 
 @pytest.mark.parametrize("levels", [1, 3, 6])

@@ -9,14 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from litevae_kernels import haar_dwt2d, haar_idwt2d
-from litevae_kernels.testing import SIZES, assert_close
-
-HALF_AND_SINGLE = [torch.float32, torch.float16, torch.bfloat16]
-
-
-def image_of(*size: int, dtype: torch.dtype = torch.float64, device: str = "cpu", channels: int = 3) -> Tensor:
-    generator = torch.Generator().manual_seed(sum(size))
-    return torch.randn(2, channels, *size, generator=generator, dtype=torch.float64).to(device, dtype)
+from litevae_kernels.testing import SIZES, TOLERANCES, assert_close, image_of
 
 
 def pywt_pyramid(image: Tensor, levels: int) -> list[Tensor]:
@@ -43,7 +36,7 @@ def test_equals_pywavelets(backend: str, device: str, size: tuple[int, int], lev
     levels=st.integers(1, 7),
     channels=st.integers(1, 5),
     channels_last=st.booleans(),
-    dtype=st.sampled_from([torch.float64, *HALF_AND_SINGLE]),
+    dtype=st.sampled_from(list(TOLERANCES)),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("name", ["cpu", "reference"])
