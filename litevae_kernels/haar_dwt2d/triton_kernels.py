@@ -4,11 +4,7 @@
 
 One program makes a tile of the coarsest level of its launch, and so 2^LEVELS times as many rows and columns of the
 image; the levels between stay in registers. One launch covers up to MAX_FUSED_LEVELS levels, more levels cascade
-through an L of the arithmetic's dtype. All offsets are 64-bit.
-
-A tile is [ROWS, COLUMNS, LANES]. Lanes are channels: one in NCHW, up to MAX_LANES in channels_last. Where these are all
-channels, a row of the tile is one run of memory: it is read and written as such, 16 bytes a thread where it is aligned,
-and goes between the memory's order and the tile's in shared memory. Every channel count compiles a kernel of its own.
+through an L of the arithmetic's dtype. triton_tiles.py has the tiles.
 """
 
 import math
@@ -22,76 +18,22 @@ from torch import Tensor
 
 from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
 from litevae_kernels.haar_dwt2d.reference import level_sizes
-from litevae_kernels.triton_rounding import rounded
+from litevae_kernels.haar_dwt2d.triton_tiles import (
+    extended,
+    lanes_of_runs,
+    level_side,
+    load_tile,
+    of_quarters,
+    pixel_values,
+    quarters,
+    store_tile,
+    tile_of_program,
+    tile_rows,
+)
 
 MAX_FUSED_LEVELS = 4
 MAX_LANES = 16
 TILE_HEIGHT, TILE_WIDTH = 16, 128  # of the image; so many rows and columns times lanes
-
-
-@triton.jit
-def _side(image_side, LEVEL: tl.constexpr, DIVISOR: tl.constexpr):
-    """ceil(image_side / 2^LEVEL): a level's side, because rounding up at every level is rounding up once.
-
-    From DIVISOR, a power of two that divides the image's side, the compiler learns that rows start aligned.
-    """
-    side = (image_side + ((1 << LEVEL) - 1)) >> LEVEL
-    if (DIVISOR >> LEVEL) > 1:
-        side = tl.multiple_of(side, DIVISOR >> LEVEL)
-    return side
-
-
-@triton.jit
-def _tile_rows(first, COUNT: tl.constexpr, FINER: tl.constexpr):
-    """The rows that COUNT rows of the coarsest level, from `first` on, have FINER levels below, in a tile's order.
-
-    First all even rows, then all odd ones, and either half again so: pairs are far apart, and a thread holds both.
-    """
-    i = tl.arange(0, COUNT << FINER)
-    row = first + i % COUNT
-    for k in tl.static_range(FINER):
-        row = 2 * row + ((i // COUNT) >> k & 1)
-    return row
-
-
-@triton.jit
-def _extended(positions, LEVELS: tl.constexpr, image_side):
-    """Rows or columns past the image's end become those that symmetric extension at every level repeats.
-
-    A position past the end of any level becomes that level's last one, from the coarsest level down.
-    """
-    position = positions >> LEVELS
-    for k in tl.static_range(LEVELS):
-        inside = _side(image_side, LEVELS - 1 - k, 1)
-        position = tl.minimum(2 * position + ((positions >> (LEVELS - 1 - k)) & 1), inside - 1)
-    return position
-
-
-@triton.jit
-def _values(pixels, ARITHMETIC: tl.constexpr):
-    """A pixel of 8 bits stands for p / 127.5 - 1, with the division that PyTorch has."""
-    if pixels.dtype == tl.uint8:
-        if ARITHMETIC == tl.float64:
-            return pixels.to(tl.float64) / 127.5 - 1.0
-        else:
-            return tl.div_rn(pixels.to(tl.float32), 127.5) - 1.0
-    else:
-        return pixels.to(ARITHMETIC)
-
-
-@triton.jit
-def _quarters(x):
-    """[..., 2, 2] -> x[..., 0, 0], x[..., 0, 1], x[..., 1, 0], x[..., 1, 1]."""
-    left, right = tl.split(x)
-    a, c = tl.split(left)
-    b, d = tl.split(right)
-    return a, b, c, d
-
-
-@triton.jit
-def _of_quarters(a, b, c, d):
-    """The inverse of `_quarters`."""
-    return tl.join(tl.join(a, c), tl.join(b, d))
 
 
 @triton.jit
@@ -103,107 +45,6 @@ def _butterfly(a, b, c, d, factor):
         factor * ((a - b) + (c - d)),
         factor * ((a - b) - (c - d)),
     )
-
-
-@triton.jit
-def _lanes_of_runs(x, BANDS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr):
-    """Runs of memory [ROWS, COLUMNS * BANDS * LANES] -> [BANDS, ROWS, COLUMNS, LANES]; surplus lanes hold anything.
-
-    A run has BANDS * CHANNELS elements a pixel, and then surplus. The gather is over all at once: within a warp Triton
-    would shuffle every element past every other, across warps it goes through shared memory once.
-    """
-    ROWS: tl.constexpr = x.shape[0]
-    RUN: tl.constexpr = COLUMNS * BANDS * LANES
-    bands, rows = tl.arange(0, BANDS)[:, None, None, None], tl.arange(0, ROWS)[None, :, None, None]
-    columns, lanes = tl.arange(0, COLUMNS)[None, None, :, None], tl.arange(0, LANES)[None, None, None, :]
-    source = rows * RUN + (columns * BANDS + bands) * CHANNELS + lanes
-    x = tl.gather(tl.reshape(x, (ROWS * RUN,)), tl.reshape(source, (ROWS * RUN,)), 0)
-    return tl.reshape(x, (BANDS, ROWS, COLUMNS, LANES))
-
-
-@triton.jit
-def _runs_of_lanes(x, CHANNELS: tl.constexpr):
-    """The inverse of `_lanes_of_runs`."""
-    BANDS: tl.constexpr = x.shape[0]
-    ROWS: tl.constexpr = x.shape[1]
-    COLUMNS: tl.constexpr = x.shape[2]
-    LANES: tl.constexpr = x.shape[3]
-    RUN: tl.constexpr = COLUMNS * BANDS * LANES
-    rows, i = tl.arange(0, ROWS)[:, None], tl.arange(0, RUN)[None, :]
-    columns, bands, lanes = tl.minimum(i // (CHANNELS * BANDS), COLUMNS - 1), i // CHANNELS % BANDS, i % CHANNELS
-    source = ((bands * ROWS + rows) * COLUMNS + columns) * LANES + lanes
-    x = tl.gather(tl.reshape(x, (ROWS * RUN,)), tl.reshape(source, (ROWS * RUN,)), 0)
-    return tl.reshape(x, (ROWS, RUN))
-
-
-@triton.jit
-def _places(
-    tensor, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr, BANDS: tl.constexpr,
-    FIRST_BAND: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
-):  # fmt: skip
-    """Pointers to a tile of a dense tensor [B, BANDS * CHANNELS, height, width], and their mask.
-
-    [BANDS, ROWS, COLUMNS, LANES], but [ROWS, COLUMNS * BANDS * LANES] where a row of the tile is one run of memory.
-    """
-    sample, group, first_row, first_column = tile
-    rows, first_column = _tile_rows(first_row, ROWS, FINER), first_column << FINER
-    if CHANNELS_LAST and CHANNELS <= LANES:
-        i = tl.arange(0, (COLUMNS << FINER) * BANDS * LANES)[None, :]
-        start = ((sample * height + rows) * width + first_column) * (BANDS * CHANNELS)
-        mask = (rows < height)[:, None] & (i < (width - first_column) * (BANDS * CHANNELS))
-        return tensor + start[:, None] + i, mask & (i < (COLUMNS << FINER) * (BANDS * CHANNELS))
-    else:
-        rows = rows[None, :, None, None]
-        columns = (first_column + tl.arange(0, COLUMNS << FINER))[None, None, :, None]
-        bands = tl.arange(0, BANDS)[:, None, None, None]
-        channels = (group * LANES + tl.arange(0, LANES))[None, None, None, :]
-        mask = (rows < height) & (columns < width) & (bands >= FIRST_BAND) & (channels < CHANNELS)
-        channels += bands * CHANNELS
-        if CHANNELS_LAST:
-            offsets = ((sample * height + rows) * width + columns) * (BANDS * CHANNELS) + channels
-        else:
-            offsets = ((sample * (BANDS * CHANNELS) + channels) * height + rows) * width + columns
-        return tensor + offsets, mask
-
-
-@triton.jit
-def _load_tile(
-    tensor, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr, BANDS: tl.constexpr,
-    FIRST_BAND: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
-):  # fmt: skip
-    """[BANDS, ROWS, COLUMNS, LANES]. Bands before the first may be read, and are nothing to go by."""
-    pointers, mask = _places(
-        tensor, tile, height, width, ROWS, COLUMNS, FINER, BANDS, FIRST_BAND, LANES, CHANNELS, CHANNELS_LAST
-    )  # fmt: skip
-    x = tl.load(pointers, mask=mask, other=0)
-    if CHANNELS_LAST and CHANNELS <= LANES:
-        x = _lanes_of_runs(x, BANDS, COLUMNS << FINER, LANES, CHANNELS)
-    return x
-
-
-@triton.jit
-def _store_tile(
-    tensor, x, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr,
-    CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
-):  # fmt: skip
-    """x is [BANDS, ROWS, COLUMNS, LANES]."""
-    BANDS: tl.constexpr = x.shape[0]
-    LANES: tl.constexpr = x.shape[3]
-    pointers, mask = _places(
-        tensor, tile, height, width, ROWS, COLUMNS, FINER, BANDS, 0, LANES, CHANNELS, CHANNELS_LAST
-    )  # fmt: skip
-    x = rounded(x, tensor.dtype.element_ty)
-    if CHANNELS_LAST and CHANNELS <= LANES:
-        x = _runs_of_lanes(x, CHANNELS)
-    tl.store(pointers, x, mask=mask)
-
-
-@triton.jit
-def _tile_of_program(tiles, tiles_w, ROWS: tl.constexpr, COLUMNS: tl.constexpr, GROUPS: tl.constexpr):
-    """Sample, group of channels, first row and first column of the coarsest level."""
-    program = tl.program_id(0).to(tl.int64)
-    plane, tile = program // tiles, program % tiles
-    return plane // GROUPS, plane % GROUPS, tile // tiles_w * ROWS, tile % tiles_w * COLUMNS
 
 
 @triton.jit(do_not_specialize=["tiles", "tiles_w"])
@@ -220,32 +61,32 @@ def haar_dwt2d_fwd_kernel(
     is made of them alone; and only the last level's L is handed out. COPY_LOW: the last L, unrounded, also goes to
     `low_copy` [B, C, h, w], from which the next launch goes on.
     """
-    tile = _tile_of_program(tiles, tiles_w, ROWS, COLUMNS, tl.cdiv(CHANNELS, LANES))
+    tile = tile_of_program(tiles, tiles_w, ROWS, COLUMNS, tl.cdiv(CHANNELS, LANES))
     sample, group, first_row, first_column = tile
-    rows = _tile_rows(first_row, ROWS, LEVELS)
+    rows = tile_rows(first_row, ROWS, LEVELS)
     if EXTEND_ROWS:
-        rows = _extended(rows, LEVELS, height)
+        rows = extended(rows, LEVELS, height)
     first_column = first_column << LEVELS
     image += sample * stride_b
     if IMAGE_IN_RUNS and not EXTEND_COLUMNS:
         i = tl.arange(0, (COLUMNS << LEVELS) * LANES)[None, :]
         mask = (rows < height)[:, None] & (i < (width - first_column) * CHANNELS) & (i < (COLUMNS << LEVELS) * CHANNELS)
         low = tl.load(image + rows[:, None] * stride_h + first_column * CHANNELS + i, mask=mask, other=0)
-        low = _values(_lanes_of_runs(low, 1, COLUMNS << LEVELS, LANES, CHANNELS), ARITHMETIC)
+        low = pixel_values(lanes_of_runs(low, 1, COLUMNS << LEVELS, LANES, CHANNELS), ARITHMETIC)
         low = tl.reshape(low, (ROWS << LEVELS, COLUMNS << LEVELS, LANES))
     else:
         columns = first_column + tl.arange(0, COLUMNS << LEVELS)
         if EXTEND_COLUMNS:
-            columns = _extended(columns, LEVELS, width)
+            columns = extended(columns, LEVELS, width)
         channels = group * LANES + tl.arange(0, LANES)
         rows, columns, channels = rows[:, None, None], columns[None, :, None], channels[None, None, :]
         mask = (rows < height) & (columns < width) & (channels < CHANNELS)
         pixels = image + rows * stride_h + columns * stride_w + channels * stride_c
-        low = _values(tl.load(pixels, mask=mask, other=0), ARITHMETIC)
+        low = pixel_values(tl.load(pixels, mask=mask, other=0), ARITHMETIC)
     for k in tl.static_range(LEVELS):
         low = _analyse_level(
             low, level1 if k == 0 else (level2 if k == 1 else (level3 if k == 2 else level4)), low_copy, tile,
-            _side(height, k + 1, 1), _side(width, k + 1, WIDTH_DIVISOR), factor, ROWS, COLUMNS, LEVELS - 1 - k,
+            level_side(height, k + 1, 1), level_side(width, k + 1, WIDTH_DIVISOR), factor, ROWS, COLUMNS, LEVELS - 1 - k,
             TRANSPOSE and (k < LEVELS - 1 or COPY_LOW), COPY_LOW and k == LEVELS - 1,
             CHANNELS, CHANNELS_LAST,
         )  # fmt: skip
@@ -260,13 +101,13 @@ def _analyse_level(
     """Stores one level's tile of L H V D from [2 rows, 2 columns, LANES] values; returns L [rows, columns, LANES]."""
     LANES: tl.constexpr = image.shape[2]
     blocks = tl.permute(tl.reshape(image, (2, ROWS << FINER, COLUMNS << FINER, 2, LANES)), (1, 2, 4, 0, 3))
-    a, b, c, d = _quarters(blocks)
+    a, b, c, d = quarters(blocks)
     low, h, v, d = _butterfly(a, b, c, d, factor)
-    bands = tl.permute(_of_quarters(tl.zeros_like(low) if HIDE_LOW else low, h, v, d), (3, 4, 0, 1, 2))
+    bands = tl.permute(of_quarters(tl.zeros_like(low) if HIDE_LOW else low, h, v, d), (3, 4, 0, 1, 2))
     bands = tl.reshape(bands, (4, ROWS << FINER, COLUMNS << FINER, LANES))
-    _store_tile(packed, bands, tile, height, width, ROWS, COLUMNS, FINER, CHANNELS, CHANNELS_LAST)
+    store_tile(packed, bands, tile, height, width, ROWS, COLUMNS, FINER, CHANNELS, CHANNELS_LAST)
     if COPY_LOW:
-        _store_tile(low_copy, low[None], tile, height, width, ROWS, COLUMNS, FINER, CHANNELS, CHANNELS_LAST)
+        store_tile(low_copy, low[None], tile, height, width, ROWS, COLUMNS, FINER, CHANNELS, CHANNELS_LAST)
     return low
 
 
@@ -282,11 +123,11 @@ def haar_dwt2d_bwd_kernel(
     What lies past an odd edge is dropped. TRANSPOSE (the gradient of the DWT) folds it onto the last row or column
     instead, and adds every level's L. FROM_COPY: the running L comes from a coarser launch's `low_copy` [B, C, h, w].
     """
-    tile = _tile_of_program(tiles, tiles_w, ROWS, COLUMNS, tl.cdiv(CHANNELS, LANES))
+    tile = tile_of_program(tiles, tiles_w, ROWS, COLUMNS, tl.cdiv(CHANNELS, LANES))
     low = tl.zeros((ROWS, COLUMNS, LANES), dtype=ARITHMETIC)
     if FROM_COPY:
-        low = _load_tile(
-            low_copy, tile, _side(height, LEVELS, 1), _side(width, LEVELS, WIDTH_DIVISOR),
+        low = load_tile(
+            low_copy, tile, level_side(height, LEVELS, 1), level_side(width, LEVELS, WIDTH_DIVISOR),
             ROWS, COLUMNS, 0, 1, 0, LANES, CHANNELS, CHANNELS_LAST,
         )  # fmt: skip
         low = tl.reshape(low, (ROWS, COLUMNS, LANES))
@@ -294,11 +135,11 @@ def haar_dwt2d_bwd_kernel(
         low = _synthesise_level(
             low,
             level1 if LEVELS - k == 1 else (level2 if LEVELS - k == 2 else (level3 if LEVELS - k == 3 else level4)),
-            tile, _side(height, LEVELS - k, 1), _side(width, LEVELS - k, WIDTH_DIVISOR),
-            _side(height, LEVELS - k - 1, 1), _side(width, LEVELS - k - 1, 1), factor, ROWS, COLUMNS, k,
+            tile, level_side(height, LEVELS - k, 1), level_side(width, LEVELS - k, WIDTH_DIVISOR),
+            level_side(height, LEVELS - k - 1, 1), level_side(width, LEVELS - k - 1, 1), factor, ROWS, COLUMNS, k,
             TRANSPOSE or (k == 0 and not FROM_COPY), TRANSPOSE, CHANNELS, CHANNELS_LAST, ARITHMETIC,
         )  # fmt: skip
-    _store_tile(image, low[None], tile, height, width, ROWS, COLUMNS, LEVELS, CHANNELS, CHANNELS_LAST)
+    store_tile(image, low[None], tile, height, width, ROWS, COLUMNS, LEVELS, CHANNELS, CHANNELS_LAST)
 
 
 @triton.jit
@@ -309,11 +150,11 @@ def _synthesise_level(
 ):  # fmt: skip
     """[2 rows, 2 columns, LANES] values of the finer level from the running L and one level's tile."""
     LANES: tl.constexpr = low.shape[2]
-    bands = _load_tile(
+    bands = load_tile(
         packed, tile, height, width, ROWS, COLUMNS, FINER, 4, 0 if ADD_LOW else 1, LANES, CHANNELS, CHANNELS_LAST
     )  # fmt: skip
     bands = tl.reshape(bands.to(ARITHMETIC), (2, 2, ROWS << FINER, COLUMNS << FINER, LANES))
-    level_low, h, v, d = _quarters(tl.permute(bands, (2, 3, 4, 0, 1)))
+    level_low, h, v, d = quarters(tl.permute(bands, (2, 3, 4, 0, 1)))
     if ADD_LOW:
         low += level_low
     top_left, top_right, bottom_left, bottom_right = _butterfly(low, h, v, d, factor)
@@ -321,10 +162,10 @@ def _synthesise_level(
         past_column = (2 * ((tile[3] << FINER) + tl.arange(0, COLUMNS << FINER)) + 1 == finer_width)[None, :, None]
         top_left = tl.where(past_column, top_left + top_right, top_left)
         bottom_left = tl.where(past_column, bottom_left + bottom_right, bottom_left)
-        past_row = (2 * _tile_rows(tile[2], ROWS, FINER) + 1 == finer_height)[:, None, None]
+        past_row = (2 * tile_rows(tile[2], ROWS, FINER) + 1 == finer_height)[:, None, None]
         top_left = tl.where(past_row, top_left + bottom_left, top_left)
         top_right = tl.where(past_row, top_right + bottom_right, top_right)
-    blocks = _of_quarters(top_left, top_right, bottom_left, bottom_right)
+    blocks = of_quarters(top_left, top_right, bottom_left, bottom_right)
     return tl.reshape(tl.permute(blocks, (3, 0, 1, 4, 2)), (ROWS << FINER + 1, COLUMNS << FINER + 1, LANES))
 
 
