@@ -86,8 +86,8 @@ def haar_dwt2d_fwd_kernel(
     for k in tl.static_range(LEVELS):
         low = _analyse_level(
             low, level1 if k == 0 else (level2 if k == 1 else (level3 if k == 2 else level4)), low_copy, tile,
-            level_side(height, k + 1, 1), level_side(width, k + 1, WIDTH_DIVISOR), factor, ROWS, COLUMNS, LEVELS - 1 - k,
-            TRANSPOSE and (k < LEVELS - 1 or COPY_LOW), COPY_LOW and k == LEVELS - 1,
+            level_side(height, k + 1, 1), level_side(width, k + 1, WIDTH_DIVISOR), factor,
+            ROWS, COLUMNS, LEVELS - 1 - k, TRANSPOSE and (k < LEVELS - 1 or COPY_LOW), COPY_LOW and k == LEVELS - 1,
             CHANNELS, CHANNELS_LAST,
         )  # fmt: skip
 

@@ -4,7 +4,8 @@
 
 A tile is [ROWS, COLUMNS, LANES]. Lanes are channels: one in NCHW, up to MAX_LANES in channels_last. Where these are all
 channels, a row of the tile is one run of memory: it is read and written as such, 16 bytes a thread where it is aligned,
-and goes between the memory's order and the tile's in shared memory. Every channel count compiles a kernel of its own. All offsets are 64-bit.
+and goes between the memory's order and the tile's in shared memory. Every channel count compiles a kernel of its own.
+All offsets are 64-bit.
 """
 
 import triton
