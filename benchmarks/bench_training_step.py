@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 import torch
@@ -31,8 +30,8 @@ from benchmarks.measure import DEVICE, MIB
 from benchmarks.report import Column, Results, Table
 from litevae.losses.total import AutoencoderLoss, LossConfig
 from litevae.models import blocks
-from litevae.models.litevae import LiteVAE, LiteVAEOutput
-from litevae_kernels import haar_dwt2d
+from litevae.models.baseline import StableDiffusionVAE
+from litevae.models.litevae import LiteVAE
 
 BATCH = 16 if DEVICE.type == "cuda" else 1
 RESOLUTIONS = (128, 256)
@@ -50,27 +49,14 @@ LABELS = {
 }
 
 
-class StableDiffusionVAE(nn.Module):
-    """diffusers' AutoencoderKL with LiteVAE's output: the losses read the same of both."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        from diffusers import AutoencoderKL
-
-        self.vae: Any = AutoencoderKL(**SD_VAE)
-
-    def forward(self, image: Tensor, sample_posterior: bool = False) -> LiteVAEOutput:
-        posterior = self.vae.encode(image).latent_dist
-        latent = posterior.sample() if sample_posterior else posterior.mode()
-        decoded = self.vae.decode(latent).sample
-        return LiteVAEOutput(decoded, haar_dwt2d(decoded, 1, scaling="mean")[0], posterior, latent)
-
-
 def build(name: str, device: torch.device | str) -> nn.Module:
     """The autoencoder `name` in float32: image [B, 3, H, W] -> LiteVAEOutput."""
     torch.manual_seed(0)
     with torch.device(device):
-        model = StableDiffusionVAE() if name == YARDSTICK else LiteVAE.from_preset(name.split("-")[1][0])
+        if name == YARDSTICK:
+            model: nn.Module = StableDiffusionVAE.from_architecture(block_out_channels=SD_VAE["block_out_channels"])
+        else:
+            model = LiteVAE.from_preset(name.split("-")[1][0])
     return (in_nchw(model) if name == PLAIN else model).train()
 
 

@@ -1,4 +1,4 @@
-"""What are the networks built from? Normalisation, the self-modulated convolution and the ResBlock.
+"""What are the networks built from? Normalisation, the self-modulated convolution, the ResBlock, and how it is run.
 
 image -> DWT -> [feature extraction -> aggregation] -> latent -> [decoder] -> losses
 
@@ -7,9 +7,13 @@ Parameter names are those of diffusers' ResnetBlock2D.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from litevae.config import DecoderNormalization
 from litevae_kernels import group_norm_silu, smc_conv2d, smc_weight
@@ -104,6 +108,28 @@ class Shortcut(nn.Conv2d):
             return super().forward(input)
         of_input, of_skip = self.weight.split([input.shape[1], skip.shape[1]], dim=1)
         return F.conv2d(input, of_input, self.bias).add_(F.conv2d(skip, of_skip))
+
+
+def compute_again(block: nn.Module, *inputs: Tensor | None) -> Any:
+    """block(*inputs), which the backward pass computes once more; diffusers' own makes torch.compile warn."""
+    return checkpoint(block, *inputs, use_reentrant=False)
+
+
+class CheckpointedBlocks(nn.Module):
+    """Runs its blocks so that each can be computed a second time, in the backward pass, instead of being remembered.
+
+    That is gradient checkpointing: only a block's inputs are kept, in training alone. diffusers'
+    `enable_gradient_checkpointing` looks for modules with `gradient_checkpointing` and sets both attributes.
+    """
+
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[..., Tensor]
+
+    def run(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        """block(*inputs)."""
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(block, *inputs)
+        return block(*inputs)
 
 
 class ResBlock(nn.Module):

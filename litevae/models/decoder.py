@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from litevae.checks import check_latent
 from litevae.config import DecoderNormalization, LiteVAEConfig
-from litevae.models.blocks import GroupNorm, GroupNormSiLU, ResBlock
+from litevae.models.blocks import CheckpointedBlocks, GroupNorm, GroupNormSiLU, ResBlock
 
 
 class Decoder(nn.Module):
@@ -60,7 +60,7 @@ class Decoder(nn.Module):
         return self.conv_out(self.conv_norm_out(x))
 
 
-class MidBlock(nn.Module):
+class MidBlock(CheckpointedBlocks):
     """ResBlock, self-attention (unless `mid_block_add_attention` is False), ResBlock: [B, C, h, w] -> the same."""
 
     def __init__(self, config: LiteVAEConfig, channels: int) -> None:
@@ -72,10 +72,10 @@ class MidBlock(nn.Module):
         self.attentions = nn.ModuleList(attentions)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.resnets[0](x)
+        x = self.run(self.resnets[0], x)
         for attention in self.attentions:
             x = attention(x)
-        return self.resnets[1](x)
+        return self.run(self.resnets[1], x)
 
 
 class SelfAttention(nn.Module):
@@ -95,7 +95,7 @@ class SelfAttention(nn.Module):
         return x + self.to_out[0](attended.squeeze(1)).transpose(1, 2).reshape(x.shape)
 
 
-class UpBlock(nn.Module):
+class UpBlock(CheckpointedBlocks):
     """ResBlocks, then nearest-neighbour upsampling and a 3x3 convolution: [B, in, h, w] -> [B, out, 2h, 2w].
 
     Without `add_upsample`, the ResBlocks alone: [B, out, h, w].
@@ -119,7 +119,7 @@ class UpBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         for block in (*self.resnets, *self.upsamplers):
-            x = block(x)
+            x = self.run(block, x)
         return x
 
 

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from litevae.models.blocks import ResBlock
+from litevae.models.blocks import CheckpointedBlocks, ResBlock
 
 BLOCKS_PER_MULTIPLIER = 2
 
 
-class UNet(nn.Module):
+class UNet(CheckpointedBlocks):
     """ResBlocks with skip connections, without resampling and attention (appendix G, Tables 23 and 24).
 
     [B, in_channels, H, W] -> [B, out_channels, H, W]. A 3x3 convolution to `channels`; two ResBlocks of width
@@ -49,9 +49,10 @@ class UNet(nn.Module):
         x = self.conv_in(x)  # appendix G also keeps this one as a skip, but has no block to take it
         skips: list[Tensor] = []
         for block in self.encoder_path:
-            x = block(x)
+            x = self.run(block, x)
             skips.append(x)
-        x = self.middle(x)
+        for block in self.middle:
+            x = self.run(block, x)
         for block in self.decoder_path:
-            x = block(x, skips.pop())
+            x = self.run(block, x, skips.pop())
         return self.conv_out(x)
