@@ -1,11 +1,53 @@
-"""Where do the images come from? The built-in photographs, a folder, and the crops that training sees.
+"""Where do the images come from? Photographs, folders, Hugging Face datasets, tar shards, dead leaves; as batches.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+
+    data = open_data(config, seed)                  # DataConfig; raises DataError
+    data.held_out                                   # list of Photo(name, image), PIL images in RGB
+    data.description                                # "6 photographs", "12,345 images in 8 tar shards"
+    batches = data.batches(first_step, last_step, batch_size, rank, world_size, pin_memory=True, state=states)
+    for pixels in batches:                          # uint8 [batch_size / world_size, 3, crop_size, crop_size]
+        image = pixels.to(device, non_blocking=True).float() / 127.5 - 1
+    batches.state_dict()                            # of this process, after the batch that came last
+    batches.skipped()                               # {"unreadable": 2, "too small": 1}
+
+Step s of process r holds the samples s * batch_size + r * batch_size / world_size + i. Where images can be read in
+any order, sample n is a function of (seed, n): `state_dict` is empty, and any number of processes and workers gives
+the same samples. A stream (datasets with streaming, remote or streamed tar shards) can only be read from the front:
+the order depends on the number of readers, and `state` is the list of what `state_dict` returned in every process
+(gather it before it is saved), with which a resumed run sees what an unbroken one would.
+
+Iterating warns of each image that cannot be used, once and by name, and raises DataError when none is left. Workers
+ignore SIGINT and SIGTERM; leaving the loop, or the end of the process, ends them.
 """
 
+from litevae.data.batches import Batches
 from litevae.data.config import DataConfig
-from litevae.data.crops import CropStream
-from litevae.data.images import UnreadableImageError, read_image
-from litevae.data.sources import Photo, PhotoSource, open_sources
+from litevae.data.crops import evaluation_view
+from litevae.data.errors import DataError
+from litevae.data.images import UnreadableImageError, decode_image, read_image, to_image, to_rgb, to_tensor
+from litevae.data.opening import open_data
+from litevae.data.seeds import derive_rng, derive_seed
+from litevae.data.skipped import Skip, SkipCounts
+from litevae.data.sources import Photo
+from litevae.data.training_data import TrainingData
 
-__all__ = ["CropStream", "DataConfig", "Photo", "PhotoSource", "UnreadableImageError", "open_sources", "read_image"]
+__all__ = [
+    "Batches",
+    "DataConfig",
+    "DataError",
+    "Photo",
+    "Skip",
+    "SkipCounts",
+    "TrainingData",
+    "UnreadableImageError",
+    "decode_image",
+    "derive_rng",
+    "derive_seed",
+    "evaluation_view",
+    "open_data",
+    "read_image",
+    "to_image",
+    "to_rgb",
+    "to_tensor",
+]

@@ -1,66 +1,34 @@
-"""Which crop is sample n of a run? A pure function of (seed, n), so a resumed run sees what an unbroken one would.
+"""Which part of an image is shown? Training crops, cut at random, and the one view of a held-out image.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
-import hashlib
 import math
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from litevae.data.config import MIN_EVALUATION_SIZE, DataConfig
 from litevae.data.images import to_tensor
-from litevae.data.sources import PhotoSource
-
-
-def derive_seed(seed: int, purpose: str, index: int) -> int:
-    """A seed of its own for every (run seed, purpose, index): 63 bits, the same on every machine and process."""
-    digest = hashlib.blake2b(f"{seed}/{purpose}/{index}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
-
-
-class CropStream(Dataset[Tensor]):
-    """Sample n of a run, n = 0, 1, 2 ...: float32 [3, crop_size, crop_size] in [-1, 1].
-
-    Photos come in a new random order in every pass over the source; where and how the crop is cut is drawn from
-    (seed, n). Nothing depends on what was asked for before, nor on which process asks.
-    """
-
-    def __init__(self, source: PhotoSource, config: DataConfig, seed: int) -> None:
-        self.source = source
-        self.config = config
-        self.seed = seed
-        self._order: tuple[int, np.ndarray] | None = None
-
-    def __getitem__(self, n: int) -> Tensor:
-        rng = np.random.default_rng(derive_seed(self.seed, "crop", n))
-        photo = self.source[self._photo_of(n)]
-        return to_tensor(random_crop(photo.image, self.config, rng))
-
-    def _photo_of(self, n: int) -> int:
-        epoch, position = divmod(n, len(self.source))
-        if self._order is None or self._order[0] != epoch:
-            rng = np.random.default_rng(derive_seed(self.seed, "order", epoch))
-            self._order = (epoch, rng.permutation(len(self.source)))
-        return int(self._order[1][position])
+from litevae.data.seeds import derive_seed  # noqa: F401
 
 
 def random_crop(image: Image.Image, config: DataConfig, rng: np.random.Generator) -> Image.Image:
-    """Cut a square at a random place, scale and side up; a photo smaller than it is upscaled to fill it."""
+    """Cut a square at a random place (or the centre), scale and side up; an image that is too small is upscaled.
+
+    With `config.resize`, place and size are those in the image resized to it. That image is never made: the square's
+    own pixels are resampled once. So a strip of 1 x 60,000 pixels costs no more memory than any other image.
+    """
     size = config.crop_size
-    shown = size * math.exp(rng.uniform(0.0, math.log(config.max_downscale)))  # side of the square, in photo pixels
-    shown = min(round(shown), *image.size)
-    left = int(rng.integers(image.width - shown + 1))
-    top = int(rng.integers(image.height - shown + 1))
-    box = (left, top, left + shown, top + shown)
-    if shown == size:
-        crop = image.crop(box)
+    width, height = resized_size(image.size, config.resize) if config.resize else image.size
+    shown = size * math.exp(rng.uniform(0.0, math.log(config.max_downscale)))  # side of the square, in its pixels
+    shown = min(round(shown), width, height)
+    if config.crop == "center":
+        left, top = (width - shown) // 2, (height - shown) // 2
     else:
-        crop = image.resize((size, size), Image.Resampling.LANCZOS, box=box)
+        left, top = int(rng.integers(width - shown + 1)), int(rng.integers(height - shown + 1))
+    crop = _part(image, (width, height), (left, top, left + shown, top + shown), size)
     if config.horizontal_flip and rng.random() < 0.5:
         crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return crop
@@ -75,29 +43,22 @@ def evaluation_view(image: Image.Image, size: int | None) -> Tensor:
     if size is None and min(image.size) >= MIN_EVALUATION_SIZE:
         return to_tensor(image)
     size = size or MIN_EVALUATION_SIZE
-    scale = size / min(image.size)
-    width, height = (max(size, round(side * scale)) for side in image.size)
+    width, height = resized_size(image.size, size)
     left, top = (width - size) // 2, (height - size) // 2
-    resized = image.resize((width, height), Image.Resampling.LANCZOS)
-    return to_tensor(resized.crop((left, top, left + size, top + size)))
+    return to_tensor(_part(image, (width, height), (left, top, left + size, top + size), size))
 
 
-def crop_batches(
-    stream: CropStream, *, first_step: int, last_step: int, batch_size: int, workers: int, pin_memory: bool
-) -> torch.utils.data.DataLoader[Tensor]:
-    """Batches of steps first_step .. last_step - 1; step s holds samples s * batch_size and following."""
-    return torch.utils.data.DataLoader(
-        stream,
-        batch_size=batch_size,
-        sampler=range(first_step * batch_size, last_step * batch_size),
-        num_workers=workers,
-        pin_memory=pin_memory,
-        worker_init_fn=_ignore_interrupt,
-    )
+def resized_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """Width and height of an image whose short side is resized to `short_side`."""
+    scale = short_side / min(size)
+    return max(short_side, round(size[0] * scale)), max(short_side, round(size[1] * scale))
 
 
-def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches every process of the group; the trainer alone decides what it means."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _part(image: Image.Image, resized: tuple[int, int], box: tuple[int, int, int, int], size: int) -> Image.Image:
+    """The square `box` of `image` resized to `resized`, as size x size pixels (Lanczos)."""
+    if image.size == resized and box[2] - box[0] == size:
+        return image.crop(box)
+    x, y = image.width / resized[0], image.height / resized[1]
+    # Rounding may put the far edge a last digit beyond the image, which Pillow refuses.
+    right, bottom = min(box[2] * x, image.width), min(box[3] * y, image.height)
+    return image.resize((size, size), Image.Resampling.LANCZOS, box=(box[0] * x, box[1] * y, right, bottom))

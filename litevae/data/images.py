@@ -3,21 +3,46 @@
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
+import functools
+import io
 import os
+import stat
 import warnings
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-# What Pillow raises on files that are cut off, mislabelled, hostile or in a mode it cannot convert.
-_PILLOW_ERRORS = (OSError, ValueError, SyntaxError, EOFError, MemoryError, Image.DecompressionBombError)
+from litevae.data.errors import one_line
+
+# Formats that Pillow hands to other programs or handlers. EPS is the one that matters: a file that says it is EPS,
+# whatever its name, would be run as a PostScript program by Ghostscript.
+_NOT_PILLOW = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 
 class UnreadableImageError(Exception):
-    """An image file that cannot be decoded; the message names the file and the reason, on one line."""
+    """An image that cannot be decoded. The message, on one line, names it and the reason; `reason` is the latter."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@functools.cache
+def readable_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that it decodes by itself."""
+    Image.init()
+    return tuple(form for form in Image.OPEN if form not in _NOT_PILLOW)
+
+
+@functools.cache
+def readable_endings() -> frozenset[str]:
+    """The endings of file names, such as ".jpg", that stand for `readable_formats`."""
+    formats = readable_formats()
+    return frozenset(ending for ending, form in Image.registered_extensions().items() if form in formats)
 
 
 def read_image(path: str | os.PathLike[str]) -> Image.Image:
@@ -25,23 +50,65 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
 
     EXIF rotation is applied; grayscale and palettes are expanded; transparency is laid over white; CMYK, YCbCr, HSV
     are converted; 16-bit gray is divided by 257; float gray in [0, 1] is multiplied by 255. Of several frames the
-    first is read.
+    first is read. More than 2 * PIL.Image.MAX_IMAGE_PIXELS (179 million) pixels are taken for a decompression bomb;
+    up to that size, where Pillow warns, an image is read: there are cameras of 100 million pixels.
 
     Raises:
         UnreadableImageError: no such file, not an image, cut off, too large, or in a form not listed above.
     """
     path = Path(path)
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; what it cannot read it raises
-            return to_rgb(ImageOps.exif_transpose(image))
+        mode = path.stat().st_mode
     except FileNotFoundError:
-        raise UnreadableImageError(f"no such image: {path}") from None
-    except IsADirectoryError:
-        raise UnreadableImageError(f"not an image but a folder: {path}") from None
-    except _PILLOW_ERRORS as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"cannot read the image {path}: {reason}") from error
+        raise UnreadableImageError(f"no such image: {path}", "no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
+        raise _unreadable(str(path), _reason(error)) from error
+    if stat.S_ISDIR(mode):
+        raise UnreadableImageError(f"not an image but a folder: {path}", "a folder")
+    if not stat.S_ISREG(mode):  # opening a named pipe would wait for ever
+        raise _unreadable(str(path), "not a regular file")
+    try:
+        with open(path, "rb") as file:
+            return _decode(file, str(path))
+    except OSError as error:
+        raise _unreadable(str(path), error.strerror or _reason(error)) from error
+
+
+def decode_image(content: bytes, name: str) -> Image.Image:
+    """`read_image` for the content of a file; errors call it `name`."""
+    return _decode(io.BytesIO(content), name)
+
+
+def _decode(file: IO[bytes], name: str) -> Image.Image:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; what it cannot read it raises
+            with Image.open(file, formats=readable_formats()) as image:
+                image.load()
+                if not all(image.size):
+                    raise ValueError("it has no pixels")
+                return to_rgb(_upright(image))
+    except Exception as error:  # decoders raise anything on hostile bytes: RuntimeError (AVIF), SyntaxError (PNG) ...
+        empty = file.seek(0, os.SEEK_END) == 0
+        raise _unreadable(name, "the file is empty" if empty else _reason(error)) from error
+
+
+def _unreadable(name: str, reason: str) -> UnreadableImageError:
+    return UnreadableImageError(f"cannot read the image {name}: {reason}", reason)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # its own text holds the address of a file object
+        return "not an image in a format that Pillow reads"
+    return one_line(error)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Apply the EXIF rotation; damaged EXIF data next to whole pixels count as none."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # the parsers of metadata raise anything, as the decoders do
+        return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -67,10 +134,15 @@ def _to_8_bit(image: Image.Image) -> np.ndarray:
     return np.rint(pixels * (255.0 / limit)).astype(np.uint8)
 
 
+def to_pixels(image: Image.Image) -> Tensor:
+    """An RGB image to uint8 [3, H, W], contiguous."""
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))  # [H, W, 3], a copy of its own
+    return pixels.permute(2, 0, 1).contiguous()
+
+
 def to_tensor(image: Image.Image) -> Tensor:
     """An RGB image to float32 [3, H, W] in [-1, 1]: x / 127.5 - 1."""
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))  # [H, W, 3], a copy of its own
-    return pixels.permute(2, 0, 1).contiguous().to(torch.float32).div_(127.5).sub_(1.0)
+    return to_pixels(image).to(torch.float32).div_(127.5).sub_(1.0)
 
 
 def to_image(x: Tensor) -> Image.Image:

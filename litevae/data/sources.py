@@ -1,19 +1,20 @@
-"""Which photographs does a run train on, and which are held out? A folder's images or the built-in ones.
+"""Which image files are there? A folder's or the built-in photographs, each decoded when it is asked for.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
 import os
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
 from PIL import Image
 
-from litevae.data.config import DataConfig
-from litevae.data.images import UnreadableImageError, read_image
+from litevae.data.errors import DataError
+from litevae.data.images import read_image, readable_endings
 
 BUILT_IN_TRAINING = (
     "astronaut.png",
@@ -26,143 +27,153 @@ BUILT_IN_TRAINING = (
 BUILT_IN_HELD_OUT = ("chelsea.png", "coffee.png")
 
 
-class DataError(Exception):
-    """No images to train or evaluate with; the message names the folder and the way out."""
-
-
 @dataclass(frozen=True)
 class Photo:
-    """A decoded photograph and the name it goes by in figures and warnings."""
+    """A decoded image and the name it goes by in figures and tables."""
 
     name: str
     image: Image.Image
 
 
-@dataclass
+class ImageSource(Protocol):
+    """A fixed list of images that can be read in any order."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """What warnings call image `index`: enough to find it."""
+
+    def title(self, index: int) -> str:
+        """What figures and tables call it."""
+
+    def read(self, index: int) -> Image.Image:
+        """Decode image `index` to RGB.
+
+        Raises:
+            UnreadableImageError: it cannot be decoded.
+        """
+
+
+@dataclass(frozen=True)
+class Part:
+    """Images start .. stop - 1 of a source, as a source."""
+
+    source: ImageSource
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def name(self, index: int) -> str:
+        return self.source.name(self.start + index)
+
+    def title(self, index: int) -> str:
+        return self.source.title(self.start + index)
+
+    def read(self, index: int) -> Image.Image:
+        return self.source.read(self.start + index)
+
+
+class Names:
+    """Strings in two arrays. A list of a million strings is a million objects, and every worker that so much as looks
+    at them gets a copy of its own, because looking writes their reference counts."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        encoded = [os.fsencode(name) for name in names]
+        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+        self._text = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> str:
+        start = int(self._ends[index - 1]) if index else 0
+        return os.fsdecode(self._text[start : int(self._ends[index])].tobytes())
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[index] for index in range(len(self)))
+
+
 class PhotoSource:
-    """A fixed list of image files, decoded when asked for.
+    """A fixed list of image files; with `keep_decoded` each is decoded once."""
 
-    An unreadable file is warned about once, by name, and replaced by the next readable one, so photo i is the same
-    in every run over the same folder.
-    """
-
-    paths: Sequence[Path]
-    keep_decoded: bool = False
-    _decoded: dict[int, Image.Image] = field(default_factory=dict, repr=False)
-    _unreadable: set[int] = field(default_factory=set, repr=False)
+    def __init__(self, paths: Iterable[str | Path], keep_decoded: bool = False) -> None:
+        self.paths = Names(os.fspath(path) for path in paths)
+        folders = {os.path.dirname(path) for path in self.paths}
+        self._root = os.path.commonpath(folders) if folders else ""
+        self._decoded: dict[int, Image.Image] | None = {} if keep_decoded else None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> Photo:
-        """Photo `index`, or the next one in the list that can be read.
+    def name(self, index: int) -> str:
+        return self.paths[index]
 
-        Raises:
-            DataError: not one of the files can be read.
-        """
-        for offset in range(len(self.paths)):
-            at = (index + offset) % len(self.paths)
-            image = self._read(at)
-            if image is not None:
-                return Photo(self.name(at), image)
-        raise DataError(f"none of the {len(self.paths)} image files in {self.paths[0].parent} can be read")
+    def title(self, index: int) -> str:
+        """The path below the folder that all files share: cat/1.png and dog/1.png stay two."""
+        return Path(os.path.relpath(self.paths[index], self._root)).as_posix()
 
-    def readable(self, limit: int) -> list[Photo]:
-        """The first `limit` photos that can be read, each once."""
-        photos: list[Photo] = []
-        for at in range(len(self.paths)):
-            if len(photos) == limit:
-                break
-            image = self._read(at)
-            if image is not None:
-                photos.append(Photo(self.name(at), image))
-        return photos
-
-    def name(self, at: int) -> str:
-        """The file's path below the folder that all of them share: cat/1.png and dog/1.png stay two."""
-        return self.paths[at].relative_to(os.path.commonpath([path.parent for path in self.paths])).as_posix()
-
-    def _read(self, at: int) -> Image.Image | None:
-        if at in self._unreadable:
-            return None
-        if at in self._decoded:
-            return self._decoded[at]
-        try:
-            image = read_image(self.paths[at])
-        except UnreadableImageError as error:
-            warnings.warn(f"skipped: {error}", stacklevel=2)
-            self._unreadable.add(at)
-            return None
-        if self.keep_decoded:
-            self._decoded[at] = image
-        return image
+    def read(self, index: int) -> Image.Image:
+        if self._decoded is None:
+            return read_image(self.paths[index])
+        if index not in self._decoded:
+            self._decoded[index] = read_image(self.paths[index])
+        return self._decoded[index]
 
 
-def open_sources(config: DataConfig) -> tuple[PhotoSource, list[Photo]]:
-    """The training source and the held-out photos of a run; no file is in both.
-
-    Raises:
-        DataError: a folder is missing, empty or unreadable, or is too small to hold an image out.
-    """
-    if config.path is None:
-        training = built_in_paths(BUILT_IN_TRAINING)
-        held_out = built_in_paths(BUILT_IN_HELD_OUT)
-        if config.validation_path is not None:
-            held_out = find_images(config.validation_path, "data.validation_path")
-    else:
-        training, held_out = split_folder(config)
-    source = PhotoSource(training, keep_decoded=config.path is None)
-    photos = PhotoSource(held_out).readable(config.evaluation_images)
-    if not photos:
-        raise DataError(f"none of the {len(held_out)} held-out image files in {held_out[0].parent} can be read")
-    source[0]  # raises before the training starts if there is nothing to train on
-    return source, photos
-
-
-def split_folder(config: DataConfig) -> tuple[list[Path], list[Path]]:
-    """The files of `data.path` to train on, and the held-out files."""
-    assert config.path is not None
-    files = find_images(config.path, "data.path")
-    if config.validation_path is not None:
-        held_out = find_images(config.validation_path, "data.validation_path")
-        kept_out = {path.resolve() for path in held_out}
-        training = [path for path in files if path.resolve() not in kept_out]
-        if not training:
-            raise DataError(f"every image of data.path {config.path} is also in data.validation_path: none is left")
-        return training, held_out
-    if len(files) < 2:
-        raise DataError(
-            f"data.path {config.path} must hold at least 2 images, one of them held out, got {len(files)}; "
-            "add images, or set data.validation_path to a folder of held-out ones"
-        )
-    count = min(max(1, round(len(files) * config.holdout)), len(files) - 1)
-    return files[:-count], files[-count:]
-
-
-def find_images(folder: str, key: str) -> list[Path]:
+def find_images(folder: str, key: str) -> list[str]:
     """All files below `folder` whose ending Pillow knows, in name order; hidden files and folders are left out.
+
+    This is not `datasets.load_dataset("imagefolder")`: that reads a folder named "train" or "test" as a split of its
+    own, mixes in metadata files, takes labels from the names of folders, and copies its table into the user's cache.
 
     Raises:
         DataError: no such folder, not a folder, or no image in it; the message names `key` and the folder.
     """
     root = Path(folder).expanduser()
     if not root.exists():
-        raise DataError(f"{key} must name a folder of images, got {root}, which does not exist")
+        raise DataError(f"{key} must name a folder of images, got {root}, which does not exist{_other_source(folder)}")
     if not root.is_dir():
-        raise DataError(f"{key} must name a folder of images, got the file {root}; its folder is {root.parent}")
-    Image.init()
-    endings = {ending for ending, form in Image.registered_extensions().items() if form in Image.OPEN}
-    found = []
-    for parent, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(parent, name) for name in names if not name.startswith(".")]
-    images = sorted(path for path in found if path.suffix.lower() in endings)
+        hint = _other_source(folder)
+        raise DataError(f"{key} must name a folder of images, got the file {root}; its folder is {root.parent}{hint}")
+    found = _walk(root)
+    endings = readable_endings()
+    images = [path for path in found if os.path.splitext(path)[1].lower() in endings]
     if not images:
         raise DataError(
             f"{key} must name a folder of images, got {root}, which holds none"
             + (f" (its {len(found)} files have other endings)" if found else " (it is empty)")
+            + "".join({_other_source(path) for path in found} - {""})
         )
-    return images
+    return sorted(images, key=lambda path: path.split(os.sep))
+
+
+def _walk(root: Path) -> list[str]:
+    """Every file below `root` that is not hidden; links to folders are followed, but into no folder twice."""
+    found: list[str] = []
+    entered: set[tuple[int, int]] = set()
+    for parent, folders, names in os.walk(root, followlinks=True):
+        status = os.stat(parent)
+        if (status.st_dev, status.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [os.path.join(parent, name) for name in names if not name.startswith(".")]
+    return found
+
+
+def _other_source(path: str) -> str:
+    """What to say where a folder of images was expected and `path` looks like something else."""
+    name = path.lower()
+    if name.endswith((".tar", ".tar.gz", ".tgz")):
+        return "; tar shards are read with data.source=webdataset"
+    if name.endswith((".parquet", ".arrow")):
+        return "; a dataset is read with data.source=dataset"
+    if not Path(path).exists() and name.count("/") == 1 and not name.startswith(("/", ".", "~")):
+        return "; a dataset on the hub is read with data.source=dataset"
+    return ""
 
 
 def built_in_paths(names: Sequence[str]) -> list[Path]:

@@ -1,0 +1,93 @@
+"""What do images look like that need no data? Dead leaves: opaque shapes of all sizes that lie over each other.
+
+[image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+
+Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001. With as many leaves of radius r as r^-3 says,
+an image has no scale of its own, and the power of its spectrum falls like 1 / frequency^2, as it does in photographs.
+"""
+
+import math
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+_OVERSAMPLING = 2  # drawn at twice the size, then averaged: smooth edges
+_SMALLEST = 1.0  # radius in pixels of the image
+_LEAVES_PER_POINT = 6.0  # on average; exp(-6) of the points, one in 400, is left to the background
+_TEXTURED = 0.5  # share of leaves with a grating
+_TEXTURE_AMPLITUDE = 30.0  # at most, of 255
+
+
+def dead_leaves(size: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw an image: uint8 [size, size, 3], a function of the generator's state alone.
+
+    Radii follow the density r^-3 between 1 pixel and `size`. A leaf is a disc or a turned rectangle of one colour, of
+    any saturation; half of them carry a weak grating. About 3,500 leaves for 128 pixels.
+    """
+    side = size * _OVERSAMPLING
+    x, y, radius = _places(side, rng)
+    count = len(radius)
+    angle, aspect = rng.uniform(0.0, math.pi, count), rng.uniform(0.25, 1.3, count)
+    owner = _draw(side, x, y, radius, angle, aspect, is_disc=rng.random(count) < 0.5)
+    pixels = _colours(count + 1, rng)[owner] + _texture(side, count + 1, owner, rng)[..., None]
+    pixels = pixels.reshape(size, _OVERSAMPLING, size, _OVERSAMPLING, 3).mean(axis=(1, 3))
+    return np.rint(pixels).clip(0, 255).astype(np.uint8)
+
+
+def _places(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x, y and radius of every leaf that touches the canvas, in pixels of the canvas, the lowest leaf first."""
+    smallest, largest = _SMALLEST * _OVERSAMPLING, float(side)
+    # The density r^-3 has the distribution function (a - r^-2) / (a - b), a = smallest^-2, b = largest^-2.
+    a, b = smallest**-2, largest**-2
+    mean_square = 2 * math.log(largest / smallest) / (a - b)
+    margin = largest  # a leaf may touch the canvas from outside
+    count = round(_LEAVES_PER_POINT * (side + 2 * margin) ** 2 / (math.pi * mean_square))
+    radius = (a - rng.random(count) * (a - b)) ** -0.5
+    x, y = rng.uniform(-margin, side + margin, (2, count))
+    touches = (x + radius > 0) & (x - radius < side) & (y + radius > 0) & (y - radius < side)
+    return x[touches], y[touches], radius[touches]
+
+
+def _draw(
+    side: int,
+    x: np.ndarray,
+    y: np.ndarray,
+    radius: np.ndarray,
+    angle: np.ndarray,
+    aspect: np.ndarray,
+    is_disc: np.ndarray,
+) -> np.ndarray:
+    """Which leaf is on top at every pixel: int32 [side, side], 0 the background, 1 the lowest leaf."""
+    canvas = Image.new("I", (side, side), 0)
+    draw = ImageDraw.Draw(canvas)
+    discs = np.stack([x - radius, y - radius, x + radius, y + radius], axis=1).tolist()
+    across = radius * np.cos(angle + aspect), radius * np.sin(angle + aspect)  # half the diagonals of the rectangle
+    along = radius * np.cos(angle - aspect), radius * np.sin(angle - aspect)
+    corners = [x + across[0], y + across[1], x + along[0], y + along[1]]
+    corners += [x - across[0], y - across[1], x - along[0], y - along[1]]
+    rectangles = np.stack(corners, axis=1).tolist()
+    for leaf, (disc, rectangle, use_disc) in enumerate(zip(discs, rectangles, is_disc.tolist(), strict=True), start=1):
+        if use_disc:
+            draw.ellipse(disc, fill=leaf)
+        else:
+            draw.polygon(rectangle, fill=leaf)
+    return np.asarray(canvas)
+
+
+def _colours(count: int, rng: np.random.Generator) -> np.ndarray:
+    """float32 [count, 3] in [0, 255]: a random colour, moved towards its gray by a random part."""
+    colour = rng.uniform(0.0, 255.0, (count, 3))
+    gray = colour.mean(axis=1, keepdims=True)
+    return (gray + rng.random((count, 1)) * (colour - gray)).astype(np.float32)
+
+
+def _texture(side: int, count: int, owner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """float32 [side, side]: the sine of its own direction, wavelength (4 to 32 image pixels) and phase on each leaf."""
+    angle, phase = rng.uniform(0.0, math.pi, count), rng.uniform(0.0, 2 * math.pi, count)
+    wavelength = _OVERSAMPLING * np.exp(rng.uniform(math.log(4.0), math.log(32.0), count))
+    amplitude = _TEXTURE_AMPLITUDE * rng.random(count) * (rng.random(count) < _TEXTURED)
+    frequency = 2 * math.pi / wavelength
+    at = np.arange(side, dtype=np.float32)
+    horizontal = (frequency * np.cos(angle)).astype(np.float32)[owner] * at
+    vertical = (frequency * np.sin(angle)).astype(np.float32)[owner] * at[:, None]
+    return amplitude.astype(np.float32)[owner] * np.sin(horizontal + vertical + phase.astype(np.float32)[owner])

@@ -1,0 +1,108 @@
+"""Which image is sample n of a run? Wherever images can be read in any order, a pure function of (seed, n).
+
+[image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+
+So a resumed run sees what an unbroken one would, on any number of processes and workers.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from litevae.data.config import DataConfig
+from litevae.data.crops import random_crop
+from litevae.data.dead_leaves import dead_leaves
+from litevae.data.errors import DataError
+from litevae.data.images import to_pixels
+from litevae.data.seeds import derive_rng
+from litevae.data.skipped import Skip, usable
+from litevae.data.sources import ImageSource
+
+
+class Samples:
+    """Sample n = 0, 1, 2 ... of a run: uint8 [3, crop_size, crop_size]."""
+
+    def __init__(self) -> None:
+        self._skips: list[Skip] = []
+
+    def crop(self, n: int) -> Tensor:
+        """Sample n.
+
+        Raises:
+            DataError: nothing usable is left.
+        """
+        raise NotImplementedError
+
+    def take_skips(self) -> list[Skip]:
+        """What could not be used since this was last asked."""
+        taken, self._skips = self._skips, []
+        return taken
+
+    def position(self) -> dict[str, Any] | None:
+        """What the next sample depends on besides (seed, n); None: nothing."""
+        return None
+
+
+class PhotoSamples(Samples):
+    """Crops of photos that come in a new random order in every pass over the source.
+
+    An unusable photo is replaced by the next usable one of that order.
+    """
+
+    def __init__(self, source: ImageSource, config: DataConfig, seed: int) -> None:
+        super().__init__()
+        self.source, self.config, self.seed = source, config, seed
+        self._order: tuple[int, np.ndarray] | None = None
+        self._unusable: set[int] = set()
+
+    def crop(self, n: int) -> Tensor:
+        return to_pixels(random_crop(self._photo(n), self.config, derive_rng(self.seed, "crop", n)))
+
+    def _photo(self, n: int) -> Image.Image:
+        count = len(self.source)
+        epoch, position = divmod(n, count)
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, derive_rng(self.seed, "order", epoch).permutation(count))
+        for offset in range(count):
+            image = self._read(int(self._order[1][(position + offset) % count]))
+            if image is not None:
+                return image
+        raise DataError(f"none of the {count} training images can be used; the warnings above say why")
+
+    def _read(self, index: int) -> Image.Image | None:
+        if index in self._unusable:
+            return None
+        source = self.source
+        image = usable(lambda: source.read(index), source.name(index), self.config.smallest_side, self._skips.append)
+        if image is None:
+            self._unusable.add(index)
+        return image
+
+
+class DeadLeavesSamples(Samples):
+    """Dead leaves, drawn at the size of a crop: they have no scale of their own, so nothing is cut or resized."""
+
+    def __init__(self, config: DataConfig, seed: int) -> None:
+        super().__init__()
+        self.size, self.seed = config.crop_size, seed
+
+    def crop(self, n: int) -> Tensor:
+        return torch.from_numpy(dead_leaves(self.size, derive_rng(self.seed, "dead leaves", n))).permute(2, 0, 1)
+
+
+class MixedSamples(Samples):
+    """`second` for a share of the samples, drawn sample by sample, `first` for the others."""
+
+    def __init__(self, first: Samples, second: Samples, second_share: float, seed: int) -> None:
+        super().__init__()
+        self.first, self.second, self.second_share, self.seed = first, second, second_share, seed
+
+    def crop(self, n: int) -> Tensor:
+        is_second = derive_rng(self.seed, "mix", n).random() < self.second_share
+        return (self.second if is_second else self.first).crop(n)
+
+    def take_skips(self) -> list[Skip]:
+        return self.first.take_skips() + self.second.take_skips()
