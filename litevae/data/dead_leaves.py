@@ -75,10 +75,10 @@ def _draw(
 
 
 def _colours(count: int, rng: np.random.Generator) -> np.ndarray:
-    """float32 [count, 3] in [0, 255]: a random colour, moved towards its gray by a random part."""
+    """float32 [count, 3], around [0, 255]: a random gray, tinted by a random part of a random colour."""
+    gray, saturation = rng.uniform(0.0, 255.0, (count, 1)), rng.random((count, 1))
     colour = rng.uniform(0.0, 255.0, (count, 3))
-    gray = colour.mean(axis=1, keepdims=True)
-    return (gray + rng.random((count, 1)) * (colour - gray)).astype(np.float32)
+    return (gray + saturation * (colour - colour.mean(axis=1, keepdims=True))).astype(np.float32)
 
 
 def _texture(side: int, count: int, owner: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -21,7 +21,9 @@ from litevae.data.skipped import Skip
 from litevae.data.sources import Names
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-_LARGEST_FILE = 2**30  # bytes; a header may claim any size
+# In bytes; a header may claim any size.
+_LARGEST_FILE = 2**30  # of an image, else it is passed over
+_LARGEST_MEMBER = 2**33  # of anything, else the shard ends there
 
 
 class Member(NamedTuple):
@@ -163,8 +165,8 @@ def _images(archive: tarfile.TarFile, ending: str | None) -> Iterator[tarfile.Ta
     endings = {f".{ending.lstrip('.').lower()}"} if ending else readable_endings()
     while (member := archive.next()) is not None:
         archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has read
-        if member.size < 0:
-            raise ValueError(f"the size of {member.name} is negative")  # older tarfiles would walk in a circle
+        if not 0 <= member.size <= _LARGEST_MEMBER:  # tarfile would walk in a circle, or read for hours at the end
+            raise ValueError(f"{member.name} claims to have {member.size} bytes")
         name = posixpath.basename(member.name)
         is_plain = member.isreg() and not member.issparse()
         if is_plain and not name.startswith(".") and posixpath.splitext(name)[1].lower() in endings:

@@ -1,5 +1,10 @@
 """Does every kind of image file come out as upright 8-bit RGB with the right pixels?"""
 
+import io
+import os
+import random
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from litevae.data.images import UnreadableImageError, read_image, to_image, to_tensor
+from litevae.data.images import UnreadableImageError, decode_image, read_image, to_image, to_pixels, to_tensor
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GRAY = RGB[..., 0]
@@ -91,12 +96,60 @@ def test_first_frame_of_an_animation(tmp_path: Path) -> None:
     assert np.asarray(read_image(tmp_path / "a.webp"))[0, 0].tolist() == [255, 0, 0]
 
 
-@pytest.mark.parametrize("content", [b"", b"this is text, not a picture", b"\x89PNG\r\n\x1a\n\x00\x00"])
-def test_files_that_are_no_images(tmp_path: Path, content: bytes) -> None:
+def png_of_16_bit_rgb(pixels: np.ndarray) -> bytes:
+    """Pillow and imageio write no such file, cameras' converters do."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, _ = pixels.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_16_bit_rgb(tmp_path: Path) -> None:
+    """The upper byte: v * 257 has v in both."""
+    from skimage.io import imsave
+
+    wide = RGB.astype(np.uint16) * 257
+    imsave(tmp_path / "a.tiff", wide, check_contrast=False)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "a.tiff")), RGB)
+    np.testing.assert_array_equal(np.asarray(decode_image(png_of_16_bit_rgb(wide), "a.png")), RGB)
+
+
+def test_damaged_exif_counts_as_none(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "PNG", exif=b"Exif\x00\x00" + exif.tobytes()[:12])
+    np.testing.assert_array_equal(np.asarray(decode_image(file.getvalue(), "a.png")), RGB)
+
+
+def test_content_and_file_are_read_alike(tmp_path: Path) -> None:
+    Image.fromarray(GRAY).save(tmp_path / "a.png")
+    image = decode_image((tmp_path / "a.png").read_bytes(), "row 1")
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(read_image(tmp_path / "a.png")))
+    with pytest.raises(UnreadableImageError, match="cannot read the image row 1: the file is empty") as error:
+        decode_image(b"", "row 1")
+    assert error.value.reason == "the file is empty"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"this is text, not a picture", "not an image in a format that Pillow reads"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00", "not an image in a format that Pillow reads"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n{} loop\n", "not an image in a format that Pillow reads"),
+    ],
+)
+def test_files_that_are_no_images(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "broken.png"
     path.write_bytes(content)
-    with pytest.raises(UnreadableImageError, match=r"cannot read the image .*broken\.png: "):
+    with pytest.raises(UnreadableImageError, match=r"cannot read the image .*broken\.png: ") as error:
         read_image(path)
+    assert error.value.reason == reason
 
 
 def test_cut_off_file(tmp_path: Path) -> None:
@@ -108,10 +161,52 @@ def test_cut_off_file(tmp_path: Path) -> None:
 
 
 def test_decompression_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow warns above MAX_IMAGE_PIXELS, which is no reason to leave a photo out, and raises above twice that."""
     Image.fromarray(RGB).save(tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     with pytest.raises(UnreadableImageError, match=r"bomb\.png: Image size \(35 pixels\) exceeds limit"):
         read_image(tmp_path / "bomb.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 20)
+    np.testing.assert_array_equal(np.asarray(read_image(tmp_path / "bomb.png")), RGB)
+
+
+def test_a_real_bomb_is_refused_without_decoding_it() -> None:
+    """60,000 x 60,000 pixels in a hundred bytes of header: a claim that must not be believed."""
+    file = io.BytesIO()
+    Image.new("L", (1, 1)).save(file, "BMP")
+    content = bytearray(file.getvalue())
+    content[18:26] = (60_000).to_bytes(4, "little") * 2
+    with pytest.raises(UnreadableImageError, match="could be decompression bomb"):
+        decode_image(bytes(content), "bomb.bmp")
+
+
+@pytest.mark.parametrize(
+    "form", ["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO", "AVIF", "BLP", "SGI"]
+)
+def test_altered_files_are_read_or_refused(form: str) -> None:
+    """Whatever a decoder raises: AVIF has been seen to raise RuntimeError, BLP an error class of its own."""
+    file = io.BytesIO()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    (image.quantize() if form == "BLP" else image).save(file, form)
+    draw = random.Random(form)
+    refused = 0
+    for _ in range(60):
+        content = bytearray(file.getvalue())
+        for _ in range(draw.choice([1, 3, 10])):
+            content[draw.randrange(min(len(content), draw.choice([30, 10_000])))] = draw.randrange(256)
+        try:
+            assert decode_image(bytes(content[: draw.choice([len(content), draw.randrange(len(content))])]), "x").size
+        except UnreadableImageError as error:
+            refused += 1
+            assert "\n" not in error.reason
+            assert " at 0x" not in error.reason
+    assert refused > 5
+
+
+def test_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(UnreadableImageError, match="not a regular file"):
+        read_image(tmp_path / "pipe.png")
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
@@ -119,6 +214,13 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         read_image(tmp_path / "nothing.jpg")
     with pytest.raises(UnreadableImageError, match="not an image but a folder"):
         read_image(tmp_path)
+
+
+def test_pixels_are_channels_first() -> None:
+    pixels = to_pixels(Image.fromarray(RGB))
+    assert pixels.dtype == torch.uint8
+    assert pixels.is_contiguous()
+    np.testing.assert_array_equal(pixels.numpy(), RGB.transpose(2, 0, 1))
 
 
 def test_tensor_and_back_keeps_all_256_values() -> None:

@@ -1,109 +1,116 @@
-"""Are the right files found, held out and skipped, and is what is wrong named?"""
+"""Are the right files found, in the right order, and is what is wrong with a folder said?"""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from litevae.data.config import DataConfig
-from litevae.data.sources import BUILT_IN_HELD_OUT, BUILT_IN_TRAINING, DataError, PhotoSource, find_images, open_sources
+from litevae.data.errors import DataError
+from litevae.data.sources import (
+    BUILT_IN_HELD_OUT,
+    BUILT_IN_TRAINING,
+    Names,
+    Part,
+    PhotoSource,
+    built_in_paths,
+    find_images,
+)
 
-
-def fill(folder: Path, count: int) -> list[Path]:
-    """Images of distinct gray values, so that a photo is known by its first pixel."""
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"photo-{number:03d}.png" for number in range(count)]
-    for number, path in enumerate(paths):
-        Image.new("RGB", (20, 16), (number, number, number)).save(path)
-    return paths
+Fill = Callable[[Path, int], list[Path]]
 
 
 def test_built_in_photographs_are_real_and_disjoint() -> None:
-    source, held_out = open_sources(DataConfig())
-    assert len(source) == len(BUILT_IN_TRAINING)
-    assert [photo.name for photo in held_out] == ["chelsea.png", "coffee.png"]
     assert not set(BUILT_IN_TRAINING) & set(BUILT_IN_HELD_OUT)
-    sizes = {source[index].name: source[index].image.size for index in range(len(source))}
+    source = PhotoSource(built_in_paths(BUILT_IN_TRAINING))
+    sizes = {source.title(index): source.read(index).size for index in range(len(source))}
+    assert list(sizes) == list(BUILT_IN_TRAINING)
     assert sizes["astronaut.png"] == (512, 512)
     assert sizes["motorcycle_left.png"] == (741, 500)
 
 
-def test_last_share_of_a_nested_folder_is_held_out(tmp_path: Path) -> None:
-    paths = fill(tmp_path / "a", 6) + fill(tmp_path / "b" / "c", 4)
+def test_nested_folders_in_name_order_without_hidden_files(tmp_path: Path, fill: Fill) -> None:
+    paths = fill(tmp_path / "a", 2) + fill(tmp_path / "a-b", 1) + fill(tmp_path / "b" / "c", 2)
     (tmp_path / "a" / "notes.txt").write_text("not an image")
+    (tmp_path / "a" / "program.eps").write_text("%!PS")
+    (tmp_path / "b" / "c" / "photo-001.png").rename(tmp_path / "b" / "c" / "photo-001.JPeG")
     fill(tmp_path / ".thumbnails", 3)
-    source, held_out = open_sources(DataConfig(path=str(tmp_path), holdout=0.2))
-    assert list(source.paths) == paths[:8]
-    assert [photo.image.getpixel((0, 0)) for photo in held_out] == [(2, 2, 2), (3, 3, 3)]
+    (tmp_path / "a" / "._photo-000.png").write_bytes(b"\0")
+    found = find_images(str(tmp_path), "data.path")
+    assert found == [*map(str, paths[:-1]), str(paths[-1].with_suffix(".JPeG"))]
 
 
-def test_at_least_one_image_is_held_out(tmp_path: Path) -> None:
-    paths = fill(tmp_path, 3)
-    source, held_out = open_sources(DataConfig(path=str(tmp_path), holdout=0.01))
-    assert list(source.paths) == paths[:2]
-    assert len(held_out) == 1
+def test_linked_folders_are_entered_once(tmp_path: Path, fill: Fill) -> None:
+    fill(tmp_path / "photos", 2)
+    fill(tmp_path / "elsewhere", 1)
+    (tmp_path / "photos" / "circle").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "other").symlink_to(tmp_path / "elsewhere")
+    found = find_images(str(tmp_path / "photos"), "data.path")
+    assert [os.path.relpath(path, tmp_path / "photos") for path in found] == [
+        "other/photo-000.png",
+        "photo-000.png",
+        "photo-001.png",
+    ]
 
 
-def test_validation_folder_inside_the_training_folder_is_not_trained_on(tmp_path: Path) -> None:
-    training, validation = fill(tmp_path / "train", 2), fill(tmp_path / "held-out", 2)
-    config = DataConfig(path=str(tmp_path), validation_path=str(tmp_path / "held-out"))
-    source, held_out = open_sources(config)
-    assert list(source.paths) == training
-    assert [photo.name for photo in held_out] == [path.name for path in validation]
-
-
-def test_held_out_images_beyond_the_limit_are_not_trained_on_either(tmp_path: Path) -> None:
-    fill(tmp_path, 10)
-    source, held_out = open_sources(DataConfig(path=str(tmp_path), holdout=0.5, evaluation_images=2))
-    assert (len(source), len(held_out)) == (5, 2)
-
-
-def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: Fill) -> None:
     fill(tmp_path / "photos", 2)
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert len(open_sources(DataConfig(path="~/photos"))[0]) == 1
+    assert len(find_images("~/photos", "data.path")) == 2
 
 
-def test_unreadable_photo_is_named_once_and_replaced_by_the_next(tmp_path: Path) -> None:
-    paths = fill(tmp_path, 4)
-    paths[1].write_bytes(b"no picture")
-    source = PhotoSource(paths)
-    with pytest.warns(UserWarning, match=r"skipped: cannot read the image .*photo-001\.png") as caught:
-        names = [source[1].name, source[1].name, source[0].name]
-    assert names == ["photo-002.png", "photo-002.png", "photo-000.png"]
-    assert len(caught) == 1
-
-
-@pytest.mark.filterwarnings("ignore:skipped")
-def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
-    for path in fill(tmp_path, 4)[:3]:
-        path.write_bytes(b"")
-    with pytest.raises(DataError, match="none of the 3 image files"):
-        open_sources(DataConfig(path=str(tmp_path)))
-
-
-def test_wrong_folders(tmp_path: Path) -> None:
+def test_wrong_folders(tmp_path: Path, fill: Fill) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "a.txt").write_text("a")
     one = fill(tmp_path / "one", 1)[0]
+    for name in ("a.txt", "b.tar", "c.parquet"):
+        (tmp_path / name[0]).mkdir()
+        (tmp_path / name[0] / name).write_text("a")
     messages = {
-        tmp_path / "nowhere": "which does not exist",
-        tmp_path / "empty": r"which holds none \(it is empty\)",
-        tmp_path / "text": r"which holds none \(its 1 files have other endings\)",
-        one: "got the file .*photo-000.png; its folder is",
-        tmp_path / "one": "must hold at least 2 images.*data.validation_path",
+        str(tmp_path / "nowhere"): "data.path must name a folder of images, got .*nowhere, which does not exist$",
+        str(tmp_path / "empty"): r"which holds none \(it is empty\)",
+        str(tmp_path / "a"): r"which holds none \(its 1 files have other endings\)$",
+        str(tmp_path / "b"): "tar shards are read with data.source=webdataset",
+        str(tmp_path / "c"): "a dataset is read with data.source=dataset",
+        str(one): "got the file .*photo-000.png; its folder is",
+        str(tmp_path / "b" / "b.tar"): "tar shards are read with data.source=webdataset",
+        "somebody/photos": "a dataset on the hub is read with data.source=dataset",
     }
     for path, message in messages.items():
         with pytest.raises(DataError, match=message):
-            open_sources(DataConfig(path=str(path)))
-    with pytest.raises(DataError, match=r"every image .* is also in data\.validation_path"):
-        open_sources(DataConfig(path=str(tmp_path / "one"), validation_path=str(tmp_path / "one")))
+            find_images(path, "data.path")
 
 
-def test_files_of_one_name_in_two_folders_stay_two(tmp_path: Path) -> None:
-    for folder in ("cat", "dog"):
-        (tmp_path / folder).mkdir()
-        Image.new("RGB", (32, 32)).save(tmp_path / folder / "1.png")
-    source = PhotoSource(find_images(str(tmp_path), "data.path"))
-    assert [photo.name for photo in source.readable(2)] == ["cat/1.png", "dog/1.png"]
+def test_missing_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"lacks zebra\.png; set data\.path to a folder"):
+        built_in_paths(["astronaut.png", "zebra.png"])
+
+
+def test_files_of_one_name_in_two_folders_stay_two(tmp_path: Path, fill: Fill) -> None:
+    source = PhotoSource(fill(tmp_path / "cat", 1) + fill(tmp_path / "dog", 1))
+    assert [source.title(index) for index in range(2)] == ["cat/photo-000.png", "dog/photo-000.png"]
+    assert source.name(1) == str(tmp_path / "dog" / "photo-000.png")
+
+
+def test_decoded_once_if_kept(tmp_path: Path, fill: Fill) -> None:
+    paths = fill(tmp_path, 2)
+    kept, fresh = PhotoSource(paths, keep_decoded=True), PhotoSource(paths)
+    first = kept.read(1)
+    Image.new("RGB", (8, 8), "red").save(paths[1])
+    assert kept.read(1) is first
+    assert fresh.read(1).getpixel((0, 0)) == (255, 0, 0)
+
+
+def test_part_of_a_source(tmp_path: Path, fill: Fill) -> None:
+    part = Part(PhotoSource(fill(tmp_path, 6)), 2, 5)
+    assert len(part) == 3
+    assert [part.title(index) for index in range(3)] == ["photo-002.png", "photo-003.png", "photo-004.png"]
+    assert [part.read(index).getpixel((0, 0)) for index in range(3)] == [(2, 2, 2), (3, 3, 3), (4, 4, 4)]
+
+
+def test_names_are_kept_as_they_are() -> None:
+    names = ["", "a/b.png", "Zürich 東京.png", os.fsdecode(b"latin-\xfc.png"), ""]
+    packed = Names(names)
+    assert list(packed) == names
+    assert [packed[index] for index in range(5)] == names
+    assert list(Names([])) == []
