@@ -43,9 +43,8 @@ def ldl_loss(reconstruction: Tensor, ema_reconstruction: Tensor, image: Tensor) 
     """
     check_same_shape(reconstruction, image)
     if ema_reconstruction.shape != image.shape:
-        raise ValueError(
-            f"ema_reconstruction must have the image's shape {tuple(image.shape)}, got {tuple(ema_reconstruction.shape)}"
-        )
+        expected, got = tuple(image.shape), tuple(ema_reconstruction.shape)
+        raise ValueError(f"ema_reconstruction must have the image's shape {expected}, got {got}")
     if min(image.shape[-2:]) <= WINDOW // 2:
         raise ValueError(
             f"image must be larger than {WINDOW // 2} pixels a side for {WINDOW}x{WINDOW} windows with reflected "

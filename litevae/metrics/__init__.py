@@ -3,7 +3,8 @@
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [reconstruction measured]
 """
 
+from litevae.metrics.lpips import lpips_distance
 from litevae.metrics.psnr import psnr
 from litevae.metrics.ssim import ssim
 
-__all__ = ["psnr", "ssim"]
+__all__ = ["lpips_distance", "psnr", "ssim"]

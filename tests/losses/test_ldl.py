@@ -83,8 +83,14 @@ def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
     ("shapes", "message"),
     [
         ([(1, 3, 8, 9), (1, 3, 8, 8), (1, 3, 8, 8)], "reconstruction must have the image's shape (1, 3, 8, 8), got"),
-        ([(1, 3, 8, 8), (1, 3, 8, 9), (1, 3, 8, 8)], "ema_reconstruction must have the image's shape (1, 3, 8, 8), got"),
-        ([(1, 3, 3, 8)] * 3, "image must be larger than 3 pixels a side for 7x7 windows with reflected borders, got 3x8"),
+        (
+            [(1, 3, 8, 8), (1, 3, 8, 9), (1, 3, 8, 8)],
+            "ema_reconstruction must have the image's shape (1, 3, 8, 8), got",
+        ),
+        (
+            [(1, 3, 3, 8)] * 3,
+            "image must be larger than 3 pixels a side for 7x7 windows with reflected borders, got 3x8",
+        ),
     ],
 )
 def test_wrong_shapes(shapes: list[tuple[int, ...]], message: str) -> None:
