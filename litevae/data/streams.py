@@ -76,6 +76,8 @@ class ShardWalk:
 class StreamSamples(Samples):
     """Sample n is the next usable example of this process and worker, cropped as (seed, n) says.
 
+    In one pass all readers together read every example once. A reader that is through its shards begins its next pass
+    without waiting for the others, so shards should be of about the same size.
     A reader whose share of a pass holds nothing usable reads the shards of all for one pass, before it gives up.
     """
 

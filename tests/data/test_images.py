@@ -189,7 +189,7 @@ def test_altered_files_are_read_or_refused(form: str) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
     (image.quantize() if form == "BLP" else image).save(file, form)
     draw = random.Random(form)
-    refused = 0
+    reasons = []
     for _ in range(60):
         content = bytearray(file.getvalue())
         for _ in range(draw.choice([1, 3, 10])):
@@ -197,10 +197,9 @@ def test_altered_files_are_read_or_refused(form: str) -> None:
         try:
             assert decode_image(bytes(content[: draw.choice([len(content), draw.randrange(len(content))])]), "x").size
         except UnreadableImageError as error:
-            refused += 1
-            assert "\n" not in error.reason
-            assert " at 0x" not in error.reason
-    assert refused > 5
+            reasons.append(error.reason)
+    assert len(reasons) > 5
+    assert not [reason for reason in reasons if "\n" in reason or " at 0x" in reason]
 
 
 def test_named_pipe_is_not_waited_for(tmp_path: Path) -> None:

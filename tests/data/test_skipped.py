@@ -12,7 +12,8 @@ from litevae.data.skipped import Skip, SkipCounts, usable
 
 def test_named_once_and_counted_by_kind() -> None:
     counts = SkipCounts()
-    with pytest.warns(UserWarning) as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         for name, kind in [("a.png", "unreadable"), ("b.png", "too small"), ("a.png", "unreadable")]:
             counts.add(Skip(name, kind, "because"))
     assert [str(warning.message) for warning in caught] == [
