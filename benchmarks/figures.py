@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OURS, PAPER, OTHERS = "#2563eb", "#d97706", "#6b7280"
+_SERIES = ("#93c5fd", "#2563eb", "#059669", "#d97706")  # of runs beside the first, which is gray
 FAMILIES = {  # of a row's name: colour, marker, legend
     "ours": (OURS, "o", "LiteVAE, this library"),
     "paper": (PAPER, "D", "LiteVAE, the paper's Table 3"),
@@ -92,3 +93,26 @@ def write(folder: Path) -> list[Path]:
             draw(json.loads(source.read_text(encoding="utf-8"))).savefig(path, dpi=150)
             paths.append(path)
     return paths
+
+
+def comparison(document: Mapping[str, Any]) -> Figure:
+    """Held-out PSNR of each run of benchmarks/comparison.py, over steps and over the time that training took."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    batch = int(str(document["settings"]["batch"]).split()[0])
+    colours = dict(zip((row["row"] for row in document["rows"]), ("#6b7280", *_SERIES), strict=False))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 4.4), layout="constrained")
+        over_steps, over_time = figure.subplots(1, 2, sharey=True)
+        for row in document["rows"]:
+            steps, decibels = zip(*row["curve"], strict=True)
+            minutes = [step * batch / row["images_per_second"] / 60 for step in steps]
+            style: Any = {"color": colours[row["row"]], "linewidth": 1.8, "marker": "o", "markersize": 3.5}
+            over_steps.plot(steps, decibels, label=f"{row['row']} {decibels[-1]:.2f}", **style)
+            over_time.plot(minutes, decibels, **style)
+        over_steps.set(xlabel="step", title="Held-out PSNR (dB)")
+        over_time.set(xlabel="minutes of training", title="The same, over time")
+        over_steps.legend(loc="lower right", frameon=False, fontsize=9)
+        figure.suptitle(f"Same decoder, data, losses, steps; {document['conditions']['machine']}", fontsize=10)
+    return figure

@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from litevae.training.evaluate import Evaluation
+    from litevae.training.evaluate import Evaluation, Measured
 
 _INK, _MUTED, _GRID = "#1f2430", "#6b7280", "#e5e7eb"
-_COLOURS = {"total": _INK, "l1": "#2563eb", "wavelet": "#d97706", "gaussian": "#059669", "kl": "#9ca3af"}
+_COLOURS = {
+    "total": _INK,
+    "l1": "#2563eb",
+    "perceptual": "#7c3aed",
+    "wavelet": "#d97706",
+    "gaussian": "#059669",
+    "kl": "#9ca3af",
+    "discriminator": "#dc2626",
+}
 STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -75,32 +83,33 @@ def side_by_side(original: Tensor, reconstruction: Tensor, latent: Tensor, capti
     return canvas
 
 
-def save_reconstruction_grid(path: Path, evaluation: "Evaluation", title: str, limit: int = 8) -> None:
-    """A row for each held-out image: original, reconstruction with its PSNR, first three latent channels as RGB."""
+def save_reconstruction_grid(
+    path: Path, evaluation: "Evaluation", title: str, limit: int = 8, raw: "Evaluation | None" = None
+) -> None:
+    """A row for each held-out image: original, reconstruction with its PSNR, first three latent channels as RGB.
+
+    With `raw`, `evaluation` is of a moving average of the weights, and the reconstruction of the weights as they are
+    stands beside its.
+    """
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        _reconstruction_grid(evaluation, title, limit).savefig(path, dpi=130)
+        _reconstruction_grid(evaluation, title, limit, raw).savefig(path, dpi=130)
 
 
-def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int) -> "Figure":
+def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int, raw: "Evaluation | None") -> "Figure":
     from matplotlib.figure import Figure
 
     rows = evaluation.images[:limit]
     column, caption, gap, header = 4.0, 0.34, 0.12, 0.62  # inches
     heights = [column * row.original.shape[-2] / row.original.shape[-1] for row in rows]
-    width, total = 3 * column + 4 * gap, header + sum(heights) + len(rows) * (caption + gap)
+    columns = 3 if raw is None else 4
+    width, total = columns * column + (columns + 1) * gap, header + sum(heights) + len(rows) * (caption + gap)
     figure = Figure(figsize=(width, total))
     figure.text(gap / width, 1 - 0.40 / total, title, fontsize=15, fontweight="bold", va="center")
     top = total - header
-    for row, height in zip(rows, heights, strict=True):
-        assert row.latent is not None
-        name = str(Path(row.name).with_suffix(""))
-        panels = (
-            (row.original, f"{name}", "original"),
-            (row.reconstruction, f"{row.psnr:.2f} dB", f"reconstruction · SSIM {row.ssim:.3f}"),
-            (latent_to_rgb(row.latent), "latent", f"{'x'.join(map(str, row.latent.shape))}, first three channels"),
-        )
+    for index, (row, height) in enumerate(zip(rows, heights, strict=True)):
+        panels = _panels(row, None if raw is None else raw.images[index])
         top -= caption
         for index, (image, head, detail) in enumerate(panels):
             left = gap + index * (column + gap)
@@ -113,6 +122,20 @@ def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int) -> "F
             axes.annotate(detail, (1, 0), (7, 0), xycoords=label, textcoords="offset points", color=_MUTED)
         top -= height + gap
     return figure
+
+
+def _panels(row: "Measured", raw: "Measured | None") -> list[tuple[Tensor, str, str]]:
+    """(image, head, detail) of a row of the grid."""
+    assert row.latent is not None
+    name = str(Path(row.name).with_suffix(""))
+    average = "" if raw is None else " of the averaged weights"
+    others = [] if raw is None else [(raw.reconstruction, f"{raw.psnr:.2f} dB", f"reconstruction · SSIM {raw.ssim:.3f}")]
+    return [
+        (row.original, name, "original"),
+        *others,
+        (row.reconstruction, f"{row.psnr:.2f} dB", f"reconstruction{average} · SSIM {row.ssim:.3f}"),
+        (latent_to_rgb(row.latent), "latent", f"{'x'.join(map(str, row.latent.shape))}, first three channels"),
+    ]
 
 
 def save_curves(path: Path, metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> None:
@@ -135,7 +158,7 @@ def _curves(metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> "Figure"
     losses.set_title("Training losses")
     ends = []
     for name in training[-1]["loss"] if training else ():
-        points = [(line["step"], line["loss"][name]) for line in training if line["loss"].get(name, 0) > 0]
+        points = [(line["step"], line["loss"][name]) for line in training if (line["loss"].get(name) or 0) > 0]
         if points:
             losses.plot(*zip(*points, strict=True), color=_COLOURS.get(name, _MUTED), linewidth=1.8)
             ends.append((points[-1], f"{name} {points[-1][1]:.3g}", _COLOURS.get(name, _MUTED)))

@@ -4,6 +4,7 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> figu
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,28 +44,41 @@ def reconstruct(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
 def load_model(path: Path) -> nn.Module:
     """The model in a run folder or a save_pretrained folder; of an unfinished run, its newest checkpoint.
 
+    Of a run with averaged weights those are taken. SD-VAE baselines load as well.
+
     Raises:
         FileNotFoundError: neither is there.
         ValueError, OSError, ConfigError, CheckpointError: it is there and cannot be loaded.
     """
-    from litevae import LiteVAE
     from litevae.training.checkpoint import load_newest_checkpoint, load_state
+    from litevae.training.networks import build_autoencoder
     from litevae.training.run_folder import RunFolder
 
     path = path.expanduser()
     folder = RunFolder(path)
     for candidate in (path, folder.model):
         if (candidate / "config.json").is_file():
-            return LiteVAE.from_pretrained(candidate).eval()
+            return _load_saved(candidate).eval()
     if folder.config.is_file():
-        config = folder.read_config().model
-        model = LiteVAE.from_preset(config.size, **config.overrides)
+        model = build_autoencoder(folder.read_config().model)
         checkpoint = load_newest_checkpoint(folder.checkpoints)
-        load_state(model, checkpoint["model"], str(folder.checkpoints))
+        load_state(model, checkpoint["ema"] or checkpoint["model"], str(folder.checkpoints))
         print(f"{path} is not finished: using its checkpoint of step {checkpoint['step']}", file=sys.stderr)
         return model.eval()
     what = "is neither a run nor a saved model (no config.yaml, no config.json)" if path.exists() else "does not exist"
     raise FileNotFoundError(f"--model must name a run or a model folder, got {path}, which {what}")
+
+
+def _load_saved(folder: Path) -> nn.Module:
+    from litevae import LiteVAE
+    from litevae.models.baseline import StableDiffusionVAE
+
+    try:
+        name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    except (ValueError, AttributeError):
+        name = None  # LiteVAE says what is wrong with it
+    kind = StableDiffusionVAE if name == "AutoencoderKL" else LiteVAE
+    return kind.from_pretrained(folder)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,37 +5,40 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losse
 
 import shlex
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from litevae.data.crops import CropStream, crop_batches, derive_seed, evaluation_view
-from litevae.data.sources import DataError, open_sources
-from litevae.losses.total import AutoencoderLoss
-from litevae.models.litevae import LiteVAE
-from litevae.training.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    load_newest_checkpoint,
-    load_state,
-    save_checkpoint,
-)
+from litevae.data import DataError, evaluation_view, open_data
+from litevae.losses.perceptual import PerceptualConfig, build_perceptual
+from litevae.losses.trunks import TrunkError
+from litevae.training.atomic import remove_leftovers
+from litevae.training.board import Board
+from litevae.training.checkpoint import Best, Checkpoint, CheckpointError, load_newest_checkpoint, save_checkpoint
 from litevae.training.command_line import parse, plain_warnings
 from litevae.training.config import ConfigError, RunConfig
+from litevae.training.dry_run import dry_run
 from litevae.training.evaluate import Evaluation, HeldOutImage, bicubic_baseline, evaluate
-from litevae.training.finite import NonFiniteError, check_finite
-from litevae.training.initialize import initialize
+from litevae.training.finite import NonFiniteError, check_parameters, check_progress
 from litevae.training.interrupt import StopRequest
+from litevae.training.networks import Networks
+from litevae.training.processes import Processes
 from litevae.training.progress import Progress
 from litevae.training.recipes import load_config
-from litevae.training.report import closing, opening, write_results
+from litevae.training.report import closing, opening, write_grid, write_results
 from litevae.training.run_folder import RunFolder
+from litevae.training.state import restore, snapshot, start_from
+from litevae.training.update import Update
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code: 0, 1 for a failed run, 2 for a wrong request, 130 after Ctrl-C."""
+    """The command line; returns the exit code.
+
+    0: done; 1: a failed run; 2: a wrong request; 130, 143: stopped by Ctrl-C, SIGTERM, and saved.
+    """
     arguments = parse(argv)
     command = sys.argv if argv is None else ["litevae.train", *argv]
     try:
@@ -43,13 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.resume is not None:
                 return resume(arguments.resume, arguments.overrides, command)
             config = load_config(arguments.recipe, arguments.overrides)
-            folder = RunFolder(Path(config.run.dir or "").expanduser())
-            folder.check_free()
-            trainer = Trainer(config, folder)
-            folder.create(config, command)
-            trainer.save()
-            return trainer.fit()
-    except (ConfigError, DataError, CheckpointError) as error:
+            return dry_run(config) if arguments.dry_run else start(config, command)
+    except (ConfigError, DataError, CheckpointError, TrunkError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (NonFiniteError, OSError) as error:
@@ -60,6 +58,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def start(config: RunConfig, command: Sequence[str]) -> int:
+    """A new run."""
+    processes = Processes(config.train.device)
+    folder = RunFolder(Path(config.run.dir or "").expanduser())
+    if processes.is_main:
+        folder.check_free()
+    trainer = Trainer(config, folder, processes)
+    if config.train.start_from is not None:
+        trainer.say(f"weights   {start_from(trainer.networks, Path(config.train.start_from))}")
+    if processes.is_main:
+        folder.create(config, command)
+    trainer.save()
+    return trainer.fit()
+
+
 def resume(run: Path, overrides: Sequence[str], command: Sequence[str]) -> int:
     """Go on with a run from its newest whole checkpoint, to `train.steps`."""
     folder = RunFolder(run.expanduser())
@@ -68,73 +81,59 @@ def resume(run: Path, overrides: Sequence[str], command: Sequence[str]) -> int:
     step, steps = checkpoint["step"], config.train.steps
     if step > steps or (step == steps and folder.model.exists()):
         raise ConfigError(f"{run} has already run {step} steps; to go on, give more: train.steps={2 * step}")
-    trainer = Trainer(config, folder)
+    processes = Processes(config.train.device)
+    trainer = Trainer(config, folder, processes)
     trainer.restore(checkpoint)
-    folder.write_config(config)
-    folder.append_metrics({"step": step, "kind": "resume", "command": list(command)})
+    if processes.is_main:
+        remove_leftovers(folder.checkpoints)
+        folder.write_config(config)
+        folder.forget_after(step)
+        folder.append_metrics({"step": step, "kind": "resume", "command": list(command)})
+    processes.wait()
     return trainer.fit()
 
 
 class Trainer:
-    """A run in memory: data, model, loss, optimizer, and how far it has come.
+    """A run in memory: data, networks, and how far it has come."""
 
-    Everything random about step s (crops, posterior noise, dropout) is a function of (seed, s). So a checkpoint
-    needs no sampler or generator state, and on a CPU a resumed run equals an unbroken one bit for bit.
-    """
-
-    def __init__(self, config: RunConfig, folder: RunFolder) -> None:
-        train = config.train
-        self.config, self.folder = config, folder
-        self.device = train.torch_device()
-        source, photos = open_sources(config.data)
-        self.crops = CropStream(source, config.data, train.seed)
+    def __init__(self, config: RunConfig, folder: RunFolder, processes: Processes) -> None:
+        self.config, self.folder, self.processes = config, folder, processes
+        self.data = open_data(config.data, config.train.seed)
         size = config.data.evaluation_size
-        self.held_out = [HeldOutImage(photo.name, evaluation_view(photo.image, size)) for photo in photos]
-        torch.manual_seed(derive_seed(train.seed, "weights", 0))
-        model = LiteVAE.from_preset(config.model.size, **config.model.overrides)
-        initialize(model, train.initialization)
-        self.model: LiteVAE = model.to(self.device).train()
-        self.loss = AutoencoderLoss(config.loss).to(self.device)
-        betas = (train.betas[0], train.betas[1])
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=train.learning_rate, betas=betas)
+        self.held_out = [HeldOutImage(photo.name, evaluation_view(photo.image, size)) for photo in self.data.held_out]
+        self.networks = Networks(config, processes)
+        self.update = Update(config, self.networks, processes)
+        self.lpips = self._lpips() if config.evaluates_lpips and processes.is_main else None
         self.step = 0
-        self.progress = Progress(train.batch_size)
-        self.latest: Evaluation | None = None
+        self.progress = Progress(config.train.batch_size, processes.average)
+        self.data_state: list[Any] = []
+        self.batches: Any = None
+        self.latest: tuple[Evaluation, Evaluation | None] | None = None
+        self.best: Best | None = None
+        self.saved_step = self.evaluated_step = -1
+        self.board: Board | None = None
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Take over a checkpoint; what the log holds of later steps is dropped, they will be run again."""
-        load_state(self.model, checkpoint["model"], str(self.folder.checkpoints))
-        self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.step = checkpoint["step"]
-        self.progress.restore(checkpoint["logged"], checkpoint["logged_steps"], self.device)
-        self.folder.forget_after(self.step)
+        """Take over a checkpoint."""
+        restore(self.networks, checkpoint, str(self.folder.checkpoints))
+        self.step = self.saved_step = checkpoint["step"]
+        self.best = checkpoint["best"]
+        self.progress.restore(checkpoint["progress"])
+        self.data_state = checkpoint["data"]
 
     def fit(self) -> int:
         """Train to `train.steps`; returns the exit code."""
         train = self.config.train
-        baseline = bicubic_baseline(self.held_out)
-        print(
-            opening(
-                self.config,
-                self.model,
-                photos=len(self.crops.source),
-                held_out=self.held_out,
-                step=self.step,
-                baseline=baseline,
-            ),
-            flush=True,
-        )
-        if not self.folder.evaluations():
-            self.evaluate()
-        with StopRequest() as stop, self.progress.open_bar(self.step, train.steps):
-            for batch in self.batches():
+        self.open()
+        with StopRequest() as stop, self.progress.open_bar(self.step, train.steps, shown=self.processes.is_main):
+            for batch in self.batches:
                 # batch
-                image = batch.to(self.device, non_blocking=True)
+                pixels = batch.to(self.processes.device, non_blocking=True)
 
-                # generator step
-                terms = self.generator_step(image)
+                # generator step, discriminator step
+                self.progress.add(self.update(pixels, self.step))
                 self.step += 1
-                self.progress.add(terms)
+                stopping = self.processes.any(stop.requested)
 
                 # log
                 if self.due(train.log_every):
@@ -142,91 +141,137 @@ class Trainer:
 
                 # evaluate
                 if self.due(train.evaluate_every):
-                    self.progress.show_psnr(self.evaluate().psnr)
+                    self.evaluate()
 
                 # save
-                if self.due(train.checkpoint_every) or stop.requested:
+                if self.due(train.checkpoint_every) or stopping:
                     self.save()
-                if stop.requested:
+                if stopping:
                     break
         if self.step < train.steps:
-            print(f"stopped at step {self.step}; go on with: {resume_command(self.folder.path)}")
-            return 130
-        self.finish(baseline)
+            self.say(f"stopped at step {self.step}; go on with: {resume_command(self.folder.path)}")
+            return stop.exit_code
+        self.finish()
         return 0
 
-    def batches(self) -> torch.utils.data.DataLoader[Tensor]:
-        """The batches of the steps that are left."""
-        train = self.config.train
-        return crop_batches(
-            self.crops,
+    def open(self) -> None:
+        """Say what is about to happen, measure the start, open the stream of batches."""
+        train, processes = self.config.train, self.processes
+        if processes.is_main:
+            self.board = Board(self.folder.tensorboard, self.step) if train.tensorboard else None
+            self.baseline = bicubic_baseline(self.held_out, processes.device, self.lpips)
+            names = [item.name for item in self.held_out]
+            about = {"images": self.data.description, "held_out": names, "step": self.step, "baseline": self.baseline}
+            self.say(opening(self.config, self.networks, processes, **about))
+        if not self.folder.evaluations():
+            self.evaluate()
+        self.batches = self.data.batches(
             first_step=self.step,
             last_step=train.steps,
             batch_size=train.batch_size,
-            workers=self.config.data.worker_count,
-            pin_memory=self.device.type == "cuda",
+            rank=processes.rank,
+            world_size=processes.world_size,
+            pin_memory=processes.device.type == "cuda",
+            state=self.data_state or None,
         )
-
-    def generator_step(self, image: Tensor) -> dict[str, Tensor]:
-        """One forward, one backward, one update of encoder and decoder; returns the loss terms, detached."""
-        train = self.config.train
-        torch.manual_seed(derive_seed(train.seed, "noise", self.step))
-        for group in self.optimizer.param_groups:
-            group["lr"] = train.learning_rate_of(self.step)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=train.mixed_precision == "bf16"):
-            output = self.model(image, sample_posterior=True)
-        total, terms = self.loss(image, output.sample, output.wavelet, output.latent_dist)
-        self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
-        self.optimizer.step()
-        return terms
 
     def due(self, every: int) -> bool:
         """Whether this step ends an interval, or the run."""
         return self.step % every == 0 or self.step == self.config.train.steps
 
-    def log(self) -> None:
-        """One line of metrics.jsonl; the only place of the loop that waits for the device."""
-        self.check_finite()
-        train = self.config.train
-        rate = train.learning_rate_of(self.step - 1)
-        full = self.step % train.log_every == 0
-        self.folder.append_metrics(self.progress.line(self.step, rate, last_of_window=full))
+    def read_progress(self) -> None:
+        """Bring the losses to the host, warn of skipped steps, end a run that only skips. The loop waits here alone."""
+        for text in self.progress.read(self.step):
+            if self.processes.is_main:
+                warnings.warn(text, stacklevel=2)
+        check_progress(self.progress, self.config.train.max_skipped_steps, self.advice)
 
-    def evaluate(self) -> Evaluation:
-        """Measure the held-out images and log it."""
-        self.check_finite()
-        self.latest = evaluate(self.model, self.held_out, self.device)
-        self.folder.append_metrics(self.latest.as_metrics(self.step))
+    def log(self) -> None:
+        """One line of metrics.jsonl and TensorBoard."""
+        self.read_progress()
+        train = self.config.train
+        rate = train.learning_rate * train.schedule_of(self.step - 1)
+        line = self.progress.line(self.step, rate, last_of_window=self.step % train.log_every == 0)
+        self.record({**line, "skipped_images": sum(self.batches.skipped().values())})
+
+    def evaluate(self) -> None:
+        """Measure the held-out images: of the averaged weights, if there are any, and of the weights as they are."""
+        self.read_progress()
+        self.evaluated_step = self.step
+        is_best = False
+        if self.processes.is_main:
+            networks, about = self.networks, (self.held_out, self.processes.device, self.lpips)
+            raw = None if networks.ema is None else evaluate(networks.model, *about)
+            evaluation = evaluate(networks.kept, *about)
+            self.latest = evaluation, raw
+            self.record(evaluation.as_metrics(self.step, raw))
+            write_grid(self.folder.grids / f"step-{self.step:06d}.png", evaluation, raw, self.step)
+            if self.board is not None:
+                self.board.add_images(evaluation, self.step)
+            self.progress.show_psnr(evaluation.psnr)
+            is_best = self.best is None or evaluation.psnr > self.best["psnr"]
+            self.best = Best(step=self.step, psnr=evaluation.psnr) if is_best else self.best
+        if self.processes.any(is_best):
+            self.save()
         self.progress.restart_clock()
-        return self.latest
 
     def save(self) -> None:
         """Write a checkpoint, but never one of a model that is already lost."""
-        self.check_finite()
-        logged, logged_steps = self.progress.state
-        save_checkpoint(
-            self.folder.checkpoints,
-            step=self.step,
-            model=self.model.state_dict(),
-            optimizer=self.optimizer.state_dict(),
-            logged=logged,
-            logged_steps=logged_steps,
-            keep=self.config.train.keep_checkpoints,
-        )
+        self.read_progress()
+        if self.saved_step == self.step:
+            return
+        check_parameters(self.networks.model, self.step, self.advice)
+        positions = self.processes.gather({} if self.batches is None else self.batches.state_dict())
+        if self.processes.is_main:
+            content = {
+                "step": self.step,
+                "data": positions,
+                "progress": self.progress.state,
+                "best": self.best,
+                **snapshot(self.networks),
+            }
+            save_checkpoint(self.folder.checkpoints, content, self.config.train.keep_checkpoints)
+        self.saved_step = self.step
+        self.processes.wait()
         self.progress.restart_clock()
 
-    def check_finite(self) -> None:
-        """Raise NonFiniteError if the losses or the model are lost."""
-        rate = self.config.train.learning_rate / 2
-        advice = f"go on from it with a lower learning rate: {resume_command(self.folder.path)}"
-        check_finite(self.progress, self.model, self.step, f"{advice} train.learning_rate={rate:g}")
-
-    def finish(self, baseline: Evaluation) -> None:
+    def finish(self) -> None:
         """Write the model and the figures, and print the quality before and after."""
-        evaluation = self.latest or evaluate(self.model, self.held_out, self.device)
-        write_results(self.folder, self.model, evaluation, baseline, self.step)
-        print(closing(self.folder, evaluation, baseline))
+        if self.evaluated_step != self.step:
+            self.evaluate()
+        if self.latest is not None:  # in the process that measures
+            evaluation, raw = self.latest
+            write_results(self.folder, self.networks.kept, evaluation, raw, self.baseline, self.step)
+            self.say(closing(self.folder, evaluation, self.baseline))
+        if self.board is not None:
+            self.board.close()
+        self.processes.end()
+
+    def record(self, line: dict[str, Any]) -> None:
+        """One more line for metrics.jsonl and TensorBoard."""
+        if self.processes.is_main:
+            self.folder.append_metrics(line)
+            if self.board is not None:
+                self.board.add_line(line)
+
+    def say(self, text: str) -> None:
+        """Print, in one process."""
+        if self.processes.is_main:
+            print(text, flush=True)
+
+    @property
+    def advice(self) -> str:
+        """How to go on after the networks were lost."""
+        rate = self.config.train.learning_rate / 2
+        return f"go on from it with a lower learning rate: {resume_command(self.folder.path)} train.learning_rate={rate:g}"
+
+    def _lpips(self) -> torch.nn.Module:
+        """The LPIPS that held-out images are measured with: the loss's, if it is one."""
+        perceptual = self.networks.loss.perceptual
+        if perceptual is not None and self.config.perceptual.kind == "lpips":
+            return perceptual
+        trunk = PerceptualConfig(kind="lpips", trunk=self.config.perceptual.trunk)
+        return build_perceptual(trunk).to(self.processes.device)
 
 
 def resume_command(run: Path) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from litevae.training.atomic import replacing
 
-_FORMAT = 1
+_FORMAT = 2
 _PATTERN = re.compile(r"step-(\d+)\.pt")
 # What torch.load raises for a file that is empty, cut off, altered, or holds more than plain tensors and values.
 _DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile)
@@ -25,16 +25,35 @@ class CheckpointError(Exception):
     """There is no checkpoint to load, or it does not fit; the message names the folder or the first mismatch."""
 
 
+class SaveError(OSError):
+    """A checkpoint could not be written (a full disk, say); the ones before it are as they were."""
+
+
+class Best(TypedDict):
+    """The evaluation with the highest mean PSNR so far."""
+
+    step: int
+    psnr: float
+
+
 class Checkpoint(TypedDict):
-    """Everything that step `step` needs from the steps before it: noise and crops are functions of (seed, step)."""
+    """Everything that step `step` needs from the steps before it.
+
+    No random generator is among it: crops, noise and dropout are functions of the seed and of the step.
+    """
 
     format: int
     step: int
     model: dict[str, Tensor]
-    optimizer: dict[str, Any]
-    logged: dict[str, Tensor]
-    """Sums of the loss terms since the last logged line."""
-    logged_steps: int
+    ema: dict[str, Tensor] | None
+    discriminator: dict[str, Tensor] | None
+    optimizers: list[dict[str, Any]]
+    """Of the autoencoder and, if there is one, of the discriminator; `scalers` likewise."""
+    scalers: list[dict[str, Any]]
+    data: list[Any]
+    """Where each process is in its stream of images; empty for images that are addressed by number."""
+    progress: dict[str, Any]
+    best: Best | None
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -43,30 +62,32 @@ def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return sorted(found)
 
 
-def save_checkpoint(
-    folder: Path,
-    *,
-    step: int,
-    model: dict[str, Tensor],
-    optimizer: dict[str, Any],
-    logged: dict[str, Tensor],
-    logged_steps: int,
-    keep: int,
-) -> Path:
-    """Write step-XXXXXX.pt atomically, then delete all but the newest `keep` checkpoints up to this step.
+def save_checkpoint(folder: Path, content: dict[str, Any], keep: int) -> Path:
+    """Write step-XXXXXX.pt atomically, then delete all but the newest `keep` up to this step and the best.
 
     Those of later steps go too: the run has come back to before them because they are damaged.
+
+    Args:
+        content: the fields of `Checkpoint` but `format`.
+
+    Raises:
+        SaveError: it cannot be written; every older checkpoint is still there.
     """
-    content = Checkpoint(
-        format=_FORMAT, step=step, model=model, optimizer=optimizer, logged=logged, logged_steps=logged_steps
-    )
+    step, best = content["step"], content["best"]
     path = folder / f"step-{step:06d}.pt"
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    try:
+        with replacing(path) as temporary:
+            torch.save({"format": _FORMAT, **content}, temporary)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer turns the system's error into a RuntimeError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        raise SaveError(
+            f"cannot write the checkpoint {path}: {reason}; the older ones in {folder} are whole: "
+            "make room, then go on with --resume"
+        ) from error
     found = checkpoints(folder)
     kept = [file for at, file in found if at <= step][-keep:]
-    for _, file in found:
-        if file not in kept:
+    for at, file in found:
+        if file not in kept and not (best is not None and at == best["step"]):
             file.unlink()
     return path
 
@@ -90,7 +111,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint:
     raise CheckpointError(f"{folder} {what}: there is nothing to resume")
 
 
-def load_state(module: torch.nn.Module, state: dict[str, Tensor], where: str) -> None:
+def load_state(module: torch.nn.Module, state: dict[str, Tensor], where: str, what: str = "model") -> None:
     """Load weights, strictly; the first name or shape that does not fit is the error.
 
     Raises:
@@ -99,11 +120,11 @@ def load_state(module: torch.nn.Module, state: dict[str, Tensor], where: str) ->
     own = module.state_dict()
     for name in [*own, *state]:
         if name not in own or name not in state:
-            what = "missing" if name in own else "not a parameter of it"
-            raise CheckpointError(f"{where} does not fit the model: {name} is {what}")
+            rule = "missing" if name in own else "not a parameter of it"
+            raise CheckpointError(f"{where} does not fit the {what}: {name} is {rule}")
         if own[name].shape != state[name].shape:
             raise CheckpointError(
-                f"{where} does not fit the model: {name} must have shape {tuple(own[name].shape)}, "
+                f"{where} does not fit the {what}: {name} must have shape {tuple(own[name].shape)}, "
                 f"got {tuple(state[name].shape)}"
             )
     module.load_state_dict(state)
@@ -115,8 +136,10 @@ def _load(path: Path) -> Checkpoint:
     if altered is not None:
         raise ValueError(f"the checksum of {altered} is wrong")
     content = torch.load(path, map_location="cpu", weights_only=True)
-    if not isinstance(content, dict) or set(content) != set(Checkpoint.__annotations__):
+    if not isinstance(content, dict) or "format" not in content:
         raise ValueError("not a LiteVAE training checkpoint")
     if content["format"] != _FORMAT:
         raise ValueError(f"checkpoint format {content['format']}, this version reads {_FORMAT}")
+    if set(content) != set(Checkpoint.__annotations__):
+        raise ValueError("not a LiteVAE training checkpoint")
     return Checkpoint(**content)  # type: ignore[typeddict-item]

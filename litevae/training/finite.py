@@ -1,4 +1,4 @@
-"""Is the run still sane? No loss term and no parameter may be NaN or infinite when something is logged or saved.
+"""Is the run still sane? Skipped steps in a row end it, and a model with a NaN is never saved.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """
@@ -10,21 +10,32 @@ from litevae.training.progress import Progress
 
 
 class NonFiniteError(Exception):
-    """A loss term or a parameter became NaN or infinite; the message names it and the way on."""
+    """Too many steps in a row were skipped, or a parameter is NaN or infinite; the message names what and the way on."""
 
 
-def check_finite(progress: Progress, model: nn.Module, step: int, advice: str) -> None:
-    """Look at the loss terms since the last log line and at every parameter. Synchronises with the device.
+def check_progress(progress: Progress, limit: int, advice: str) -> None:
+    """Raise if the last `limit` steps that were read were all skipped.
 
     Raises:
-        NonFiniteError: names the term that went bad first and its step, or else the first parameter that is bad.
+        NonFiniteError: names the term that went bad.
     """
-    bad_term = progress.first_non_finite(step)
-    if bad_term is not None:
-        name, at = bad_term
-        raise NonFiniteError(f"loss term {name} is not finite at step {at}; the last good checkpoint is kept, {advice}")
-    for name, value in model.named_parameters():
-        if not torch.isfinite(value).all():
-            raise NonFiniteError(
-                f"parameter {name} is not finite after step {step}; the last good checkpoint is kept, {advice}"
-            )
+    if progress.skipped_in_a_row >= limit:
+        raise NonFiniteError(
+            f"{progress.reason}, and {progress.skipped_in_a_row} steps in a row were skipped; "
+            f"the last good checkpoint is kept, {advice}"
+        )
+
+
+def check_parameters(network: nn.Module, step: int, advice: str) -> None:
+    """Look at every parameter, with one synchronisation.
+
+    Raises:
+        NonFiniteError: names the first parameter that is not finite.
+    """
+    named = list(network.named_parameters())
+    finite = torch.stack([torch.isfinite(value).all() for _, value in named]).tolist()
+    if not all(finite):
+        name = named[finite.index(False)][0]
+        raise NonFiniteError(
+            f"parameter {name} is not finite after step {step}; the last good checkpoint is kept, {advice}"
+        )

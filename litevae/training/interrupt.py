@@ -1,4 +1,4 @@
-"""How does Ctrl-C end a run without losing it? The step in progress is finished, then the run is saved.
+"""How do Ctrl-C and a cluster's SIGTERM end a run without losing it? The step in progress is finished, then it is saved.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
@@ -13,25 +13,37 @@ from tqdm import tqdm
 
 
 class StopRequest:
-    """While this context is open, Ctrl-C sets `requested`; a second Ctrl-C interrupts at once, as usual."""
+    """While this context is open, SIGINT and SIGTERM set `signal`; a second one acts at once, as usual."""
 
     def __init__(self) -> None:
-        self.requested = False
-        self._previous: Any = None
+        self.signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """128 plus the signal's number, as shells have it: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + (self.signal or signal.SIGTERM)
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # Python hands signals to no other thread
-            self._previous = signal.signal(signal.SIGINT, self._request)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
+        for number, previous in self._previous.items():
+            signal.signal(number, previous)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
+            signal.signal(number, self._previous[number])
+            signal.raise_signal(number)
+            return
+        self.signal = number
         tqdm.write("stopping after this step; the run will be saved", file=sys.stderr)

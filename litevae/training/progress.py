@@ -3,29 +3,40 @@
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses] -> metrics
 """
 
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+Step = dict[str, float]
+# What an update returns beside loss terms.
+_NORMS = {"generator_gradient_norm": "generator", "discriminator_gradient_norm": "discriminator"}
+_SKIPPED = {"generator_skipped": "autoencoder", "discriminator_skipped": "discriminator"}
+
 
 class Progress:
-    """Adds up loss terms on the device; they are read (one synchronisation) only when a line is logged.
+    """Keeps the terms of every step on the device until a line is logged: then one transfer brings them all.
 
     `state` belongs to a checkpoint: a run resumed between two log lines logs what an unbroken one does.
     """
 
-    def __init__(self, batch_size: int) -> None:
-        self._names: list[str] = []
-        self._sums = torch.empty(0)  # [terms]
-        self._finite_steps = torch.empty(0)  # [terms]: how many of the steps since the last line were finite
-        self._count = 0
-        self._steps_added = 0
+    def __init__(self, batch_size: int, average: Callable[[Tensor], Tensor] = lambda values: values) -> None:
+        """`average` means a tensor over the processes."""
+        self._average = average
+        self._pending: list[tuple[list[str], Tensor]] = []  # names and values of a step, on the device
+        self._window: list[Step] = []  # the steps since the last full window that have been read
+        self.skipped = 0
+        """Steps of the run that were skipped because a gradient was not finite."""
+        self.skipped_in_a_row = 0
+        self.reason = ""
+        """Why the last skipped step was skipped."""
         self._batch_size = batch_size
         self._steps_timed = 0
         self._clock = time.perf_counter()
@@ -33,7 +44,7 @@ class Progress:
         self._bar: tqdm[Any] | None = None
 
     @contextmanager
-    def open_bar(self, first_step: int, steps: int) -> Iterator[None]:
+    def open_bar(self, first_step: int, steps: int, shown: bool = True) -> Iterator[None]:
         """Show the bar while the context is open; a log file instead of a terminal gets a line now and then."""
         with tqdm(
             total=steps,
@@ -41,70 +52,86 @@ class Progress:
             bar_format="{percentage:3.0f}% |{bar}| step {n_fmt}/{total_fmt} [{elapsed} < {remaining}]{postfix}",
             dynamic_ncols=True,
             mininterval=0.2 if sys.stderr.isatty() else 10.0,
+            disable=not shown,
         ) as self._bar:
             self.restart_clock()
             yield
         self._bar = None
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        """One step's terms."""
-        values = torch.stack(list(terms.values()))
-        if not self._names:
-            self._names, self._sums, self._finite_steps = (
-                list(terms),
-                torch.zeros_like(values),
-                torch.zeros_like(values),
-            )
-        self._sums = self._sums + values
-        self._finite_steps += torch.isfinite(self._sums)
-        self._count += 1
-        self._steps_added += 1
+        """One step's terms. Does not wait for the device."""
+        self._pending.append((list(terms), torch.stack([value.float() for value in terms.values()])))
         self._steps_timed += 1
         if self._bar is not None:
             self._bar.update()
 
+    def read(self, step: int) -> list[str]:
+        """Bring the terms of the steps up to `step` to the host, from every process; returns what there is to warn of.
+
+        Synchronises with the device and, with several processes, with the others.
+        """
+        if not self._pending:
+            return []
+        values = self._average(torch.cat([values for _, values in self._pending])).tolist()
+        warnings = []
+        first = step - len(self._pending) + 1
+        for index, (names, _) in enumerate(self._pending):
+            terms, values = dict(zip(names, values, strict=False)), values[len(names) :]
+            warnings += self._note_skip(first + index, terms)
+            self._window.append(terms)
+        self._pending = []
+        return warnings
+
+    def _note_skip(self, step: int, terms: Step) -> list[str]:
+        skipped = [network for name, network in _SKIPPED.items() if terms.get(name, 0.0) > 0]
+        if not skipped:
+            self.skipped_in_a_row = 0
+            return []
+        self.skipped += 1
+        self.skipped_in_a_row += 1
+        bad = [name for name in loss_names(terms) if name != "total" and not math.isfinite(terms[name])]
+        what = f"loss term {bad[0]}" if bad else f"the gradient of the {skipped[0]}"
+        self.reason = f"{what} is not finite at step {step}"
+        return [f"{self.reason}: the {' and the '.join(skipped)} skipped it ({self.skipped} skipped steps so far)"]
+
     def line(self, step: int, learning_rate: float, *, last_of_window: bool) -> dict[str, Any]:
-        """The line of metrics.jsonl: each term's mean since the last full window."""
-        losses = dict(zip(self._names, (self._sums / self._count).tolist(), strict=True))
+        """The line of metrics.jsonl, after `read`: each term's mean over the finite steps since the last full window."""
+        means = {name: self._mean(name) for name in dict.fromkeys(name for terms in self._window for name in terms)}
+        losses = {name: means[name] for name in loss_names(means)}
         seconds = time.perf_counter() - self._clock
         speed = self._steps_timed * self._batch_size / max(seconds, 1e-9)
         if last_of_window:
-            self._names, self._count, self._steps_added = [], 0, 0
+            self._window = []
         self.restart_clock()
-        shown = "  ".join(f"{name} {value:.3g}" for name, value in losses.items() if name != "total")
         if self._bar is not None:
-            text = f"  loss {losses['total']:.3g}  {shown}  {speed:.1f} img/s{self._psnr}"
+            shown = [f"{name} {value:.3g}" for name, value in losses.items() if name != "total" and value is not None]
+            total = losses["total"]
+            text = f"  loss {math.nan if total is None else total:.3g}  {'  '.join(shown)}  {speed:.1f} img/s{self._psnr}"
             self._bar.set_postfix_str(text, refresh=False)
         return {
             "step": step,
             "kind": "train",
             "loss": losses,
+            "gradient_norm": {network: means[name] for name, network in _NORMS.items() if name in means},
             "learning_rate": learning_rate,
+            "skipped_steps": self.skipped,
             "images_per_second": round(speed, 2),
         }
 
-    def first_non_finite(self, step: int) -> tuple[str, int] | None:
-        """The term that became NaN or infinite first, and at which step; None while all are finite. Synchronises."""
-        if not self._names:
-            return None
-        finite = dict(zip(self._names, self._finite_steps.tolist(), strict=True))
-        finite.pop("total")
-        name = min(finite, key=lambda term: finite[term])
-        if finite[name] == self._steps_added:
-            return None
-        return name, step - self._steps_added + int(finite[name]) + 1
+    def _mean(self, name: str) -> float | None:
+        """None, which JSON has, for a term that was never finite."""
+        values = [terms[name] for terms in self._window if math.isfinite(terms.get(name, math.nan))]
+        return fmean(values) if values else None
 
     @property
-    def state(self) -> tuple[dict[str, Tensor], int]:
-        """Sums of the terms since the last full window, and over how many steps."""
-        return dict(zip(self._names, self._sums.unbind() if self._names else (), strict=True)), self._count
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs, after `read`."""
+        return {"window": self._window, "skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row}
 
-    def restore(self, sums: dict[str, Tensor], count: int, device: torch.device) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint's `state`."""
-        self._names, self._count = list(sums), count
-        if sums:
-            self._sums = torch.stack(list(sums.values())).to(device)
-            self._finite_steps = torch.zeros_like(self._sums)
+        self._window = list(state["window"])
+        self.skipped, self.skipped_in_a_row = state["skipped"], state["skipped_in_a_row"]
 
     def restart_clock(self) -> None:
         """Leave what happened since the last step (evaluation, saving) out of the speed."""
@@ -114,3 +141,8 @@ class Progress:
     def show_psnr(self, psnr: float) -> None:
         """Carry the last held-out PSNR in the bar."""
         self._psnr = f"  held-out {psnr:.2f} dB"
+
+
+def loss_names(terms: dict[str, Any]) -> list[str]:
+    """The names that are loss terms, in their order."""
+    return [name for name in terms if name not in _NORMS and name not in _SKIPPED]

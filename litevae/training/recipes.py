@@ -25,8 +25,19 @@ def recipes() -> dict[str, str]:
     return {file.stem: file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for file in files}
 
 
+def named_overrides() -> dict[str, str]:
+    """section=name -> its first comment line, for every file in a section's folder: keys that belong together."""
+    files = sorted(RECIPES_FOLDER.glob("*/*.yaml"))
+    return {
+        f"{file.parent.name}={file.stem}": file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        for file in files
+    }
+
+
 def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
     """The config of a recipe (by name) or yaml file (by path), with overrides such as "train.steps=1000".
+
+    An override is section.key=value, or section=name for a file of `named_overrides`; the last one wins.
 
     Raises:
         ConfigError: no such recipe or file, no mapping in it, or a key, type or value that a run cannot have.
@@ -108,13 +119,27 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
 
 
 def _parse_override(override: str) -> DictConfig:
-    key, equals, _ = override.partition("=")
+    key, equals, value = override.partition("=")
     if not (equals and key):
         raise ConfigError(f"an override must look like section.key=value, got {override!r}")
+    if key in _sections() and "." not in key:
+        return read_yaml(_find_named_override(key, value))
     try:
         return OmegaConf.from_dotlist([override])
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{override}: the value is not valid yaml: {_one_line(error)}") from None
+
+
+def _find_named_override(section: str, name: str) -> Path:
+    names = [known.partition("=")[2] for known in named_overrides() if known.startswith(f"{section}=")]
+    if name not in names:
+        near = nearest(name, names)
+        raise ConfigError(
+            f"{section}={name}: {section} must be followed by a key ({section}.key=value)"
+            + (f", or be one of {', '.join(names)}" if names else "")
+            + (f"; did you mean {section}={near}?" if near else "")
+        )
+    return RECIPES_FOLDER / section / f"{name}.yaml"
 
 
 def _sections() -> dict[str, list[str]]:

@@ -4,35 +4,73 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
 import shlex
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from litevae.figures import save_curves, save_reconstruction_grid
-from litevae.models.litevae import LiteVAE
 from litevae.training.atomic import replacing
 from litevae.training.config import RunConfig
-from litevae.training.evaluate import Evaluation, HeldOutImage, Measured
+from litevae.training.evaluate import Evaluation, Measured
+from litevae.training.networks import Autoencoder, Networks
+from litevae.training.processes import Processes
 from litevae.training.run_folder import RunFolder
 
 
 def opening(
-    config: RunConfig, model: LiteVAE, *, photos: int, held_out: list[HeldOutImage], step: int, baseline: Evaluation
+    config: RunConfig,
+    networks: Networks,
+    processes: Processes,
+    *,
+    images: str,
+    held_out: Sequence[str],
+    step: int,
+    baseline: Evaluation,
 ) -> str:
     """What is about to be trained, on what."""
-    architecture, train = model.architecture, config.train
-    widths = ", ".join(map(str, architecture.block_out_channels))
-    names = ", ".join(item.name for item in held_out[:4]) + (" ..." if len(held_out) > 4 else "")
+    train, architecture = config.train, config.model.architecture
+    names = ", ".join(held_out[:4]) + (" ..." if len(held_out) > 4 else "")
+    device = "GPU" if processes.device.type == "cuda" else "CPU"
+    where = f"on the {device}" if processes.world_size == 1 else f"in {processes.world_size} processes, a {device} each"
+    average = f", averaged at {train.ema_decay:g}" if train.ema_decay else ""
     return "\n".join(
         [
-            f"model     LiteVAE-{config.model.size.upper()}: encoder {_millions(model.encoder)}, "
-            f"decoder {_millions(model.decoder)} ({widths}), {architecture.latent_channels} latent channels",
-            f"images    {photos} to train on, {len(held_out)} held out ({names})",
+            f"model     {model_name(config)}: encoder {_millions(networks.model.encoder)}, "
+            f"decoder {_millions(networks.model.decoder)} ({', '.join(map(str, architecture.block_out_channels))}), "
+            f"{architecture.latent_channels} latent channels",
+            f"losses    {loss_summary(config, networks)}",
+            f"images    {images} to train on, {len(held_out)} held out ({names})",
             f"training  steps {step} to {train.steps}, {train.batch_size} crops of {config.data.crop_size} pixels, "
-            f"Adam at {train.learning_rate:g}, on the {'GPU' if model.device.type == 'cuda' else 'CPU'}",
-            f"baseline  8x down, bicubic up: {baseline.psnr:.2f} dB, SSIM {baseline.ssim:.3f}",
+            f"Adam at {train.learning_rate:g}{average}, {precision_name(config)}, {where}",
+            f"baseline  8x down, bicubic up: {quality(baseline)}",
         ]
     )
+
+
+def model_name(config: RunConfig) -> str:
+    """LiteVAE-B, say, or SD-VAE."""
+    return "SD-VAE" if config.model.kind == "sd-vae" else f"LiteVAE-{config.model.size.upper()}"
+
+
+def precision_name(config: RunConfig) -> str:
+    return {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}[config.train.mixed_precision]
+
+
+def loss_summary(config: RunConfig, networks: Networks) -> str:
+    """Every weight that is not 0, and which networks judge."""
+    weights = {name: weight for name, weight in config.loss.weights.items() if weight}
+    names = {"adversarial": f"adversarial ({config.loss.adversarial_loss}, {config.discriminator.kind})"}
+    if networks.loss.perceptual is not None:
+        names["perceptual"] = str(networks.loss.perceptual.name)
+    return ", ".join(f"{names.get(name, name)} {weight:g}" for name, weight in weights.items())
+
+
+def quality(evaluation: Evaluation) -> str:
+    """PSNR, SSIM and, if measured, LPIPS under the name of its trunk."""
+    lpips = "" if evaluation.lpips is None else f", {evaluation.lpips_name} {evaluation.lpips:.3f}"
+    return f"{evaluation.psnr:.2f} dB, SSIM {evaluation.ssim:.3f}{lpips}"
 
 
 def closing(folder: RunFolder, evaluation: Evaluation, baseline: Evaluation) -> str:
@@ -41,6 +79,7 @@ def closing(folder: RunFolder, evaluation: Evaluation, baseline: Evaluation) -> 
         [
             "",
             quality_table(folder, evaluation, baseline),
+            *([] if evaluation.lpips is None else [f"{evaluation.lpips_name}: {evaluation.lpips:.3f} (mean)"]),
             "",
             f"written   {folder.path}: model/, {folder.reconstructions.name}, {folder.curves.name}, "
             f"{folder.metrics.name}",
@@ -53,13 +92,20 @@ def _millions(module: nn.Module) -> str:
     return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.2f} M"
 
 
-def write_results(folder: RunFolder, model: LiteVAE, evaluation: Evaluation, baseline: Evaluation, step: int) -> None:
+def write_grid(path: Path, evaluation: Evaluation, raw: Evaluation | None, step: int) -> None:
+    """The held-out images after `step` steps."""
+    title = f"Held-out images after {step:,} steps: {evaluation.psnr:.2f} dB (mean)"
+    with replacing(path) as temporary:
+        save_reconstruction_grid(temporary, evaluation, title, raw=raw)
+
+
+def write_results(
+    folder: RunFolder, model: Autoencoder, evaluation: Evaluation, raw: Evaluation | None, baseline: Evaluation, step: int
+) -> None:
     """The two figures, then the model in save_pretrained form: with it a run counts as finished."""
     with replacing(folder.curves) as temporary:
         save_curves(temporary, folder.read_metrics(), baseline.psnr)
-    title = f"Held-out images after {step:,} steps: {evaluation.psnr:.2f} dB (mean)"
-    with replacing(folder.reconstructions) as temporary:
-        save_reconstruction_grid(temporary, evaluation, title)
+    write_grid(folder.reconstructions, evaluation, raw, step)
     with replacing(folder.model) as temporary:
         model.save_pretrained(temporary)
 
@@ -87,5 +133,5 @@ def quality_table(folder: RunFolder, evaluation: Evaluation, baseline: Evaluatio
     lines.append(row("mean", before if same_images else None, evaluation, baseline))
     difference = evaluation.psnr - baseline.psnr
     verdict = "above" if difference >= 0 else "below"
-    lines.append(f"After training LiteVAE is {abs(difference):.2f} dB {verdict} the bicubic baseline.")
+    lines.append(f"After training the autoencoder is {abs(difference):.2f} dB {verdict} the bicubic baseline.")
     return "\n".join(lines)

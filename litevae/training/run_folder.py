@@ -5,10 +5,12 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
     config.yaml            everything the run was told; `python -m litevae.train config.yaml run.dir=...` repeats it
     versions.json          Python, torch, litevae, commit, machine, seed, and the command line
     metrics.jsonl          one JSON object a line: "kind" is "train", "evaluation" or "resume"
+    tensorboard/           the same for TensorBoard, with pictures
+    grids/                 step-XXXXXX.png: held-out originals, reconstructions and latents
     loss_and_psnr.png      the curves of metrics.jsonl
-    reconstructions.png    held-out originals, reconstructions and latents
-    checkpoints/           step-XXXXXX.pt, the newest few
-    model/                 LiteVAE.from_pretrained reads it
+    reconstructions.png    the last of the grids
+    checkpoints/           step-XXXXXX.pt, the newest few and the best
+    model/                 LiteVAE.from_pretrained reads it; of the averaged weights, if the run has them
 """
 
 import json
@@ -40,6 +42,8 @@ class RunFolder:
         self.metrics = path / "metrics.jsonl"
         self.curves = path / "loss_and_psnr.png"
         self.reconstructions = path / "reconstructions.png"
+        self.tensorboard = path / "tensorboard"
+        self.grids = path / "grids"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
 
@@ -144,7 +148,7 @@ def versions(seed: int, command: Sequence[str]) -> dict[str, Any]:
         "litevae": litevae.__version__,
         "commit": _commit(),
         "python": sys.version.split()[0],
-        **{name: metadata.version(name) for name in ("torch", "diffusers", "numpy", "pillow")},
+        **{name: metadata.version(name) for name in ("torch", "accelerate", "diffusers", "numpy", "pillow")},
         "machine": {
             "system": platform.platform(),
             "processor": _processor(),

@@ -1,0 +1,153 @@
+"""Which autoencoder learns more in the same steps? LiteVAE and Stable Diffusion's VAE under one recipe.
+
+image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
+
+    python -m benchmarks.comparison          # small, on a CPU: under 20 minutes
+    python -m benchmarks.comparison full     # LiteVAE-B and SD-VAE at their own size, on a GPU
+
+Every row is a run of `python -m litevae.train comparison`: the same decoder, data (built-in photographs and dead
+leaves), losses and steps. What is compared: the quality of held-out photographs, and images per second of training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import figures, report
+from benchmarks.report import RESULTS, Column, Measured, Table
+
+ROWS: dict[str, list[str]] = {
+    "SD-VAE": ["model=sd-vae"],
+    "LiteVAE-S": ["model.size=S"],
+    "LiteVAE-B": [],
+    "LiteVAE-B, SMC decoder": ["model=smc"],
+    "LiteVAE-B, no high-frequency losses": ["loss=baseline"],
+}
+# Beside the recipe's own values, which are the small ones. SD-VAE's encoder is Stable Diffusion's at either size.
+SIZES: dict[str, list[str]] = {
+    "small": ["train.device=cpu"],
+    "full": [
+        "model.block_out_channels=[128,256,512,512]",
+        "model.layers_per_block=2",
+        "data.crop_size=256",
+        "train.batch_size=16",
+        "train.learning_rate=1e-4",
+        "train.steps=5000",
+        "train.evaluate_every=500",
+        "train.mixed_precision=bf16",
+        "train.device=cuda",
+    ],
+}
+SD_ENCODER = "model.encoder_channels=[128,256,512,512]"
+
+COLUMNS = [
+    Column("row", "autoencoder"),
+    Column("encoder_m", "encoder, M", ".2f"),
+    Column("decoder_m", "decoder, M", ".2f"),
+    Column("psnr", "PSNR, dB"),
+    Column("ssim", "SSIM", ".3f"),
+    Column("lpips_random_trunk", "LPIPS, random trunk", ".4f"),
+    Column("images_per_second", "img/s", ".3g"),
+    Column("speed_to_sd", "/ SD-VAE"),
+]
+
+
+def run(label: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Train one row; returns its numbers, and its evaluations for the curves.
+
+    Raises:
+        subprocess.CalledProcessError: the run failed; what it said stands on the terminal.
+    """
+    command = [sys.executable, "-m", "litevae.train", "comparison", *overrides, f"run.dir={folder}"]
+    print(f"\n== {label}: {' '.join(command[1:])}", flush=True)
+    subprocess.run(command, check=True)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    evaluations = [line for line in lines if line["kind"] == "evaluation"]
+    # The first line has the first calls of everything in it.
+    speeds = [line["images_per_second"] for line in lines if line["kind"] == "train"][1:]
+    names = ("psnr", "ssim", "lpips_random_trunk")
+    return {
+        **parameters(folder),
+        **{name: evaluations[-1][name] for name in names},
+        "images_per_second": median(speeds),
+        "curve": [[line["step"], line["psnr"]] for line in evaluations],
+    }
+
+
+def parameters(folder: Path) -> dict[str, float]:
+    """Millions of parameters of the encoder and the decoder that a run has saved."""
+    from litevae.reconstruct import load_model
+
+    model: Any = load_model(folder)
+    parts = {"encoder_m": model.encoder, "decoder_m": model.decoder}
+    return {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in parts.items()}
+
+
+def table(size: str, settings: Mapping[str, Any]) -> Table:
+    return Table(
+        name="comparison" if size == "small" else f"comparison_{size}",
+        title="LiteVAE and Stable Diffusion's VAE under one recipe",
+        settings=settings,
+        columns=COLUMNS,
+        order=list(ROWS),
+        notes=[
+            "Held-out photographs (chelsea, coffee) after training; one seed. LPIPS has a random trunk: no measure of "
+            "perception, but the same for all rows.",
+            "SD-VAE has Stable Diffusion's encoder and the decoder of the other rows. Img/s: median over the log lines "
+            "of a run, forward, backward and update; the runs came one after the other.",
+        ],
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train every row, write the table and the figure to the results."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.comparison", description=__doc__.splitlines()[0])
+    parser.add_argument("size", nargs="?", choices=SIZES, default="small", help="small: a CPU; full: a GPU")
+    parser.add_argument("overrides", nargs="*", help="section.key=value for every row, e.g. train.steps=20")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the figure go")
+    parser.add_argument("--runs", type=Path, help="keep the runs in this folder")
+    arguments = parser.parse_args(argv)
+    command = f"python -m benchmarks.comparison {' '.join([arguments.size, *arguments.overrides])}"
+    conditions = report.conditions(command)
+    common = [*SIZES[arguments.size], *arguments.overrides]
+    measured = Measured(table(arguments.size, settings_of(common)))
+    with tempfile.TemporaryDirectory() as temporary:
+        runs: Path = arguments.runs or Path(temporary)
+        for label, own in ROWS.items():
+            encoder = [SD_ENCODER] if label == "SD-VAE" else []
+            row = run(label, [*own, *encoder, *common], runs / label.replace(", ", "-").replace(" ", "-").lower())
+            row["speed_to_sd"] = row["images_per_second"] / measured.rows.get("SD-VAE", row)["images_per_second"]
+            measured.rows[label] = {"row": label, **row}
+    document = report.document(measured, conditions)
+    print(report.markdown(document))
+    print(report.write(document, arguments.results))
+    path = arguments.results / f"{document['table']}-{conditions['device']}.png"
+    figures.comparison(document).savefig(path, dpi=130)
+    return 0
+
+
+def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
+    """What all rows share, in words."""
+    from litevae.training.recipes import load_config
+
+    config = load_config("comparison", overrides)
+    return {
+        "steps": config.train.steps,
+        "batch": f"{config.train.batch_size} crops of {config.data.crop_size} pixels",
+        "images": f"{config.data.source}",
+        "precision": config.train.mixed_precision,
+        "decoder": f"{config.model.block_out_channels}, {config.model.layers_per_block} layers per block",
+        "losses": ", ".join(f"{name} ({weight:g})" for name, weight in config.loss.weights.items() if weight),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""How do the processes of a run work together? Devices and gradients by accelerate; the few words in between.
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+
+    python -m litevae.train RECIPE                               one process
+    torchrun --nproc-per-node 8 -m litevae.train RECIPE          eight GPUs
+    accelerate launch -m litevae.train RECIPE                    what `accelerate config` says; several nodes too
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from litevae.training.config import ConfigError
+
+
+class Processes:
+    """This process among the others; alone, every method is the obvious one for one process.
+
+    What is said between processes (a wish to stop, the data's positions) goes over gloo on the CPU, so that it never
+    waits for a GPU.
+    """
+
+    def __init__(self, device: str) -> None:
+        """`device`: "auto", "cpu" or "cuda".
+
+        Raises:
+            ConfigError: CUDA is asked for and not there.
+        """
+        from accelerate import Accelerator
+
+        if device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("train.device=cuda needs a CUDA GPU and a CUDA build of torch; use train.device=cpu")
+        use_cpu = device == "cpu" or not torch.cuda.is_available()
+        self._accelerator = Accelerator(cpu=use_cpu, mixed_precision="no")  # autocast is the trainer's own
+        self.device: torch.device = self._accelerator.device
+        self.rank: int = self._accelerator.process_index
+        self.world_size: int = self._accelerator.num_processes
+        self._words: Any = dist.new_group(backend="gloo") if self.world_size > 1 else None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes, prints and evaluates."""
+        return self.rank == 0
+
+    def share_of(self, batch_size: int, accumulation: int) -> int:
+        """How many of a batch's crops are this process's.
+
+        Raises:
+            ConfigError: processes and slices do not divide the batch.
+        """
+        parts = self.world_size * accumulation
+        if batch_size % parts:
+            what = f"the {self.world_size} processes times train.accumulation={accumulation}"
+            raise ConfigError(f"train.batch_size must be a multiple of {parts} ({what}), got {batch_size}")
+        return batch_size // self.world_size
+
+    def distribute(self, network: nn.Module) -> nn.Module:
+        """The network on this process's device; with several processes, in DistributedDataParallel."""
+        return self._accelerator.prepare_model(network)
+
+    @contextmanager
+    def synchronising(self, networks: Sequence[nn.Module], synchronise: bool) -> Iterator[None]:
+        """Whether backward passes within end with gradients averaged over processes."""
+        with ExitStack() as stack:
+            for network in networks:
+                if isinstance(network, DistributedDataParallel) and not synchronise:
+                    stack.enter_context(network.no_sync())
+            yield
+
+    def average(self, value: Tensor) -> Tensor:
+        """The mean over processes, on the device."""
+        if self.world_size == 1:
+            return value
+        total = value.clone()
+        dist.all_reduce(total)
+        return total / self.world_size
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set in any process."""
+        if self.world_size == 1:
+            return flag
+        word = torch.tensor(int(flag))
+        dist.all_reduce(word, op=dist.ReduceOp.MAX, group=self._words)
+        return bool(word)
+
+    def gather(self, value: Any) -> list[Any]:
+        """`value` of every process, in the order of their ranks, in every process."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        dist.all_gather_object(values, value, group=self._words)
+        return values
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.world_size > 1:
+            dist.barrier(group=self._words)
+
+    def end(self) -> None:
+        """Leave the group, so that the program ends without a warning."""
+        self._accelerator.end_training()

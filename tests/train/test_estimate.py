@@ -1,0 +1,214 @@
+"""Is what a run will need what it then needs?"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, cast
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from litevae import DiagonalGaussian, LiteVAE, LiteVAEOutput
+from litevae.losses.gaussian import gaussian_high_pass_loss
+from litevae.models.baseline import StableDiffusionVAE
+from litevae.training.estimate import estimate
+from litevae_kernels import haar_dwt2d
+
+SIDE, BATCH = 64, 2
+
+
+class Judge(nn.Module):
+    """Two convolutions, two maps of logits; a buffer, as spectral normalisation has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 16, 4, 2, 1), nn.Conv2d(16, 1, 3)
+        self.register_buffer("state", torch.zeros(10))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        features = F.leaky_relu(self.first(image), 0.2)
+        return features, self.second(features)
+
+
+class Perceptual(nn.Module):
+    """The distance of one layer's features."""
+
+    def __init__(self, channels: int = 24) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, channels, 3, padding=1).requires_grad_(False)
+
+    def forward(self, reconstruction: Tensor, image: Tensor) -> Tensor:
+        return (self.layer(reconstruction).relu() - self.layer(image).relu()).square().mean()
+
+
+def litevae() -> LiteVAE:
+    return LiteVAE(
+        extraction_channels=8,
+        extraction_multipliers=(1, 2),
+        aggregation_channels=8,
+        aggregation_multipliers=(1,),
+        block_out_channels=(16, 16, 16, 16),
+    )
+
+
+def sd_vae() -> StableDiffusionVAE:
+    return StableDiffusionVAE.from_architecture(block_out_channels=(16, 16, 16, 16))
+
+
+def real_step(model: Any, judge: Any, perceptual: Any, dtype: torch.dtype | None) -> None:
+    """One step of training, written down once more, on real tensors."""
+    pixels = torch.zeros(BATCH, 3, SIDE, SIDE, dtype=torch.uint8)
+    image = pixels.to(torch.float32).div_(127.5).sub_(1)
+    autocast = torch.autocast("cpu", dtype=dtype, enabled=dtype is not None)
+    with autocast:
+        output = model(image, sample_posterior=True)
+    sample = output.sample.float()
+    bands = output.wavelet.float()[:, 3:] - haar_dwt2d(image, scaling="mean")[0][:, 3:]
+    loss = (sample - image).abs().mean() + output.latent_dist.kl().mean() + (bands.square() + 1e-12).sqrt().mean()
+    loss = loss + gaussian_high_pass_loss(sample, image)
+    with autocast:
+        loss = loss + perceptual(output.sample, image)
+        judge.requires_grad_(False)
+        loss = loss - sum(logit.float().mean() for logit in judge(output.sample))
+        judge.requires_grad_(True)
+    loss.backward()
+    with autocast:
+        logits = judge(torch.cat([image, output.sample.detach().float()]))
+    sum(logit.float().relu().mean() for logit in logits).backward()
+
+
+def allocated_at_most(function: Any) -> int:
+    """Bytes that torch's CPU allocator gave out during `function`, at the fullest moment."""
+    with torch.autograd.profiler.profile(profile_memory=True, use_kineto=True) as profile:
+        function()
+    events = [event for event in profile.kineto_results.events() if event.name() == "[memory]"]
+    running = itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
+    return max(running, default=0)
+
+
+def byte_count(*modules: nn.Module) -> int:
+    return sum(tensor.nbytes for module in modules for tensor in (*module.parameters(), *module.buffers()))
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype", "checkpointing"),
+    [
+        (litevae, None, False),
+        (litevae, torch.bfloat16, True),
+        (sd_vae, None, True),
+        (sd_vae, torch.bfloat16, False),
+    ],
+)
+def test_memory_is_what_the_allocator_gives_out(make: Any, dtype: torch.dtype | None, checkpointing: bool) -> None:
+    """All but what operations take inside themselves, which are copies of the weights, above all in bfloat16."""
+    model, judge, perceptual = make().train(), Judge(), Perceptual()
+    if checkpointing:
+        model.enable_gradient_checkpointing()
+    expected = estimate(model, judge, BATCH, SIDE, perceptual=perceptual, autocast_dtype=dtype)
+    allocated = allocated_at_most(lambda: real_step(model, judge, perceptual, dtype))
+    made = expected.activation_bytes + expected.gradient_bytes
+    assert (0.97 if dtype is None else 0.92) * allocated < made < 1.001 * allocated
+
+
+class Tiny(nn.Module):
+    """A quarter of LiteVAE's interface, whose costs a pencil can count: two 8x8 convolutions."""
+
+    quant_conv, post_quant_conv = None, None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(3, 4, 8, stride=8)
+        self.decoder = nn.ConvTranspose2d(2, 3, 8, stride=8, bias=False)
+
+    def encode(self, image: Tensor) -> DiagonalGaussian:
+        return DiagonalGaussian(self.encoder(image))
+
+    def forward(self, image: Tensor, sample_posterior: bool = False) -> LiteVAEOutput:
+        posterior = self.encode(image)
+        latent = posterior.sample() if sample_posterior else posterior.mode()
+        sample = self.decoder(latent)
+        return LiteVAEOutput(sample, haar_dwt2d(sample, scaling="mean")[0], posterior, latent)
+
+
+def test_counts_by_hand() -> None:
+    model: Any = Tiny()
+    found = estimate(model, Judge(), 2, 16, perceptual=Perceptual(), averages=True, distributes=True)
+    encoder, decoder, judge = 4 * 3 * 64 + 4, 2 * 3 * 64, 16 * 3 * 16 + 16 + 16 * 9 + 1
+    assert (found.encoder_parameters, found.decoder_parameters) == (encoder, decoder)
+    assert found.discriminator_parameters == judge
+    assert found.encoder_macs == 2 * 2 * (4 * 3 * 64)
+    assert found.decoder_macs == 2 * 2 * (2 * 3 * 64)
+    assert found.discriminator_macs == 8 * 8 * (16 * 3 * 16) + 6 * 6 * (16 * 9)
+    assert found.perceptual_macs == 2 * 16 * 16 * (24 * 3 * 9)
+    trained = 4 * (encoder + decoder + judge)
+    assert found.parameter_bytes == trained + 4 * 10 + 4 * (24 * 3 * 9 + 24)  # the state, the perceptual layer
+    assert found.optimizer_bytes == 2 * trained
+    assert found.average_bytes == 4 * (encoder + decoder)
+    held = found.parameter_bytes + found.optimizer_bytes + found.average_bytes
+    assert found.total_bytes == held + found.gradient_bytes + found.activation_bytes
+
+
+def test_the_fullest_moment_by_hand() -> None:
+    """In the perceptual loss's backward: a first slice has no gradient by then, a second has all of them.
+
+    Alive are six tensors as large as the features: the reconstruction's after ReLU and their difference d from the
+    image's, which autograd remembered; and, of the derivative of d^2, its gradient g, d^1, 2 d^1 and g * 2 d^1.
+    """
+    model, perceptual = cast(Any, Tiny()), Perceptual(channels=240)
+    trained = sum(parameter.nbytes for parameter in model.parameters())
+    first = estimate(model, None, 2, 16, perceptual=perceptual)
+    second = estimate(model, None, 2, 16, perceptual=perceptual, accumulates=True)
+    distributed = estimate(model, None, 2, 16, perceptual=perceptual, distributes=True)
+    assert [found.gradient_bytes for found in (first, second, distributed)] == [0, trained, trained]
+    assert first.activation_bytes == second.activation_bytes == distributed.activation_bytes
+    features = 2 * 240 * 16 * 16 * 4
+    assert 6 * features < first.activation_bytes < 6.2 * features
+
+
+def test_litevae_b_with_stable_diffusion_s_decoder_at_the_paper_s_size() -> None:
+    """Of meta tensors, without memory. FACTS: 37.84 and about 311 GMAC; the paper prints 135.59 for SD's encoder."""
+    with torch.device("meta"):
+        model, baseline = LiteVAE.from_preset("B"), StableDiffusionVAE.from_architecture()
+    found: list[Any] = []
+
+    def count() -> None:
+        found.extend(estimate(model, None, 16, 256, autocast_dtype=dtype) for dtype in (None, torch.bfloat16))
+        found.append(estimate(baseline, None, 16, 256))
+
+    assert allocated_at_most(count) < 2**20
+    single, half, sd_vae = found
+    assert (single.encoder_parameters, single.decoder_parameters) == (6_753_252, 49_490_179)
+    assert (sd_vae.encoder_parameters, sd_vae.decoder_parameters) == (34_163_664, 49_490_179 + 4 * 4 + 4)
+    assert round(single.encoder_macs / 1e9, 2) == 37.84
+    assert round(single.decoder_macs / 1e9) == round(sd_vae.decoder_macs / 1e9) == 311
+    assert sd_vae.encoder_macs == pytest.approx(135.59e9, rel=0.01)
+    assert single.parameter_bytes == 4 * (6_753_252 + 49_490_179)
+    assert 0.49 < half.activation_bytes / single.activation_bytes < 0.52
+    assert sd_vae.activation_bytes > 1.5 * single.activation_bytes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
+        ({"crop_size": 20}, ValueError, "multiples of 8"),
+        ({"crop_size": 8.0}, TypeError, "crop_size must be an int"),
+        ({"device_type": "tpu"}, ValueError, "device_type must be one of 'cpu', 'cuda', got 'tpu'"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        estimate(litevae(), None, **{"batch_size": 1, "crop_size": 16, **arguments})
+
+
+def test_the_networks_stay_as_they_are() -> None:
+    model, judge = litevae().eval(), Judge()
+    before = [tensor.clone() for network in (model, judge) for tensor in network.state_dict().values()]
+    estimate(model, judge, 1, 16)
+    after = [tensor for network in (model, judge) for tensor in network.state_dict().values()]
+    assert all(map(torch.equal, before, after))
+    assert not model.training
+    assert all(p.grad is None and p.requires_grad for p in (*model.parameters(), *judge.parameters()))
+    assert not any(p._post_accumulate_grad_hooks for p in (*model.parameters(), *judge.parameters()))
