@@ -142,6 +142,7 @@ def _start_worker(closing: Any, worker: int) -> None:
             os._exit(0)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, terminate)
     if "fsspec" in sys.modules:
         import fsspec.asyn
 

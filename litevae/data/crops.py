@@ -11,7 +11,6 @@ from torch import Tensor
 
 from litevae.data.config import MIN_EVALUATION_SIZE, DataConfig
 from litevae.data.images import to_tensor
-from litevae.data.seeds import derive_seed  # noqa: F401
 
 
 def random_crop(image: Image.Image, config: DataConfig, rng: np.random.Generator) -> Image.Image:

@@ -137,22 +137,23 @@ def _open_images(
 def _open_stream(config: DataConfig, seed: int, stream: Stream, what: str) -> TrainingData:
     """What can only be read from the front: without a place of its own, what is held out is what comes first."""
     skipped = SkipCounts()
-    folder, digests = _validation_folder(config), set[bytes]()
+    folder, left_out = _validation_folder(config), set[bytes]()
     if folder is not None:
         photos = _take(folder, config, skipped)
     else:
-        separate = config.validation_split is not None
         held_out = hub.open_row_stream(config, config.validation_split) if config.validation_split else stream
-        photos, digests = first_usable(held_out, config.evaluation_images, config.smallest_evaluation_side, skipped.add)
+        smallest = config.smallest_evaluation_side
+        photos, digests = first_usable(held_out, config.evaluation_images, smallest, skipped.add)
         if not photos:
             raise DataError(f"data.path={config.path} must hold images, got none that can be used as held-out ones")
-        digests = set() if separate else digests
-    if not first_usable(stream, 1, config.smallest_side, skipped.add, digests)[0]:
+        if held_out is stream:
+            left_out = digests
+    if not first_usable(stream, 1, config.smallest_side, skipped.add, left_out)[0]:
         raise DataError(
             f"data.path={config.path} must hold images to train on, got none that can be used besides the "
-            f"{len(digests)} held-out ones; with few images set data.evaluation_images to fewer"
+            f"{len(left_out)} held-out ones; with few images set data.evaluation_images to fewer"
         )
-    return TrainingData(config, seed, what, photos, skipped, None, stream, digests)
+    return TrainingData(config, seed, what, photos, skipped, None, stream, left_out)
 
 
 def _validation_folder(config: DataConfig) -> PhotoSource | None:

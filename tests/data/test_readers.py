@@ -84,3 +84,9 @@ def test_anything_else_begins_a_new_pass(shards: int, workers: int, seed: int, w
         start = resume_readers(stream(shards), config(workers), seed, rank=0, world_size=world_size, state=state)
     assert start.positions == [{"pass": 8}] * workers
     assert start.next_reader == 0
+
+
+def test_the_state_of_one_process_is_not_enough_for_two() -> None:
+    state = [saved(Readers(3, 8, 8, 2, 2), [4, 5], 1)]
+    with pytest.warns(UserWarning, match="a new pass begins"):
+        assert resume_readers(stream(8), config(2), 3, rank=0, world_size=2, state=state).positions[0] == {"pass": 6}
