@@ -20,10 +20,9 @@ from typing import Any
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._pytree import tree_iter
-from torch.utils.flop_counter import FlopCounterMode
 
+from litevae.cost import multiply_accumulates, parameter_count
 from litevae.memory import peak_tensor_bytes
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -203,16 +202,6 @@ def peak_allocated_bytes(step: Step) -> int:
     return max(running, default=0)
 
 
-def multiply_accumulates(function: Callable[..., object], *inputs: Tensor) -> int:
-    """Multiply-accumulates of the convolutions and matrix products, attention's among them, in `function(*inputs)`.
-
-    torch.utils.flop_counter counts two operations for each. Meta tensors do.
-    """
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        function(*inputs)
-    return counter.get_total_flops() // 2
-
-
 def costs(model: nn.Module, sample: Tensor, batch: Tensor) -> dict[str, float]:
     """What is the same on every machine, of meta tensors: arithmetic for `sample`, live tensors for `batch`."""
     return {
@@ -231,10 +220,6 @@ def cuda_mib(model: nn.Module, batch: Tensor, step: Step) -> float:
     """torch.cuda.max_memory_allocated during a step, without what belongs to other rows."""
     own = sum(tensor.numel() * tensor.element_size() for tensor in (batch, *model.parameters()))
     return (own + peak_allocated_bytes(step)) / MIB
-
-
-def parameter_count(*modules: nn.Module) -> int:
-    return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
 def relative_error(actual: Tensor, expected: Tensor) -> float:

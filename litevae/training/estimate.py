@@ -85,8 +85,8 @@ def estimate(
         averages: whether a moving average of the model is kept.
         accumulates: whether gradients of an earlier slice of the batch are already there.
         distributes: whether DistributedDataParallel keeps its buckets beside the gradients.
-        device_type: where the run would be, "cpu" or "cuda": autocast and attention differ. "cuda" needs a torch with
-            CUDA, and no GPU.
+        device_type: where the run would be, "cpu" or "cuda": autocast and attention differ. "cuda" needs a GPU,
+            without using its memory.
 
     Raises:
         TypeError, ValueError: batch_size, crop_size or device_type is none.
@@ -102,9 +102,7 @@ def estimate(
     check_choice("device_type", device_type, ("cpu", "cuda"))
     networks = [network for network in (model, discriminator, perceptual) if network is not None]
     held = _bytes(tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
-    trained = _bytes(
-        parameter for network in networks[: 1 if discriminator is None else 2] for parameter in network.parameters()
-    )
+    trained = _bytes([*model.parameters(), *(() if discriminator is None else discriminator.parameters())])
     device = torch.device(device_type)
     with FakeTensorMode(allow_non_fake_inputs=True):
         step = _Step(model, discriminator, perceptual, device, autocast_dtype)
