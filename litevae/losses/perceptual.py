@@ -132,8 +132,7 @@ class LpipsLoss(PerceptualLoss):
             with torch.no_grad():
                 image = stage(image)
             reconstruction = stage(reconstruction)
-            with torch.autocast(image.device.type, enabled=False):
-                total = total + _weighted_distance(reconstruction, image, weight)
+            total = total + _weighted_distance(reconstruction, image, weight)
         return total
 
 
