@@ -88,7 +88,7 @@ def test_unet_is_the_plain_formulation(resolution: int) -> None:
         for _ in range(300):
             for layer in layers_of(network):
                 layer.weight  # noqa: B018  (in training, one power iteration)
-        image = torch.rand(1, 3, resolution, resolution, dtype=torch.float64)
+        image = torch.rand(1, 3, resolution, resolution, dtype=torch.float64) * 2 - 1
         network.eval()
         for ours, plain in zip(network(image), plain_unet(network, image), strict=True):
             torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
