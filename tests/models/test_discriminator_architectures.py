@@ -61,7 +61,8 @@ def plain_unet(network: UNetDiscriminator, image: Tensor) -> tuple[Tensor, Tenso
         hidden = conv(block.conv2, conv(block.conv1, x.relu() if index else x).relu())
         x = F.avg_pool2d(hidden + conv(block.conv_shortcut, x), 2)
         features.append(x)
-    of_image = F.linear(x.relu().sum((2, 3)), *weights(network.bottleneck_out))
+    weight, bias = weights(network.bottleneck_out)
+    of_image = F.linear(x.relu().sum((2, 3)), weight[:, :, 0, 0], bias)
     for index, block in enumerate(network.up_blocks):
         joined = x if index == 0 else torch.cat([x, features[-1 - index]], 1)
         hidden = conv(block.conv1, F.interpolate(joined.relu(), scale_factor=2))
@@ -113,6 +114,19 @@ def test_spectral_norm_of_every_weight_becomes_1() -> None:
             network(image)
     after = largest_singular_values(network)
     torch.testing.assert_close(after, torch.ones_like(after), rtol=0, atol=0.01)
+
+
+def test_spectral_norm_is_outside_of_autocast() -> None:
+    """In half precision the singular values would be wrong in the third digit."""
+    network, seen = UNetDiscriminator(2, 16), []
+    layers: list[Any] = [*layers_of(network)]
+    for layer in layers:
+        layer.parametrizations.weight[0].register_forward_hook(
+            lambda *arguments: seen.append(torch.is_autocast_enabled("cpu"))
+        )
+    with torch.autocast("cpu", torch.bfloat16):
+        network(torch.rand(1, 3, 16, 16))
+    assert seen == [False] * len(layers)
 
 
 @pytest.mark.parametrize(("resolution", "height", "width"), [(16, 4, 20), (32, 24, 8), (32, 32, 32), (64, 48, 16)])

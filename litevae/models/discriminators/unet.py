@@ -60,9 +60,7 @@ class UNetDiscriminator(nn.Module):
         inputs = [widths[-1], *(2 * width for width in mirrored[:-1])]  # behind the bottleneck with a skip each
         self.up_blocks = nn.ModuleList(UpBlock(before, width) for before, width in zip(inputs, mirrored, strict=True))
         self.conv_out = _convolution(widths[0], 1, 1)
-        linear = nn.Linear(widths[-1], 1)
-        nn.init.orthogonal_(linear.weight)
-        self.bottleneck_out = spectral_norm(linear)
+        self.bottleneck_out = _convolution(widths[-1], 1, 1)  # of one position: a linear layer
 
     def forward(self, image: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
         self._check(image)
@@ -70,8 +68,8 @@ class UNetDiscriminator(nn.Module):
         for block in self.down_blocks:
             x = block(x)
             skips.append(x)
-        pooled = F.relu(skips.pop()).mean((2, 3)) * BOTTLENECK_POSITIONS
-        of_image = self.bottleneck_out(pooled)
+        pooled = F.relu(skips.pop()).mean((2, 3), keepdim=True) * BOTTLENECK_POSITIONS
+        of_image = self.bottleneck_out(pooled).flatten(1)
         for block in self.up_blocks:
             x = block(x)
             if skips:
