@@ -129,7 +129,9 @@ def _panels(row: "Measured", raw: "Measured | None") -> list[tuple[Tensor, str, 
     assert row.latent is not None
     name = str(Path(row.name).with_suffix(""))
     average = "" if raw is None else " of the averaged weights"
-    others = [] if raw is None else [(raw.reconstruction, f"{raw.psnr:.2f} dB", f"reconstruction · SSIM {raw.ssim:.3f}")]
+    others = (
+        [] if raw is None else [(raw.reconstruction, f"{raw.psnr:.2f} dB", f"reconstruction · SSIM {raw.ssim:.3f}")]
+    )
     return [
         (row.original, name, "original"),
         *others,

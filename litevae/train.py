@@ -263,7 +263,9 @@ class Trainer:
     def advice(self) -> str:
         """How to go on after the networks were lost."""
         rate = self.config.train.learning_rate / 2
-        return f"go on from it with a lower learning rate: {resume_command(self.folder.path)} train.learning_rate={rate:g}"
+        return (
+            f"go on from it with a lower learning rate: {resume_command(self.folder.path)} train.learning_rate={rate:g}"
+        )
 
     def _lpips(self) -> torch.nn.Module:
         """The LPIPS that held-out images are measured with: the loss's, if it is one."""

@@ -12,14 +12,14 @@ if not torch.cuda.is_available():
 # The operators' own tests need torch, numpy, triton and pytest alone, so that they run on any GPU machine.
 NEEDED_PACKAGES = {
     "benchmarks": ["diffusers", "pytest_benchmark", "ptwt"],
-    "data": ["skimage", "PIL"],
+    "data": ["datasets", "skimage", "PIL"],
     "kernels/test_compat.py": ["ptwt", "pywt"],
     "kernels/test_haar_dwt2d_pywavelets.py": ["pywt", "hypothesis"],
-    "losses": ["diffusers", "scipy", "ptwt"],
-    "metrics": ["skimage"],
-    "models": ["diffusers", "safetensors"],
+    "losses": ["diffusers", "lpips", "scipy", "ptwt"],
+    "metrics": ["lpips", "skimage"],
+    "models": ["diffusers", "safetensors", "scipy"],
     "test_examples.py": ["diffusers", "ptwt"],
-    "train": ["diffusers", "omegaconf", "skimage", "matplotlib"],
+    "train": ["accelerate", "datasets", "diffusers", "matplotlib", "omegaconf", "skimage", "tensorboard"],
 }
 MISSING = {
     path: [package for package in packages if importlib.util.find_spec(package) is None]

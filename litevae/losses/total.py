@@ -78,7 +78,9 @@ class LossConfig:
         if self.adversarial_start < 0:
             raise ValueError(f"loss.adversarial_start must be at least 0, got {self.adversarial_start}")
         if self.adversarial_weighting == "adaptive" and not any(self.weights[name] for name in RECONSTRUCTION_TERMS):
-            raise ValueError("loss.adversarial_weighting=adaptive needs loss.l1_weight or loss.perceptual_weight above 0")
+            raise ValueError(
+                "loss.adversarial_weighting=adaptive needs loss.l1_weight or loss.perceptual_weight above 0"
+            )
 
     @property
     def weights(self) -> dict[str, float]:

@@ -66,7 +66,9 @@ class ModelConfig:
         if self.kind == "sd-vae":
             for name in self.overrides:
                 if name not in SD_VAE_KEYS:
-                    raise ValueError(f"model.{name} must be left out with model.kind=sd-vae, which has no such argument")
+                    raise ValueError(
+                        f"model.{name} must be left out with model.kind=sd-vae, which has no such argument"
+                    )
         try:
             architecture = self.architecture
         except (TypeError, ValueError) as error:
@@ -140,7 +142,9 @@ class TrainConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size % self.accumulation:
-            raise ValueError(f"train.accumulation must divide train.batch_size {self.batch_size}, got {self.accumulation}")
+            raise ValueError(
+                f"train.accumulation must divide train.batch_size {self.batch_size}, got {self.accumulation}"
+            )
         for name in ("warmup_steps", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"train.{name} must be at least 0, got {getattr(self, name)}")

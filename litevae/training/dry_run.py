@@ -1,10 +1,103 @@
-"""What would a run do? `--dry-run`: the whole config, the costs, and a look at the data.
+"""What would a run do? `--dry-run`: the whole config, what it costs, and a look at the data. Nothing is trained.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
+import os
+
+import torch
+from omegaconf import OmegaConf
+
+from litevae.data import evaluation_view, open_data
+from litevae.losses.perceptual import build_perceptual
+from litevae.models.discriminators import build_discriminator
 from litevae.training.config import RunConfig
+from litevae.training.estimate import Estimate, estimate
+from litevae.training.networks import build_autoencoder
+
+MIB = 2**20
 
 
 def dry_run(config: RunConfig) -> int:
+    """Print what the run would be; returns the exit code, 0.
+
+    Raises:
+        ConfigError, DataError, TrunkError: what would end the run at its start.
+    """
+    print(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+    print(costs(config, processes=int(os.environ.get("WORLD_SIZE", "1"))))
+    print(data_lines(config))
+    print("nothing was trained or written; leave out --dry-run to start")
     return 0
+
+
+def costs(config: RunConfig, processes: int) -> str:
+    """Parameters, arithmetic and memory of a step, as lines."""
+    train = config.train
+    per_process = max(1, train.batch_size // processes // train.accumulation)
+    perceptual = build_perceptual(config.perceptual) if config.loss.perceptual_weight else None
+    with torch.device("meta"):
+        model = build_autoencoder(config.model)
+        discriminator = build_discriminator(config.discriminator) if config.has_discriminator else None
+    if train.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    needed = estimate(
+        model,
+        discriminator,
+        batch_size=per_process,
+        crop_size=config.data.crop_size,
+        perceptual=perceptual,
+        autocast_dtype=train.autocast_dtype,
+        averages=train.ema_decay > 0,
+        accumulates=train.accumulation > 1,
+        distributes=processes > 1,
+    )
+    return "\n".join([*_network_lines(needed), *_memory_lines(needed, per_process, processes)])
+
+
+def _network_lines(needed: Estimate) -> list[str]:
+    rows = [
+        ("encoder", needed.encoder_parameters, needed.encoder_macs),
+        ("decoder", needed.decoder_parameters, needed.decoder_macs),
+        ("discriminator", needed.discriminator_parameters, needed.discriminator_macs),
+        ("perceptual", 0, needed.perceptual_macs),
+    ]
+    lines = [f"{'network':<14} {'parameters':>12} {'GMAC, forward of a crop':>25}"]
+    for name, parameters, macs in rows:
+        if macs:
+            count = f"{parameters:,}" if parameters else "frozen"
+            lines.append(f"{name:<14} {count:>12} {macs / 1e9:>25.2f}")
+    return lines
+
+
+def _memory_lines(needed: Estimate, crops: int, processes: int) -> list[str]:
+    parts = [
+        ("parameters", needed.parameter_bytes),
+        ("Adam", needed.optimizer_bytes),
+        ("average", needed.average_bytes),
+        ("gradients", needed.gradient_bytes),
+        ("activations", needed.activation_bytes),
+    ]
+    shown = ", ".join(f"{name} {size / MIB:,.0f}" for name, size in parts if size)
+    where = "" if processes == 1 else f" in each of {processes} processes"
+    return [
+        "",
+        f"memory of a step with {crops} crops at once{where}, about: {needed.total_bytes / MIB:,.0f} MiB ({shown})",
+    ]
+
+
+def data_lines(config: RunConfig) -> str:
+    """Open the data as a run would, read one batch and the held-out images."""
+    data = open_data(config.data, config.train.seed)
+    batch = next(iter(data.batches(0, 1, config.train.batch_size)))
+    sizes = {tuple(evaluation_view(photo.image, config.data.evaluation_size).shape[1:]) for photo in data.held_out}
+    held_out = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
+    lines = [
+        "",
+        f"images to train on: {data.description}; a batch of {'x'.join(map(str, batch.shape))} was read, "
+        f"mean {batch.float().mean():.0f} of 255",
+        f"held out: {len(data.held_out)} ({held_out})",
+    ]
+    if data.skipped.total:
+        lines.append(f"skipped: {', '.join(f'{count} {kind}' for kind, count in data.skipped.by_kind().items())}")
+    return "\n".join(lines)

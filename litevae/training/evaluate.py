@@ -92,9 +92,7 @@ def evaluate(
     return Evaluation(images, _name(lpips))
 
 
-def bicubic_baseline(
-    held_out: list[HeldOutImage], device: torch.device, lpips: nn.Module | None = None
-) -> Evaluation:
+def bicubic_baseline(held_out: list[HeldOutImage], device: torch.device, lpips: nn.Module | None = None) -> Evaluation:
     """The rival without learning: downsample by 8 (bicubic, antialiased), then upsample by 8 (bicubic).
 
     It keeps three numbers for each 8x8 block, where a LiteVAE latent keeps `latent_channels`.

@@ -97,7 +97,10 @@ class Networks:
         self.model = model.to(processes.device).train()
         if train.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
-        perceptual = build_perceptual(config.perceptual) if config.loss.perceptual_weight else None
+        perceptual = None
+        if config.loss.perceptual_weight:
+            with processes.one_at_first():
+                perceptual = build_perceptual(config.perceptual)
         self.loss = AutoencoderLoss(config.loss, perceptual).to(processes.device)
         self.ema_decay = train.ema_decay
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False) if train.ema_decay else None
@@ -113,9 +116,10 @@ class Networks:
         train, own = config.train, config.discriminator
         torch.manual_seed(derive_seed(train.seed, "discriminator", 0))
         network = build_discriminator(own).to(processes.device, memory_format=torch.channels_last)
-        if train.compile:
+        if train.compile and not own.r1_weight:  # R1 differentiates twice, which compiled code cannot
             network.compile()
-        return Learner(network.train(), processes, train, own.learning_rate or train.learning_rate, own.betas or train.betas)
+        rate, betas = own.learning_rate or train.learning_rate, own.betas or train.betas
+        return Learner(network.train(), processes, train, rate, betas)
 
     @torch.no_grad()
     def average(self) -> None:

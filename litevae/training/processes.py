@@ -60,6 +60,12 @@ class Processes:
             raise ConfigError(f"train.batch_size must be a multiple of {parts} ({what}), got {batch_size}")
         return batch_size // self.world_size
 
+    @contextmanager
+    def one_at_first(self) -> Iterator[None]:
+        """One process of each machine goes first, the others follow: what it downloads they find."""
+        with self._accelerator.local_main_process_first():
+            yield
+
     def distribute(self, network: nn.Module) -> nn.Module:
         """The network on this process's device; with several processes, in DistributedDataParallel."""
         return self._accelerator.prepare_model(network)

@@ -106,7 +106,9 @@ class Progress:
         if self._bar is not None:
             shown = [f"{name} {value:.3g}" for name, value in losses.items() if name != "total" and value is not None]
             total = losses["total"]
-            text = f"  loss {math.nan if total is None else total:.3g}  {'  '.join(shown)}  {speed:.1f} img/s{self._psnr}"
+            text = (
+                f"  loss {math.nan if total is None else total:.3g}  {'  '.join(shown)}  {speed:.1f} img/s{self._psnr}"
+            )
             self._bar.set_postfix_str(text, refresh=False)
         return {
             "step": step,

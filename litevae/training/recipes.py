@@ -27,7 +27,7 @@ def recipes() -> dict[str, str]:
 
 def named_overrides() -> dict[str, str]:
     """section=name -> its first comment line, for every file in a section's folder: keys that belong together."""
-    files = sorted(RECIPES_FOLDER.glob("*/*.yaml"))
+    files = sorted(RECIPES_FOLDER.glob("*/*.yaml"), key=lambda file: (file.parent.name, file.stem))
     return {
         f"{file.parent.name}={file.stem}": file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
         for file in files

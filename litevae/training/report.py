@@ -100,7 +100,12 @@ def write_grid(path: Path, evaluation: Evaluation, raw: Evaluation | None, step:
 
 
 def write_results(
-    folder: RunFolder, model: Autoencoder, evaluation: Evaluation, raw: Evaluation | None, baseline: Evaluation, step: int
+    folder: RunFolder,
+    model: Autoencoder,
+    evaluation: Evaluation,
+    raw: Evaluation | None,
+    baseline: Evaluation,
+    step: int,
 ) -> None:
     """The two figures, then the model in save_pretrained form: with it a run counts as finished."""
     with replacing(folder.curves) as temporary:

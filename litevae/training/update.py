@@ -115,19 +115,22 @@ class Update:
     def _discriminator_loss(
         self, image: Tensor, reconstruction: Tensor, judge: Learner, step: int
     ) -> tuple[Tensor, Terms]:
-        """Real against fake in one forward pass, on a reconstruction without a history: nothing reaches the VAE."""
+        """Real against fake in one forward pass, on a reconstruction without a history: nothing reaches the VAE.
+
+        One pass, for DistributedDataParallel; `parts` keeps the statistics of the two halves apart.
+        """
         own = self.config.discriminator
         penalise = own.r1_weight > 0 and step % own.r1_every == 0
         real = image.requires_grad_() if penalise else image
         with self._autocast():
             both = torch.cat([real, reconstruction.to(real.dtype)])
-            logits = judge.distributed(both.contiguous(memory_format=torch.channels_last))
+            logits = judge.distributed(both.contiguous(memory_format=torch.channels_last), parts=2)
         of_real, of_fake = (tuple(half) for half in zip(*(logit.float().chunk(2) for logit in logits), strict=True))
         loss = discriminator_loss(of_real, of_fake, self.config.loss.adversarial_loss)
         terms = {"discriminator": loss.detach()}
         if penalise:
             penalty = r1_penalty(of_real, real)
-            loss = loss + own.r1_weight * own.r1_every * penalty
+            loss = loss + own.r1_weight * own.r1_every * penalty  # as heavy as every step, at a fraction of the cost
             terms["r1"] = penalty.detach()
         return loss, terms
 

@@ -1,6 +1,8 @@
 """Is a checkpoint whole or absent, loaded without running anything, and is what does not fit named?"""
 
 import pickle
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,9 @@ import torch
 from torch import nn
 
 from litevae.training.checkpoint import (
+    Best,
     CheckpointError,
+    SaveError,
     checkpoints,
     load_newest_checkpoint,
     load_state,
@@ -17,31 +21,40 @@ from litevae.training.checkpoint import (
 )
 
 
-def save(folder: Path, step: int, keep: int = 10) -> Path:
+def save(folder: Path, step: int, keep: int = 10, best: Best | None = None) -> Path:
     model = nn.Linear(200, 30)
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.ones(1, 200)).sum().backward()
     optimizer.step()
-    return save_checkpoint(
-        folder,
-        step=step,
-        model=model.state_dict(),
-        optimizer=optimizer.state_dict(),
-        logged={"l1": torch.tensor(0.5)},
-        logged_steps=step,
-        keep=keep,
-    )
+    content = {
+        "step": step,
+        "model": model.state_dict(),
+        "ema": None,
+        "discriminator": None,
+        "optimizers": [optimizer.state_dict()],
+        "scalers": [{}],
+        "data": [{}],
+        "progress": {"window": [{"l1": 0.5}], "skipped": 0, "skipped_in_a_row": 0},
+        "best": best,
+    }
+    return save_checkpoint(folder, content, keep)
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
     path = save(tmp_path, 12)
     loaded = load_newest_checkpoint(tmp_path)
     assert path.name == "step-000012.pt"
-    assert (loaded["step"], loaded["logged_steps"]) == (12, 12)
-    torch.testing.assert_close(loaded, torch.load(path, weights_only=True), rtol=0, atol=0)
+    assert (loaded["step"], loaded["progress"]["window"]) == (12, [{"l1": 0.5}])
+    torch.testing.assert_close(loaded["model"], torch.load(path, weights_only=True)["model"], rtol=0, atol=0)
     model = nn.Linear(200, 30)
     load_state(model, loaded["model"], "here")
-    torch.optim.Adam(model.parameters()).load_state_dict(loaded["optimizer"])
+    torch.optim.Adam(model.parameters()).load_state_dict(loaded["optimizers"][0])
+
+
+def test_the_best_is_kept_beside_the_newest(tmp_path: Path) -> None:
+    for step in range(2, 12, 2):
+        save(tmp_path, step, keep=2, best={"step": 4 if step >= 4 else 2, "psnr": 20.0})
+    assert [step for step, _ in checkpoints(tmp_path)] == [4, 8, 10]
 
 
 def test_the_newest_few_are_kept(tmp_path: Path) -> None:
@@ -73,20 +86,38 @@ def test_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
         assert load_newest_checkpoint(tmp_path)["step"] == 1
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("unexpected pos 64 vs 0")])
 def test_failed_save_leaves_the_previous_checkpoint_and_no_rubbish(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
+    """PyTorch raises a RuntimeError of its own in the middle of a file."""
     before = save(tmp_path, 1).read_bytes()
 
     def full_disk(content: Any, path: Path) -> None:
         path.write_bytes(b"half of it")
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(SaveError, match=r"cannot write the checkpoint .*: (No space left|unexpected pos)"):
         save(tmp_path, 1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001.pt"]
     assert (tmp_path / "step-000001.pt").read_bytes() == before
+
+
+def test_file_that_may_not_grow(tmp_path: Path) -> None:
+    """A real limit of the system, as a full disk or a quota is one: half a file is written, then refused."""
+    before = save(tmp_path, 1).read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+    try:
+        with pytest.raises(SaveError, match=r"cannot write the checkpoint .*step-000002\.pt: .*; the older ones"):
+            save(tmp_path, 2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001.pt"]
+    assert load_newest_checkpoint(tmp_path)["step"] == 1
 
 
 class Payload:

@@ -20,7 +20,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     ("argv", "message"),
     [
         (["quikstart"], "unknown recipe 'quikstart'; did you mean quickstart?"),
-        (["banana"], "unknown recipe 'banana' (recipes: quickstart"),
+        (["banana"], "unknown recipe 'banana' (recipes: comparison, ffhq128"),
         (["quickstart", "model.sze=B"], "model.sze=B: unknown key model.sze; did you mean model.size?"),
         (["quickstart", "train.lr=1"], "unknown key train.lr"),
         (["quickstart", "modl.size=B"], "unknown section 'modl'; did you mean model?"),
@@ -32,10 +32,20 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["quickstart", "train.steps=1.5"], "train.steps: Value '1.5' of type 'float' could not be"),
         (["quickstart", "train.steps=0"], "train.steps must be at least 1, got 0"),
         (["quickstart", "train.betas=[0.9]"], "train.betas must be two numbers"),
-        (["quickstart", "train.mixed_precision=fp16"], "train.mixed_precision must be one of no, bf16, got 'fp16'"),
+        (["quickstart", "train.mixed_precision=fp8"], "train.mixed_precision must be one of no, bf16, fp16, got 'fp8'"),
         (["quickstart", "data.crop_size=[1"], "data.crop_size=[1: the value is not valid yaml"),
         (["quickstart", "loss.kl_reduction=mean"], "loss.kl_reduction must be one of per_image_element, sum"),
-        (["quickstart", "train=5"], "train=5: train must be a mapping of keys, got 5"),
+        (["quickstart", "train=5"], "train=5: train must be followed by a key (train.key=value)"),
+        (["quickstart", "model=sd-vea"], "be one of quant-conv, sd-vae, sd-vae-small, smc; did you mean model=sd-vae?"),
+        (["quickstart", "model=sd-vae", "model.dropout=0.1"], "model.dropout must be left out with model.kind=sd-vae"),
+        (["quickstart", "loss.ldl_weight=1"], "loss.ldl_weight needs the averaged model: set train.ema_decay"),
+        (["quickstart", "train.accumulation=3"], "train.accumulation must divide train.batch_size 4, got 3"),
+        (
+            ["quickstart", "train.start_from=/nowhere"],
+            "train.start_from must name a run or a model folder, got /nowhere",
+        ),
+        (["quickstart", "perceptual.kind=vgg"], "perceptual.kind must be one of lpips, vgg19, got 'vgg'"),
+        (["quickstart", "discriminator.kind=gan"], "discriminator.kind must be one of unet, patchgan, stylegan"),
         (["quickstart", "faster"], "an override must look like section.key=value, got 'faster'"),
         (["quickstart", "data.path=/nowhere/at/all"], "data.path must name a folder of images, got /nowhere/at/all"),
     ],
@@ -51,7 +61,10 @@ def test_wrong_command(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- model\n- data\n", "must hold a mapping of sections (model, data, loss, train, run), got a sequence"),
+        (
+            "- model\n- data\n",
+            "must hold a mapping of sections (model, data, loss, perceptual, discriminator, train, run), got a sequence",
+        ),
         ("just words", "got a scalar on its top level"),
         ("model: [1\n", "is not valid yaml: "),
         ("train:\n  steps: 1\n  steps: 2\n", "is not valid yaml: found duplicate key steps, line 3"),
@@ -99,6 +112,7 @@ def test_run_dir_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[st
         (["train.steps=5"], "the recipe comes before the overrides"),
         (["quickstart", "--resume", "runs/x"], "leave out 'quickstart'"),
         (["--resum"], "expected one argument"),
+        (["--resume", "runs/x", "--dry-run"], "--dry-run is for a recipe"),
     ],
 )
 def test_arguments_in_the_wrong_place(argv: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

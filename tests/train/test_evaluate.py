@@ -9,6 +9,7 @@ from torch import nn
 from litevae import LiteVAE
 from litevae.data.images import to_tensor
 from litevae.data.sources import BUILT_IN_HELD_OUT, PhotoSource, built_in_paths
+from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 from litevae.training.evaluate import HeldOutImage, bicubic_baseline, evaluate
 
 
@@ -73,8 +74,8 @@ def test_baseline_on_the_photographs_equals_pillow_s_bicubic() -> None:
     from PIL import Image
 
     source = PhotoSource(built_in_paths(BUILT_IN_HELD_OUT))
-    photos = [source[index].image.crop((0, 0, 296, 296)) for index in range(2)]
-    baseline = bicubic_baseline([HeldOutImage("x", to_tensor(photo)) for photo in photos])
+    photos = [source.read(index).crop((0, 0, 296, 296)) for index in range(2)]
+    baseline = bicubic_baseline([HeldOutImage("x", to_tensor(photo)) for photo in photos], torch.device("cpu"))
     for photo, measured in zip(photos, baseline.images, strict=True):
         small = photo.resize((37, 37), Image.Resampling.BICUBIC)
         large = np.asarray(small.resize((296, 296), Image.Resampling.BICUBIC))
@@ -82,6 +83,16 @@ def test_baseline_on_the_photographs_equals_pillow_s_bicubic() -> None:
 
 
 def test_baseline_keeps_a_constant_image_of_odd_size() -> None:
-    baseline = bicubic_baseline([HeldOutImage("gray", torch.full((3, 19, 21), 0.3))])
+    baseline = bicubic_baseline([HeldOutImage("gray", torch.full((3, 19, 21), 0.3))], torch.device("cpu"))
     assert baseline.images[0].reconstruction.shape == (3, 19, 21)
     assert baseline.psnr > 100
+
+
+def test_lpips_is_measured_on_the_pair_and_named(model: LiteVAE) -> None:
+    perceptual = build_perceptual(PerceptualConfig(trunk="random"))
+    evaluation = evaluate(model, held_out((16, 24), (24, 16)), torch.device("cpu"), perceptual)
+    expected = [perceptual(item.reconstruction[None], item.original[None]).item() for item in evaluation.images]
+    assert [item.lpips for item in evaluation.images] == pytest.approx(expected)
+    line = evaluation.as_metrics(3, raw=evaluation)
+    assert line["lpips_random_trunk"] == line["raw"]["lpips_random_trunk"] == pytest.approx(np.mean(expected))
+    assert "lpips" not in line

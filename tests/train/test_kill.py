@@ -16,7 +16,9 @@ KILLS = 20
 
 
 def test_a_run_killed_twenty_times_equals_an_unbroken_one(run: Run, recipe: Path, tmp_path: Path) -> None:
-    text = recipe.read_text().replace("checkpoint_every: 2", "checkpoint_every: 3").replace("steps: 6", "steps: 5000", 1)
+    text = (
+        recipe.read_text().replace("checkpoint_every: 2", "checkpoint_every: 3").replace("steps: 6", "steps: 5000", 1)
+    )
     (tmp_path / "long.yaml").write_text(text.replace("evaluate_every: 4", "evaluate_every: 100"))
     folder = tmp_path / "killed"
     program = Path(__file__).with_name("kill_repeatedly.py")

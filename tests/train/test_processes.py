@@ -65,7 +65,9 @@ def test_processes_hear_each_other(results: list[dict[str, Any]]) -> None:
 def test_batch_that_processes_cannot_share() -> None:
     processes = Processes("cpu")
     processes.world_size = 3
-    with pytest.raises(ConfigError, match=r"train.batch_size must be a multiple of 6 \(the 3 processes times .*, got 16"):
+    with pytest.raises(
+        ConfigError, match=r"train.batch_size must be a multiple of 6 \(the 3 processes times .*, got 16"
+    ):
         processes.share_of(16, 2)
 
 
@@ -87,6 +89,8 @@ def test_torchrun_trains_resumes_and_equals_one_process(recipe: Path, run: Run, 
         )
     )
     assert (shared - single).norm() < 0.02 * (single - start).norm()  # Adam turns roundings near 0 into steps
-    lines = [[json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (folder, alone)]
+    lines = [
+        [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (folder, alone)
+    ]
     losses = [[line["loss"]["l1"] for line in part if line["kind"] == "train"] for part in lines]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -1,6 +1,7 @@
 """Does the program train, stop, resume and refuse as it says?"""
 
 import json
+import math
 import os
 import signal
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import torch
 
 from litevae import LiteVAE, train
 from litevae.losses.total import AutoencoderLoss
+from litevae.training.networks import Networks
 
 Run = Callable[..., tuple[int, Path]]
 
@@ -31,18 +33,27 @@ def logged(folder: Path, kind: str) -> list[dict[str, Any]]:
 
 
 def assert_same_state(first: dict[str, Any], second: dict[str, Any]) -> None:
-    """Bit for bit: parameters, Adam's moments, sums of the losses."""
+    """Bit for bit: parameters, their average, Adam's moments, the losses since the last log line."""
     torch.testing.assert_close(first, second, rtol=0, atol=0)
 
 
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Send Ctrl-C while step `steps` computes its loss."""
+ADVERSARIAL = (
+    "loss.adversarial_weight=0.1",
+    "loss.adversarial_start=2",
+    "discriminator.channels=2",
+    "discriminator.resolution=16",
+    "train.ema_decay=0.5",
+)
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int, number: int = signal.SIGINT) -> None:
+    """Send Ctrl-C, or another signal, while step `steps` computes its loss."""
     forward, count = AutoencoderLoss.forward, iter(range(1, 1000))
 
-    def interrupted(*args: Any) -> Any:
+    def interrupted(*args: Any, **options: Any) -> Any:
         if next(count) == steps:
-            os.kill(os.getpid(), signal.SIGINT)
-        return forward(*args)
+            os.kill(os.getpid(), number)
+        return forward(*args, **options)
 
     monkeypatch.setattr(AutoencoderLoss, "forward", interrupted)
 
@@ -53,7 +64,7 @@ def test_run_learns_and_leaves_everything(run: Run, capsys: pytest.CaptureFixtur
     names = {path.name for path in folder.iterdir()}
     assert names == {
         *("config.yaml", "versions.json", "metrics.jsonl", "loss_and_psnr.png", "reconstructions.png"),
-        *("checkpoints", "model"),
+        *("checkpoints", "grids", "model", "tensorboard"),
     }
     lines = logged(folder, "train")
     assert [line["step"] for line in lines] == list(range(1, 41))
@@ -87,7 +98,7 @@ def test_same_seed_same_run_other_seed_other_run(run: Run) -> None:
     assert not all(torch.equal(states[0][name], states[2][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("extra", [[], ["model.dropout=0.2", "data.workers=1"]])
+@pytest.mark.parametrize("extra", [[], ["model.dropout=0.2", "data.workers=1"], [*ADVERSARIAL, "loss.ldl_weight=0.1"]])
 def test_longer_run_equals_resumed_run(run: Run, extra: list[str]) -> None:
     """k steps, then --resume to N: the same bits as N steps at once (constant learning rate)."""
     _, unbroken = run("unbroken", *extra)
@@ -101,17 +112,22 @@ def test_longer_run_equals_resumed_run(run: Run, extra: list[str]) -> None:
     assert logged(unbroken, "evaluation")[-1] == logged(broken, "evaluation")[-1]
 
 
-@pytest.mark.parametrize("step", [2, 3])
+@pytest.mark.parametrize(("step", "number", "exit_code"), [(2, signal.SIGINT, 130), (3, signal.SIGTERM, 143)])
 def test_interrupted_run_equals_unbroken_run(
-    run: Run, step: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    run: Run,
+    step: int,
+    number: int,
+    exit_code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Ctrl-C, then --resume: the same bits and the same log, here with a schedule and a checkpoint per run."""
+    """Ctrl-C or a cluster's SIGTERM, then --resume: the same bits and the same log, with a schedule."""
     options = ("train.schedule=cosine", "train.warmup_steps=3", "train.checkpoint_every=100")
     _, unbroken = run("unbroken", *options)
     with monkeypatch.context() as patch:
-        interrupt_after(patch, step)
+        interrupt_after(patch, step, number)
         code, broken = run("broken", *options)
-    assert code == 130
+    assert code == exit_code
     assert f"python -m litevae.train --resume {broken}" in capsys.readouterr().out
     assert checkpoint(broken, step)["step"] == step
     assert not (broken / "model").exists()
@@ -170,36 +186,57 @@ def test_a_run_is_never_written_over(run: Run, capsys: pytest.CaptureFixture[str
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_non_finite_loss_names_the_term_and_keeps_the_last_good_checkpoint(
-    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def poison(monkeypatch: pytest.MonkeyPatch, steps: range) -> None:
+    """Make the Gaussian term NaN in these steps."""
     from litevae.losses import total
 
-    blur, count = total.gaussian_high_pass_loss, iter(range(1, 1000))
+    blur, count = total.gaussian_high_pass_loss, iter(range(1, 10_000))
     monkeypatch.setattr(
-        total, "gaussian_high_pass_loss", lambda *a, **k: blur(*a, **k) * (float("nan") if next(count) == 3 else 1)
+        total, "gaussian_high_pass_loss", lambda *a, **k: blur(*a, **k) * (float("nan") if next(count) in steps else 1)
     )
-    code, folder = run("run")
+
+
+def test_step_with_a_nan_is_skipped_named_and_counted(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    poison(monkeypatch, range(3, 4))
+    code, folder = run("run", "train.log_every=3", "train.steps=6")
+    assert code == 0
+    text = "warning: loss term gaussian is not finite at step 3: the autoencoder skipped it (1 skipped steps so far)"
+    assert text in capsys.readouterr().err
+    lines = logged(folder, "train")
+    assert [line["skipped_steps"] for line in lines] == [1, 1]
+    assert all(math.isfinite(value) for line in lines for value in line["loss"].values())
+    assert all(torch.isfinite(value).all() for value in checkpoint(folder, 6)["model"].values())
+
+
+def test_too_many_skipped_steps_end_the_run_and_name_the_term(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        poison(patch, range(3, 1000))
+        code, folder = run("run", "train.max_skipped_steps=3", "train.steps=20")
     assert code == 1
     message = capsys.readouterr().err
-    assert "error: loss term gaussian is not finite at step 3; the last good checkpoint is kept" in message
+    assert "error: loss term gaussian is not finite at step 6, and 4 steps in a row were skipped" in message
     assert f"--resume {folder} train.learning_rate=0.0005" in message
-    assert checkpoint(folder, 2)["step"] == 2
-    assert not (folder / "checkpoints" / "step-000004.pt").exists()
-    assert train.main(["--resume", str(folder)]) == 0
+    good = checkpoint(folder, 2)["model"]
+    assert_same_state(checkpoint(folder, 4)["model"], good)  # skipped steps changed nothing
+    assert train.main(["--resume", str(folder), "train.steps=6"]) == 0
+    assert not torch.equal(checkpoint(folder, 6)["model"]["decoder.conv_in.weight"], good["decoder.conv_in.weight"])
 
 
 def test_model_that_is_lost_is_never_saved(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An infinite gradient behind a finite loss, between two log lines: the save looks at the parameters."""
-    step, count = torch.optim.Adam.step, iter(range(1, 1000))
+    """Whatever made a parameter infinite: the save looks at all of them."""
+    average, count = Networks.average, iter(range(1, 1000))
 
-    def overflowing(optimizer: torch.optim.Adam) -> None:
-        step(optimizer)
+    def overflowing(networks: Networks) -> None:
+        average(networks)
         if next(count) == 4:
-            optimizer.param_groups[0]["params"][0].data.fill_(float("inf"))
+            next(networks.model.parameters()).data.fill_(float("inf"))
 
-    monkeypatch.setattr(torch.optim.Adam, "step", overflowing)
-    code, folder = run("run", "train.log_every=100")
+    monkeypatch.setattr(Networks, "average", overflowing)
+    code, folder = run("run", "train.log_every=100", "train.evaluate_every=100")
     assert code == 1
     assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["step-000000.pt", "step-000002.pt"]
 
@@ -234,7 +271,7 @@ def test_bfloat16_keeps_float32_parameters_and_moments(run: Run) -> None:
     assert code == 0
     state = checkpoint(folder, 6)
     assert {value.dtype for value in state["model"].values()} == {torch.float32}
-    assert {entry["exp_avg"].dtype for entry in state["optimizer"]["state"].values()} == {torch.float32}
+    assert {entry["exp_avg"].dtype for entry in state["optimizers"][0]["state"].values()} == {torch.float32}
     _, exact = run("exact")
     losses = [logged(path, "train")[-1]["loss"]["l1"] for path in (folder, exact)]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
@@ -249,6 +286,117 @@ def test_unreadable_image_is_named_and_the_run_goes_on(
     for photo in photos.iterdir():
         (folder / photo.name).write_bytes(photo.read_bytes())
     (folder / "1.png").write_bytes(b"not a picture")
-    code, _ = run("run", f"data.path={folder}")
+    code, path = run("run", f"data.path={folder}")
     assert code == 0
-    assert f"warning: skipped: cannot read the image {folder / '1.png'}" in capsys.readouterr().err
+    assert logged(path, "train")[-1]["skipped_images"] == 1
+    assert f"warning: skipped (unreadable) {folder / '1.png'}" in capsys.readouterr().err
+
+
+def test_best_checkpoint_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluations after steps 0, 2, 4 ...; the second is made the best."""
+    from litevae.training.evaluate import Evaluation
+
+    values = iter([10.0, 30.0, 20.0, 21.0, 22.0])
+    made: dict[int, tuple[Evaluation, float]] = {}  # holds them, so that no id is used twice
+
+    def psnr(evaluation: Evaluation) -> float:
+        if id(evaluation) not in made:
+            made[id(evaluation)] = evaluation, next(values)
+        return made[id(evaluation)][1]
+
+    monkeypatch.setattr(Evaluation, "psnr", property(psnr))
+    monkeypatch.setattr(train, "bicubic_baseline", lambda *_: Evaluation([]))
+    monkeypatch.setattr(train, "opening", lambda *_, **__: "")
+    monkeypatch.setattr(train, "closing", lambda *_: "")
+    monkeypatch.setattr(train, "write_results", lambda *_: None)
+    _, folder = run("run", "train.steps=8", "train.evaluate_every=2", "train.checkpoint_every=1", "train.log_every=1")
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert names == ["step-000002.pt", "step-000007.pt", "step-000008.pt"]
+    assert checkpoint(folder, 8)["best"] == {"step": 2, "psnr": 30.0}
+
+
+def test_averaged_weights_are_what_is_evaluated_and_kept(run: Run) -> None:
+    _, folder = run("run", *ADVERSARIAL)
+    state = checkpoint(folder, 6)
+    assert not torch.equal(state["ema"]["decoder.conv_in.weight"], state["model"]["decoder.conv_in.weight"])
+    assert_same_state(LiteVAE.from_pretrained(folder / "model").state_dict(), state["ema"])
+    last = logged(folder, "evaluation")[-1]
+    assert last["psnr"] != last["raw"]["psnr"]
+
+
+def test_losses_of_a_whole_run_are_named(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every term, from the step it starts with; a random trunk is named wherever it is shown."""
+    options = ("loss.perceptual_weight=0.5", "perceptual.trunk=random", "train.log_every=1", "data.crop_size=16")
+    _, folder = run("run", *ADVERSARIAL, *options, "train.steps=3")
+    names = [set(line["loss"]) for line in logged(folder, "train")]
+    plain = {"total", "l1", "perceptual", "kl", "wavelet", "gaussian"}
+    assert names == [plain, plain, plain | {"adversarial", "discriminator"}]
+    assert "lpips_random_trunk" in logged(folder, "evaluation")[-1]
+    text = capsys.readouterr().out
+    assert "lpips_random_trunk 0.5" in text
+    assert "adversarial (hinge, unet) 0.1" in text
+
+
+def test_second_stage_starts_from_a_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Table 5's 128-tuned: the weights of another run, its discriminator's too, and a fresh Adam."""
+    _, first = run("first", *ADVERSARIAL)
+    options = (*ADVERSARIAL, f"train.start_from={first}", "train.steps=1", "data.crop_size=32")
+    code, second = run("second", *options)
+    assert code == 0
+    assert f"weights   {first} at step 6, its discriminator too" in capsys.readouterr().out
+    before, after = checkpoint(first, 6), checkpoint(second, 0)
+    for part in ("model", "ema", "discriminator"):
+        assert_same_state(before[part], after[part])
+    assert after["optimizers"][0]["state"] == {}
+    code, third = run("third", f"train.start_from={first / 'model'}", "train.steps=1")
+    assert code == 0
+    assert_same_state(checkpoint(third, 0)["model"], before["ema"])
+
+
+def test_baseline_trains_under_the_same_recipe(run: Run) -> None:
+    from litevae.reconstruct import load_model
+
+    baseline = ("model.kind=sd-vae", "model.extraction_channels=null", "model.extraction_multipliers=null")
+    more = ("model.aggregation_channels=null", "model.aggregation_multipliers=null")
+    code, folder = run("run", *baseline, *more, "train.steps=2")
+    assert code == 0
+    state = checkpoint(folder, 2)["model"]
+    assert_same_state({name: value.clone() for name, value in load_model(folder).state_dict().items()}, state)
+
+
+@pytest.mark.parametrize("option", ["train.gradient_checkpointing=true", "train.accumulation=2"])
+def test_memory_savers_change_nothing(run: Run, option: str) -> None:
+    _, plain = run("plain", "train.steps=2")
+    _, saving = run("saving", "train.steps=2", option)
+    first, second = (
+        torch.cat([value.flatten() for value in checkpoint(folder, 2)["model"].values()]) for folder in (plain, saving)
+    )
+    _, start = run("start", "train.steps=1", "train.learning_rate=1e-30")
+    begin = torch.cat([value.flatten() for value in checkpoint(start, 1)["model"].values()])
+    assert (first - second).norm() < 0.05 * (first - begin).norm()  # Adam turns roundings near 0 into steps
+
+
+def test_dry_run_says_everything_and_writes_nothing(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(tmp_path.iterdir())
+    assert train.main([str(recipe), f"run.dir={tmp_path / 'run'}", *ADVERSARIAL, "--dry-run"]) == 0
+    text = capsys.readouterr().out
+    for part in ("crop_size: 16", "encoder ", "decoder ", "discriminator ", "memory of a step with 2 crops at once"):
+        assert part in text
+    assert "images to train on: 4 images; a batch of 2x3x16x16 was read" in text
+    assert "held out: 1 (32x32)" in text
+    assert set(tmp_path.iterdir()) == before
+    assert train.main([str(recipe), "data.path=/nowhere", "--dry-run"]) == 2
+
+
+def test_tensorboard_has_the_numbers(run: Run) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, folder = run("run")
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    line = logged(folder, "train")[-1]
+    assert events.Scalars("loss/l1")[-1].step == line["step"]
+    assert events.Scalars("loss/l1")[-1].value == pytest.approx(line["loss"]["l1"])
+    assert events.Scalars("held-out/psnr")[-1].value == pytest.approx(logged(folder, "evaluation")[-1]["psnr"])
+    assert any(tag.endswith("/reconstruction") for tag in events.Tags()["images"])

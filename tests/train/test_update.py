@@ -213,8 +213,8 @@ def test_half_precision_keeps_float32_masters(make: Make, precision: str) -> Non
     reference, exact = make()
     seen: list[torch.dtype] = []
     networks.model.decoder.conv_out.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
-    for step in range(3):
-        terms, truth = update(pixels(), step), exact(pixels(), step)
+    terms, truth = update(pixels(), 0), exact(pixels(), 0)
+    update(pixels(), 1)
     assert set(seen) == {torch.bfloat16 if precision == "bf16" else torch.float16}
     for learner in networks.learners:
         assert {parameter.dtype for parameter in learner.network.parameters()} == {torch.float32}
