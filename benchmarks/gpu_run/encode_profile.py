@@ -12,6 +12,7 @@ moves, caches apart, only a hardware counter knows: Nsight Compute's.
 from __future__ import annotations
 
 import argparse
+import gzip
 import itertools
 import json
 import sys
@@ -160,7 +161,8 @@ def profile(dtype: torch.dtype, batch: int, side: int, trace: Path) -> list[Kern
         measure.clock()
     trace.parent.mkdir(parents=True, exist_ok=True)
     recorded.export_chrome_trace(str(trace))
-    return kernels(json.loads(trace.read_text(encoding="utf-8"))["traceEvents"])
+    with gzip.open(trace) as content:
+        return kernels(json.load(content)["traceEvents"])
 
 
 @torch.inference_mode()
@@ -222,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, dtype in {"float32": torch.float32, "bfloat16": torch.bfloat16}.items():
         settings = {"images": f"{batch} x 3 x {side} x {side}, {name}", "copy, GB/s": f"{copy:.0f}"}
         about: Any = {"settings": settings, "conditions": conditions}
-        launched = profile(dtype, batch, side, arguments.output / f"trace-{name}.json")
+        launched = profile(dtype, batch, side, arguments.output / f"trace-{name}.json.gz")
         title = f"{ENCODER}'s encoder, {name}"
         write(
             f"profile_kernels_{name}",

@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.gpu_run.limited import GRACE_S
+
 NO_GPU = "needs an NVIDIA GPU"
 TRAINING_PACKAGES = ("diffusers", "omegaconf", "accelerate", "skimage", "torchmetrics", "tqdm", "matplotlib", "lpips")
 CUDA_FOLDERS = ("/usr/local/cuda*/bin", "/opt/nvidia/nsight-compute/*", "/opt/nvidia/nsight-systems/*/bin")
@@ -187,6 +189,7 @@ def _profile(output: Path) -> Part:
 def _training(name: str, run: str, limit: float, output: Path, minutes: float | None) -> Part:
     """A run ends by itself, within its limit."""
     limit = limit if minutes is None else min(limit, minutes)
-    command = _python("benchmarks.gpu_run.training", run, "--minutes", limit, "--output", output)
+    own = round(max(limit - 2 * GRACE_S / 60, 0.1), 2)
+    command = _python("benchmarks.gpu_run.training", run, "--minutes", own, "--output", output)
     steps = [Step("", command, (*command, "--small"), TRAINING_PACKAGES)]
     return Part(name, limit, min(limit, 2.0), f"train {run} at 128, then at 256", steps)

@@ -87,7 +87,7 @@ COLUMNS = [
 def train(name: str, minutes: float, folder: Path, small: bool) -> int:
     """The stages of one run, and its end; returns the exit code of the first command that failed, or 0."""
     start = time.monotonic()
-    training_s = max(60 * minutes - min(END_S, 15 * minutes), 1.0)
+    training_s = max(60 * minutes - min(END_S, 30 * minutes), 1.0)
     ends = dict(zip(STAGES, (start + FIRST_STAGE * training_s, start + training_s), strict=True))
     command = [RECIPE, *COMMON, *RUNS[name], *(SMALL if small else []), f"run.dir={folder}"]
     for side, end in ends.items():
