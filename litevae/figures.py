@@ -129,13 +129,12 @@ def _panels(row: "Measured", raw: "Measured | None") -> list[tuple[Tensor, str, 
     assert row.latent is not None
     name = str(Path(row.name).with_suffix(""))
     average = "" if raw is None else " of the averaged weights"
-    others = (
-        [] if raw is None else [(raw.reconstruction, f"{raw.psnr:.2f} dB", f"reconstruction · SSIM {raw.ssim:.3f}")]
-    )
+    reconstructions = [(row, f"reconstruction{average} · SSIM {row.ssim:.3f}")]
+    if raw is not None:
+        reconstructions.insert(0, (raw, f"reconstruction · SSIM {raw.ssim:.3f}"))
     return [
         (row.original, name, "original"),
-        *others,
-        (row.reconstruction, f"{row.psnr:.2f} dB", f"reconstruction{average} · SSIM {row.ssim:.3f}"),
+        *((measured.reconstruction, f"{measured.psnr:.2f} dB", detail) for measured, detail in reconstructions),
         (latent_to_rgb(row.latent), "latent", f"{'x'.join(map(str, row.latent.shape))}, first three channels"),
     ]
 

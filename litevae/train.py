@@ -160,9 +160,17 @@ class Trainer:
         if processes.is_main:
             self.board = Board(self.folder.tensorboard, self.step) if train.tensorboard else None
             self.baseline = bicubic_baseline(self.held_out, processes.device, self.lpips)
-            names = [item.name for item in self.held_out]
-            about = {"images": self.data.description, "held_out": names, "step": self.step, "baseline": self.baseline}
-            self.say(opening(self.config, self.networks, processes, **about))
+            self.say(
+                opening(
+                    self.config,
+                    self.networks,
+                    processes,
+                    images=self.data.description,
+                    held_out=[item.name for item in self.held_out],
+                    step=self.step,
+                    baseline=self.baseline,
+                )
+            )
         if not self.folder.evaluations():
             self.evaluate()
         self.batches = self.data.batches(

@@ -10,7 +10,7 @@ from litevae.training.progress import Progress
 
 
 class NonFiniteError(Exception):
-    """Too many steps in a row were skipped, or a parameter is NaN or infinite; the message names what and the way on."""
+    """Too many steps in a row were skipped, or a parameter is not finite; the message names what and the way on."""
 
 
 def check_progress(progress: Progress, limit: int, advice: str) -> None:

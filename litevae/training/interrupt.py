@@ -1,4 +1,4 @@
-"""How do Ctrl-C and a cluster's SIGTERM end a run without losing it? The step in progress is finished, then it is saved.
+"""How do Ctrl-C and a cluster's SIGTERM end a run without losing it? The step is finished, then the run is saved.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """

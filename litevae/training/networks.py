@@ -94,7 +94,8 @@ class Networks:
         torch.manual_seed(derive_seed(train.seed, "weights", 0))
         model = build_autoencoder(config.model)
         initialize(model, train.initialization)
-        self.model = model.to(processes.device).train()
+        model.to(processes.device)  # type: ignore[arg-type]
+        self.model = model.train()
         if train.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
         perceptual = None
@@ -115,7 +116,8 @@ class Networks:
     def _build_discriminator(self, config: RunConfig, processes: Processes) -> Learner:
         train, own = config.train, config.discriminator
         torch.manual_seed(derive_seed(train.seed, "discriminator", 0))
-        network = build_discriminator(own).to(processes.device, memory_format=torch.channels_last)
+        network = build_discriminator(own).to(processes.device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if train.compile and not own.r1_weight:  # R1 differentiates twice, which compiled code cannot
             network.compile()
         rate, betas = own.learning_rate or train.learning_rate, own.betas or train.betas

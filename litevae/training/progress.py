@@ -95,7 +95,7 @@ class Progress:
         return [f"{self.reason}: the {' and the '.join(skipped)} skipped it ({self.skipped} skipped steps so far)"]
 
     def line(self, step: int, learning_rate: float, *, last_of_window: bool) -> dict[str, Any]:
-        """The line of metrics.jsonl, after `read`: each term's mean over the finite steps since the last full window."""
+        """The line of metrics.jsonl, after `read`: each term's mean over finite steps since the last full window."""
         means = {name: self._mean(name) for name in dict.fromkeys(name for terms in self._window for name in terms)}
         losses = {name: means[name] for name in loss_names(means)}
         seconds = time.perf_counter() - self._clock

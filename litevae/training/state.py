@@ -68,10 +68,11 @@ def start_from(networks: Networks, path: Path) -> str:
 
 def _load_weights(networks: Networks, checkpoint: Checkpoint, where: str) -> None:
     model = checkpoint["model"]
+    judge = None if networks.discriminator is None else networks.discriminator.network
     load_state(networks.model, model, where)
     parts: list[tuple[nn.Module | None, dict[str, Tensor] | None, str]] = [
         (networks.ema, checkpoint["ema"] or model, "averaged model"),
-        (networks.discriminator and networks.discriminator.network, checkpoint["discriminator"], "discriminator"),
+        (judge, checkpoint["discriminator"], "discriminator"),
     ]
     for network, state, what in parts:
         if network is not None and state is not None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import accelerate  # noqa: F401  (imported where it is used, and then once for all attempts)
 import matplotlib.figure  # noqa: F401
 import torch
-import torch.utils.tensorboard  # noqa: F401
+import torch.utils.tensorboard
 
 from litevae import train
 from litevae.training.checkpoint import CheckpointError, load_newest_checkpoint
@@ -81,9 +81,10 @@ def main(recipe: str, folder: Path, kills: int, seed: int) -> None:
             warnings.simplefilter("error")  # a damaged checkpoint is warned about
             try:
                 steps.append(load_newest_checkpoint(checkpoints)["step"])
-            except CheckpointError as error:
-                assert "holds no checkpoint" in str(error)  # killed before the first one
-                steps.append(-1)
+            except CheckpointError:
+                if any(checkpoints.glob("step-*.pt")):
+                    raise
+                steps.append(-1)  # killed before the first one
     print(json.dumps({"steps": steps, "in_saves": in_saves}))
 
 

@@ -63,7 +63,7 @@ def test_wrong_command(
     [
         (
             "- model\n- data\n",
-            "must hold a mapping of sections (model, data, loss, perceptual, discriminator, train, run), got a sequence",
+            "of sections (model, data, loss, perceptual, discriminator, train, run), got a sequence",
         ),
         ("just words", "got a scalar on its top level"),
         ("model: [1\n", "is not valid yaml: "),
