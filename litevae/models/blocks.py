@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from litevae.config import DecoderNormalization
+from litevae.models import sums
 from litevae_kernels import group_norm_silu, smc_conv2d, smc_weight
 
 EPS = 1e-6  # Stable Diffusion's; the paper gives none
@@ -107,7 +108,10 @@ class Shortcut(nn.Conv2d):
         if skip is None:
             return super().forward(input)
         of_input, of_skip = self.weight.split([input.shape[1], skip.shape[1]], dim=1)
-        return F.conv2d(input, of_input, self.bias).add_(F.conv2d(skip, of_skip))
+        output = F.conv2d(input, of_input, self.bias)
+        if sums.adds(skip, of_skip):
+            return sums.add_convolution(output, skip, of_skip, None, 0, in_place=True)
+        return output.add_(F.conv2d(skip, of_skip))
 
 
 def compute_again(block: nn.Module, *inputs: Tensor | None) -> Any:
@@ -160,5 +164,10 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         hidden = self.conv1(self.norm1(x) if skip is None else self.norm1(x, skip))
-        hidden = self.conv2(self.dropout(self.norm2(hidden)))
+        hidden = self.dropout(self.norm2(hidden))
+        if sums.is_plain(self.conv2, nn.Conv2d) and sums.adds(hidden, self.conv2.weight):
+            term = x if self.conv_shortcut is None else self.conv_shortcut(x, skip)
+            owned = sums.is_plain(self.conv_shortcut, Shortcut)  # x may be a skip that is still needed
+            return sums.add_convolution(term, hidden, self.conv2.weight, self.conv2.bias, 1, in_place=owned)
+        hidden = self.conv2(hidden)
         return (x if self.conv_shortcut is None else self.conv_shortcut(x, skip)) + hidden
