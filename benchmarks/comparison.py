@@ -36,7 +36,6 @@ SIZES: dict[str, list[str]] = {
     "small": ["train.device=cpu"],
     "full": [
         "model.block_out_channels=[128,256,512,512]",
-        "model.layers_per_block=2",
         "data.crop_size=256",
         "train.batch_size=16",
         "train.learning_rate=1e-4",
@@ -66,9 +65,9 @@ def run(label: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
     Raises:
         subprocess.CalledProcessError: the run failed; what it said stands on the terminal.
     """
-    command = [sys.executable, "-m", "litevae.train", "comparison", *overrides, f"run.dir={folder}"]
-    print(f"\n== {label}: {' '.join(command[1:])}", flush=True)
-    subprocess.run(command, check=True)
+    arguments = ["comparison", *overrides, f"run.dir={folder}"]
+    print(f"\n== {label}: python -m litevae.train {' '.join(arguments)}", flush=True)
+    train(arguments)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     evaluations = [line for line in lines if line["kind"] == "evaluation"]
     # The first line has the first calls of everything in it.
@@ -80,6 +79,11 @@ def run(label: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
         "images_per_second": median(speeds),
         "curve": [[line["step"], line["psnr"]] for line in evaluations],
     }
+
+
+def train(arguments: Sequence[str]) -> None:
+    """One run, in a process of its own: none finds a warm allocator."""
+    subprocess.run([sys.executable, "-m", "litevae.train", *arguments], check=True)
 
 
 def parameters(folder: Path) -> dict[str, float]:
@@ -108,7 +112,7 @@ def table(size: str, settings: Mapping[str, Any]) -> Table:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train every row, write the table and the figure to the results."""
+    """Train every row; write the table and the figure to the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.comparison", description=__doc__.splitlines()[0])
     parser.add_argument("size", nargs="?", choices=SIZES, default="small", help="small: a CPU; full: a GPU")
     parser.add_argument("overrides", nargs="*", help="section.key=value for every row, e.g. train.steps=20")
@@ -129,8 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     document = report.document(measured, conditions)
     print(report.markdown(document))
     print(report.write(document, arguments.results))
-    path = arguments.results / f"{document['table']}-{conditions['device']}.png"
-    figures.comparison(document).savefig(path, dpi=130)
+    figures.write(arguments.results)
     return 0
 
 
@@ -144,7 +147,7 @@ def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
         "batch": f"{config.train.batch_size} crops of {config.data.crop_size} pixels",
         "images": f"{config.data.source}",
         "precision": config.train.mixed_precision,
-        "decoder": f"{config.model.block_out_channels}, {config.model.layers_per_block} layers per block",
+        "decoder": ", ".join(map(str, config.model.block_out_channels or [])),
         "losses": ", ".join(f"{name} ({weight:g})" for name, weight in config.loss.weights.items() if weight),
     }
 

@@ -84,17 +84,6 @@ def _growth(document: Mapping[str, Any]) -> Figure:
     return bench_growth.figure(document)
 
 
-def write(folder: Path) -> list[Path]:
-    """Draws every figure whose results are in `folder`, beside them."""
-    paths = []
-    for table, draw in {"table3_encoders": table3, "growth": _growth}.items():
-        for source in sorted(folder.glob(f"{table}-*.json")):
-            path = source.with_suffix(".png")
-            draw(json.loads(source.read_text(encoding="utf-8"))).savefig(path, dpi=150)
-            paths.append(path)
-    return paths
-
-
 def comparison(document: Mapping[str, Any]) -> Figure:
     """Held-out PSNR of each run of benchmarks/comparison.py, over steps and over the time that training took."""
     import matplotlib
@@ -116,3 +105,14 @@ def comparison(document: Mapping[str, Any]) -> Figure:
         over_steps.legend(loc="lower right", frameon=False, fontsize=9)
         figure.suptitle(f"Same decoder, data, losses, steps; {document['conditions']['machine']}", fontsize=10)
     return figure
+
+
+def write(folder: Path) -> list[Path]:
+    """Draws every figure whose results are in `folder`, beside them."""
+    paths = []
+    for table, draw in {"table3_encoders": table3, "growth": _growth, "comparison": comparison}.items():
+        for source in sorted(folder.glob(f"{table}-*.json")):
+            path = source.with_suffix(".png")
+            draw(json.loads(source.read_text(encoding="utf-8"))).savefig(path, dpi=150)
+            paths.append(path)
+    return paths

@@ -1,0 +1,73 @@
+"""Does the comparison train every row and show what the runs wrote?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import comparison, figures
+from litevae import train
+
+TINY = [
+    "model.block_out_channels=[32,32,32,32]",
+    "model.layers_per_block=1",
+    "data.crop_size=16",
+    "data.evaluation_size=32",
+    "data.source=photographs",
+    "train.steps=2",
+    "train.log_every=1",
+    "train.evaluate_every=1",
+]
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two rows, small, without a process for each."""
+
+    def run(arguments: list[str]) -> None:
+        assert train.main(arguments) == 0
+
+    monkeypatch.setattr(comparison, "train", run)
+    rows = {name: comparison.ROWS[name] for name in ("SD-VAE", "LiteVAE-S")}
+    monkeypatch.setattr(comparison, "ROWS", rows)
+    monkeypatch.setattr(comparison, "SD_ENCODER", "model.encoder_channels=[32,32,32,32]")
+
+
+@pytest.mark.usefixtures("in_process")
+def test_rows_have_the_numbers_of_their_runs(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert comparison.main(["small", *TINY, "--results", str(tmp_path), "--runs", str(runs)]) == 0
+    document = json.loads((tmp_path / "comparison-cpu.json").read_text())
+    sd, lite = document["rows"]
+    for row, folder in ((sd, "sd-vae"), (lite, "litevae-s")):
+        lines: list[dict[str, Any]] = [
+            json.loads(line) for line in (runs / folder / "metrics.jsonl").read_text().splitlines()
+        ]
+        evaluations = [line for line in lines if line["kind"] == "evaluation"]
+        assert row["curve"] == [[line["step"], line["psnr"]] for line in evaluations]
+        assert row["psnr"] == evaluations[-1]["psnr"]
+        assert row["lpips_random_trunk"] == evaluations[-1]["lpips_random_trunk"]
+        assert row["images_per_second"] == lines[-1 if lines[-1]["kind"] == "train" else -2]["images_per_second"]
+    assert (sd["speed_to_sd"], lite["encoder_m"]) == (1, pytest.approx(1.038308))
+    assert lite["speed_to_sd"] == lite["images_per_second"] / sd["images_per_second"]
+    assert document["settings"]["steps"] == 2
+    axes = figures.comparison(document).axes
+    assert [line.get_ydata()[-1] for line in axes[0].lines] == [sd["psnr"], lite["psnr"]]
+    assert (tmp_path / "comparison-cpu.png").stat().st_size > 10_000
+
+
+def test_rows_share_everything_but_what_their_names_say() -> None:
+    """The same decoder, steps, data; Stable Diffusion's encoder at its own widths."""
+    from litevae.training.recipes import load_config
+
+    common = comparison.SIZES["small"]
+    configs = {label: load_config("comparison", [*own, *common]) for label, own in comparison.ROWS.items()}
+    first = configs["LiteVAE-B"]
+    for label, config in configs.items():
+        assert config.train == first.train
+        assert config.data == first.data
+        assert (config.loss == first.loss) == ("high-frequency" not in label)
+        assert config.model.architecture.block_out_channels == first.model.architecture.block_out_channels
