@@ -63,7 +63,7 @@ def start(config: RunConfig, command: Sequence[str]) -> int:
     processes = Processes(config.train.device)
     folder = RunFolder(Path(config.run.dir or "").expanduser())
     if processes.is_main:
-        folder.check_free()
+        folder.check_free(config)
     trainer = Trainer(config, folder, processes)
     if config.train.start_from is not None:
         trainer.say(f"weights   {start_from(trainer.networks, Path(config.train.start_from))}")
@@ -171,7 +171,7 @@ class Trainer:
                     baseline=self.baseline,
                 )
             )
-        if not self.folder.evaluations():
+        if processes.any(processes.is_main and not self.folder.evaluations()):  # one looks: the same for all
             self.evaluate()
         self.batches = self.data.batches(
             first_step=self.step,

@@ -47,20 +47,34 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
 
-    def check_free(self) -> None:
+    def check_free(self, config: RunConfig) -> None:
         """Refuse a place that holds a run, or any file that a run would write over.
+
+        What a run with the same config has left that was killed before its first checkpoint is no run yet.
 
         Raises:
             ConfigError: names the folder and the two ways out.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"run.dir must be a folder, got the file {self.path}")
-        taken = [path.name for path in vars(self).values() if path != self.path and path.exists()]
-        if taken:
+        taken = [path for path in vars(self).values() if path != self.path and path.exists()]
+        if taken and not self._is_beginning(taken, config):
+            names = ", ".join(path.name for path in taken)
             raise ConfigError(
-                f"{self.path} already holds a run ({', '.join(taken)}); continue it with --resume {self.path}, "
+                f"{self.path} already holds a run ({names}); continue it with --resume {self.path}, "
                 f"or start another elsewhere with run.dir={self._unused_name()}"
             )
+
+    def _is_beginning(self, taken: Sequence[Path], config: RunConfig) -> bool:
+        """Whether there is nothing but this very config and a folder without a checkpoint."""
+        if not set(taken) <= {self.config, self.versions, self.checkpoints}:
+            return False
+        if self.checkpoints.exists() and any(self.checkpoints.glob("step-*.pt")):
+            return False
+        try:
+            return not self.config.exists() or self.read_config() == config
+        except ConfigError:
+            return False
 
     def create(self, config: RunConfig, command: Sequence[str]) -> None:
         """Make the folder, after `check_free`, with config.yaml and versions.json.
@@ -69,7 +83,7 @@ class RunFolder:
             ConfigError: the place cannot be written.
         """
         try:
-            self.checkpoints.mkdir(parents=True)
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"run.dir {self.path} cannot be created: {error.strerror}") from None
         self.write_config(config)

@@ -175,6 +175,16 @@ def test_finished_run_needs_more_steps(run: Run, capsys: pytest.CaptureFixture[s
     assert "has already run 6 steps; to go on, give more: train.steps=12" in capsys.readouterr().err
 
 
+def test_run_killed_before_its_first_checkpoint_starts_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its folder holds a config and nothing that could be lost; with another config it is refused."""
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "save_checkpoint", lambda *_: None)
+        patch.setattr(train.Trainer, "fit", lambda _: 0)
+        run("run")
+    assert run("run", "train.seed=1")[0] == 2
+    assert run("run")[0] == 0
+
+
 def test_a_run_is_never_written_over(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     _, folder = run("run")
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
