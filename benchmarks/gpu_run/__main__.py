@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import re
 import shlex
 import signal
@@ -89,7 +90,7 @@ def _run_step(part: Part, step: Step, written: Summary, gpu: bool, end: float, i
     command = step.chosen(gpu)
     print(f"== {part.name} {step.name} (at most {limit_s:.0f} s): {shlex.join(command)}", flush=True)
     written.begin(part.name, step.name, shlex.join(command), log.name)
-    ending = limited.run(command, log, limit_s, ROOT, step.environment)
+    ending = limited.run(command, log, limit_s, ROOT, {**step.environment, "PYTHONPATH": _search_path()})
     facts = {"exit_code": ending.code, "seconds": round(ending.seconds, 1), "said": summary.said(log)}
     if ending.cut_off:
         outcome = summary.NO_TIME if is_last else summary.CUT_OFF
@@ -118,6 +119,11 @@ def _conditions() -> dict[str, str]:
     output = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
     conditions: dict[str, str] = json.loads(output.splitlines()[-1])
     return {key: conditions[key] for key in ("device", "machine", "versions", "commit")}
+
+
+def _search_path() -> str:
+    """PYTHONPATH with the repository before it: what is not installed is found by what the tests start, too."""
+    return os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -112,6 +112,17 @@ def test_a_failing_part_does_not_stop_the_next(run, capsys: pytest.CaptureFixtur
     assert output.count("failing: step 0") == 2  # the table stands after every part
 
 
+def test_what_a_part_starts_finds_the_repository(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "carried"))
+    code = "import os, pathlib; print(os.environ['PYTHONPATH'], pathlib.Path.cwd())"
+    _, entries = run(
+        [part("some", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], cwd='/')")]
+    )
+    log = (tmp_path / "out" / "some-step-0.log").read_text()
+    assert entries[0]["outcome"] == "ok"
+    assert log.endswith(f"{REPOSITORY}{os.pathsep}{tmp_path / 'carried'} /\n")
+
+
 def test_a_program_that_is_missing_is_a_reason(run):
     steps = [Step("gpu only", python("")), Step("package", python(""), python(""), packages=["no_such_package"])]
     code, entries = run([Part("some", 1, 0, "", [*steps, Step("program", ("no-such-program",), ("no-such-program",))])])
