@@ -16,12 +16,12 @@ import torch
 sys.path.append(str(Path(__file__).parents[1]))  # these files are no installed package
 
 from benchmarks import measure
-from benchmarks.available import missing_package
+from benchmarks.available import missing_import
 from benchmarks.report import RESULTS, Results, conditions, document, markdown, write
 
 # LiteVAE itself is a diffusers model; its encoder and the operators are not, and are measured without it.
 NEED_DIFFUSERS = ["bench_decoders.py", "bench_growth.py", "bench_memory.py", "bench_training_step.py"]
-collect_ignore = NEED_DIFFUSERS if missing_package("diffusers") else []
+collect_ignore = NEED_DIFFUSERS if missing_import("diffusers") else []
 
 _RESULTS = pytest.StashKey[Results]()
 _CONDITIONS = pytest.StashKey[Mapping[str, str]]()

@@ -164,7 +164,10 @@ def conditions(command: str) -> dict[str, str]:
 
 
 def commit() -> str:
-    """The repository's commit, with "+changes" if files other than the results differ from it."""
+    """The repository's commit, with "+changes" if files other than the results differ from it.
+
+    Of a copy without .git, what LITEVAE_COMMIT says it is.
+    """
     root = Path(__file__).parent.parent
     commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ".", ":(exclude)benchmarks/results"])
     try:
@@ -173,7 +176,7 @@ def commit() -> str:
             for arguments in commands
         )
     except (OSError, subprocess.CalledProcessError):
-        return "unknown (no git repository)"
+        return os.environ.get("LITEVAE_COMMIT", "unknown (no git repository)")
     return head.strip() + ("+changes" if changes.strip() else "")
 
 

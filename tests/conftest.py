@@ -17,7 +17,7 @@ NEEDED_PACKAGES = {
     "kernels/test_haar_dwt2d_pywavelets.py": ["pywt", "hypothesis"],
     "losses": ["diffusers", "lpips", "scipy", "ptwt"],
     "metrics": ["lpips", "skimage"],
-    "models": ["diffusers", "safetensors", "scipy"],
+    "models": ["diffusers", "pywt", "safetensors", "scipy"],
     "test_examples.py": ["diffusers", "ptwt"],
     "train": ["accelerate", "datasets", "diffusers", "matplotlib", "omegaconf", "skimage", "tensorboard"],
 }

@@ -14,6 +14,9 @@ from litevae_kernels.backends import check_backend
 from litevae_kernels.dispatch import call, inside_transform
 from litevae_kernels.smc_conv2d import ops, reference
 
+# Asked once: torch.compile of torch 2.11 cannot trace the question.
+_AUTOCAST_DEVICES = [name for name in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(name)]
+
 
 def smc_conv2d(
     x: Tensor,
@@ -108,7 +111,7 @@ def _modulated(
 def _convolution_dtype(x: Tensor) -> torch.dtype:
     """The dtype `conv2d` computes in: autocast's where that is on, which leaves float64 alone."""
     device = x.device.type
-    if x.dtype == torch.float64 or not torch.amp.is_autocast_available(device):
+    if x.dtype == torch.float64 or device not in _AUTOCAST_DEVICES:
         return x.dtype
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
 

@@ -74,5 +74,6 @@ def test_every_variant_compiles(reports: dict[tuple[str, ...], Future[Report]]) 
     assert len(report) > 200
     for case, launched in report.items():
         assert launched, case
-        most = 128 if "fp64" in case and " 1x1," in case else 0
+        # Triton 3.6 sets 8 bytes aside in two of the variants, and never touches them.
+        most = 128 if "fp64" in case and " 1x1," in case else 8
         assert all(one["local_bytes"] <= most and not one["local_accesses"] for one in launched), (case, launched)
