@@ -104,6 +104,17 @@ LITEVAE_INLINE Vector<T, Bytes> last_pairs(Vector<T, Bytes> x, Vector<T, Bytes> 
     return Vector<T, Bytes>::template shuffled<(lanes / 2 + Lane / 2 + Lane % 2 * lanes)...>(x, y);
 }
 
+// Asks for the lines of `count` elements that lie `ahead` elements from `place`, whether or not anything is there, so
+// that they are on their way while other work is done. kNear: to the first cache; else to the second.
+template <int count, bool kNear, typename T>
+LITEVAE_INLINE void prefetch(const T* place, int64_t ahead) {
+    constexpr int line = 64 / int(sizeof(T));
+    for (int i = 0; i < count; i += line) {
+        const auto address = reinterpret_cast<uintptr_t>(place) + uintptr_t((ahead + i) * int64_t(sizeof(T)));
+        __builtin_prefetch(reinterpret_cast<const void*>(address), 0, kNear ? 3 : 2);
+    }
+}
+
 // Makes streamed results visible to other threads.
 inline void finish_streaming() {
 #if LITEVAE_X86

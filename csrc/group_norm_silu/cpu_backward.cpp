@@ -75,7 +75,7 @@ class Backward {
         }
     }
 
-    void write(int64_t unit, int64_t index, const State<T>& state) const {
+    void write(int64_t unit, int64_t index, const State<T>& state, bool) const {
         const Piece piece = shape.piece(unit, index);
         for_sources(piece, sources_, [&](int64_t from, int64_t to, int source) {
             using Element = std::conditional_t<kKeeps, InputGradientOfKept, InputGradient>;

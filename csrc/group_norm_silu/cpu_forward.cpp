@@ -47,12 +47,14 @@ class Forward {
         }
     }
 
-    void write(int64_t unit, int64_t index, const State<T>& state) const {
+    void write(int64_t unit, int64_t index, const State<T>& state, bool fetch_next) const {
         const Piece piece = shape.piece(unit, index);
         for_sources(piece, sources_, [&](int64_t from, int64_t to, int source) {
-            apply<Normalised, T, Stored>(shape, sources_[source].rows(shape, piece, from), {nullptr, 0},
+            const Tensor<const Stored>& tensor = sources_[source];
+            const int64_t next = shape.channels_last ? shape.pixels * tensor.channels : shape.group_size();
+            apply<Normalised, T, Stored>(shape, tensor.rows(shape, piece, from), {nullptr, 0},
                                          result_.rows(shape, piece, from), to - from, piece.pixels,
-                                         state.by_channel(from - shape.first_channel_of(unit)));
+                                         state.by_channel(from - shape.first_channel_of(unit)), fetch_next ? next : 0);
         });
     }
 

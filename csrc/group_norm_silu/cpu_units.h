@@ -2,8 +2,9 @@
 //
 // A unit is what has its statistics in common: a group of a sample in NCHW, where it is contiguous, and a sample in
 // channels_last. It is cut into pieces that fit the cache. All pieces are summed up, then all are written; a thread
-// does both for one unit after the other, so that what it read is still in its cache. Units that do not share out
-// evenly are worked on by all threads together. The pieces and the order of their sums depend on the shape alone.
+// does both for one unit after the other, so that what it read is still in its cache, and fetches the next one while it
+// writes, when memory has time. Units that do not share out evenly are worked on by all threads together. The pieces
+// and the order of their sums depend on the shape alone.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -108,13 +109,13 @@ void for_sources(const Piece& piece, const Tensor<Stored> (&sources)[2], const B
 
 template <typename Element, typename T, typename Stored>
 void apply(const Shape& shape, Rows<const Stored> x, Rows<const Stored> grad, Rows<Stored> result, int64_t channels,
-           int64_t pixels, ByChannel<T> by_channel) {
+           int64_t pixels, ByChannel<T> by_channel, int64_t ahead = 0) {
     if (shape.channels_last) {
         using Block = Apply<Element, T, Stored, true>;
-        dispatch<Block>(Block{x, grad, result, pixels, channels, by_channel});
+        dispatch<Block>(Block{x, grad, result, pixels, channels, by_channel, ahead});
     } else {
         using Block = Apply<Element, T, Stored, false>;
-        dispatch<Block>(Block{x, grad, result, channels, pixels, by_channel});
+        dispatch<Block>(Block{x, grad, result, channels, pixels, by_channel, ahead});
     }
 }
 
@@ -132,7 +133,7 @@ void run(const Operator& op, int threads) {
             op.prepare(unit, state);
             for (int64_t piece = 0; piece < pieces; piece++) op.measure(unit, piece, state);
             op.finish(unit, state);
-            for (int64_t piece = 0; piece < pieces; piece++) op.write(unit, piece, state);
+            for (int64_t piece = 0; piece < pieces; piece++) op.write(unit, piece, state, unit + 1 < last);
         }
     });
     std::vector<State<T>> states(size_t(units - whole), State<T>(op.shape));
@@ -142,7 +143,9 @@ void run(const Operator& op, int threads) {
     });
     for (int64_t unit = whole; unit < units; unit++) op.finish(unit, states[size_t(unit - whole)]);
     parallel_for((units - whole) * pieces, threads, [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; i++) op.write(whole + i / pieces, i % pieces, states[size_t(i / pieces)]);
+        for (int64_t i = first; i < last; i++) {
+            op.write(whole + i / pieces, i % pieces, states[size_t(i / pieces)], false);
+        }
     });
 }
 

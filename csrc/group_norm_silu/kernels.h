@@ -109,6 +109,7 @@ struct Apply {
     Rows<Stored> result;
     int64_t rows, columns;
     ByChannel<T> by_channel;
+    int64_t ahead;  // elements from what is read to what this thread reads after its unit; 0: nothing
 
     template <int Bytes>
     static LITEVAE_INLINE void run(Apply block) { block.template run_all<Bytes>(); }
@@ -161,6 +162,8 @@ struct Apply {
             if constexpr (kChannelsLast) of[i] = read_pack<V, kPack>(by_channel[i] + at, V::kLanes);
             else of[i] = Pack<V, kPack>::all(of_row[i]);
         }
+        // Which cache is near enough was measured; why the layouts differ is not known.
+        if (ahead != 0) prefetch<kPack * V::kLanes, kChannelsLast>(x[row] + at, ahead);
         return value(x[row] + at, grad[row] + at, V::kLanes, V::kLanes, of);
     }
 
@@ -170,6 +173,7 @@ struct Apply {
         for (int i = 0; i < Element::kReads; i++) {
             of[i] = Pack<V, kPack>::all(kChannelsLast ? V::load(by_channel[i] + at) : of_row[i]);
         }
+        for (int k = 0; k < kPack && ahead != 0; k++) prefetch<V::kLanes, kChannelsLast>(x[row + k] + at, ahead);
         return value(x[row] + at, grad[row] + at, x.pitch, grad.pitch, of);
     }
 
@@ -194,6 +198,10 @@ struct Apply {
         }
     }
 };
+
+// Sums take less time than memory does, and the CPU itself does not look beyond a page.
+template <typename Stored>
+constexpr int64_t kAhead = 4096 / int64_t(sizeof(Stored));
 
 constexpr int kTerms = 256;  // after so many terms the sum of an element is added to a total of double precision
 
@@ -232,6 +240,7 @@ struct SumRows {
             const int64_t end = std::min(at + kTerms * step, columns - columns % V::kLanes);
             for (; at + step <= end; at += step) {
                 const Values given = read_grad<Element::kReadsGrad, V, kPack>(from_grad + at, V::kLanes);
+                prefetch<step, true>(from + at, kAhead<Stored>);
                 const Values value = Element::add(read_pack<V, kPack>(from + at, V::kLanes), given, of, sums);
                 if constexpr (Element::kKeeps) write_pack(value, kept[row] + at, V::kLanes);
             }
@@ -285,6 +294,7 @@ struct SumColumns {
             int64_t at = 0;
             if constexpr (Element::kPack >= 4 && Bytes == 64) {
                 for (; at + 8 * V::kLanes <= columns; at += 8 * V::kLanes) sum<V, 8>(row, end, at, 0);
+                for (; at + 6 * V::kLanes <= columns; at += 6 * V::kLanes) sum<V, 6>(row, end, at, 0);  // 96, 192
             }
             if constexpr (Element::kPack >= 4) {
                 for (; at + 4 * V::kLanes <= columns; at += 4 * V::kLanes) sum<V, 4>(row, end, at, 0);
@@ -304,6 +314,7 @@ struct SumColumns {
         for (int k = 0; k < Element::kReads; k++) of[k] = read_pack<V, kPack>(by_channel[k] + at, V::kLanes);
         for (; row < end; row++) {
             const Values given = read_grad<Element::kReadsGrad, V, kPack>(grad[row] + at, V::kLanes);
+            prefetch<kPack * V::kLanes, true>(x[row] + at, kAhead<Stored>);
             const Values value = Element::add(read_pack<V, kPack>(x[row] + at, V::kLanes), given, of, sums);
             if constexpr (Element::kKeeps) write_pack(value, kept[row] + at, V::kLanes);
         }
