@@ -34,7 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_report_header() -> list[str]:
-    return [f"benchmarks/{name} left out: {missing_package('diffusers')}" for name in collect_ignore]
+    return [f"benchmarks/{name} left out: {missing_import('diffusers')}" for name in collect_ignore]
 
 
 def pytest_configure(config: pytest.Config) -> None:
