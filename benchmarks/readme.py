@@ -168,6 +168,19 @@ BLOCKS = {
         ],
         merged=by_model,
     ),
+    "comparison": Block(
+        "comparison",
+        "after the same steps",
+        [
+            Shown("encoder, M", "encoder_m"),
+            Shown("decoder, M", "decoder_m"),
+            Shown("PSNR, dB", "psnr"),
+            Shown("SSIM", "ssim", ".3f"),
+            Shown("LPIPS, random trunk", "lpips_random_trunk", ".4f"),
+            Shown("img/s", "images_per_second", ".3g"),
+            Shown("/ SD-VAE", "speed_to_sd"),
+        ],
+    ),
     "haar_dwt2d": Block(
         "haar_dwt2d",
         "three-level DWT",
