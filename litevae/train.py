@@ -3,6 +3,7 @@
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 """
 
+import contextlib
 import shlex
 import sys
 import warnings
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (NonFiniteError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}; a run goes on from its newest checkpoint with --resume", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -85,7 +86,8 @@ def resume(run: Path, overrides: Sequence[str], command: Sequence[str]) -> int:
     trainer = Trainer(config, folder, processes)
     trainer.restore(checkpoint)
     if processes.is_main:
-        remove_leftovers(folder.checkpoints)
+        for place in (folder.path, folder.checkpoints, folder.grids):
+            remove_leftovers(place)
         folder.write_config(config)
         folder.forget_after(step)
         folder.append_metrics({"step": step, "kind": "resume", "command": list(command)})
@@ -228,7 +230,8 @@ class Trainer:
         self.read_progress()
         if self.saved_step == self.step:
             return
-        check_parameters(self.networks.model, self.step, self.advice)
+        for learner in self.networks.learners:
+            check_parameters(learner.network, self.step, self.advice)
         positions = self.processes.gather({} if self.batches is None else self.batches.state_dict())
         if self.processes.is_main:
             content = {
@@ -265,7 +268,8 @@ class Trainer:
     def say(self, text: str) -> None:
         """Print, in one process."""
         if self.processes.is_main:
-            print(text, flush=True)
+            with contextlib.suppress(BrokenPipeError):
+                print(text, flush=True)
 
     @property
     def advice(self) -> str:

@@ -22,10 +22,13 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         for written in [temporary, *temporary.rglob("*")]:
             _flush(written)
+        old = path.with_name(f".{path.stem}.{os.getpid()}.old.part{path.suffix}")
         if path.is_dir():  # a folder cannot be renamed onto another: for a moment neither has the name
-            shutil.rmtree(path)
+            os.replace(path, old)
         os.replace(temporary, path)
         _flush(path.parent)
+        if old.is_dir():
+            shutil.rmtree(old)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)

@@ -17,8 +17,9 @@ from litevae.training.atomic import replacing
 
 _FORMAT = 2
 _PATTERN = re.compile(r"step-(\d+)\.pt")
-# What torch.load raises for a file that is empty, cut off, altered, or holds more than plain tensors and values.
-_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile)
+# What torch.load raises for a file that is empty, cut off, altered, or holds more than plain tensors and values. A disk
+# that does not answer (OSError) is no damage: the file may be whole, and a run must not go back because of it.
+_DAMAGE = (RuntimeError, EOFError, ValueError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile)
 
 
 class CheckpointError(Exception):

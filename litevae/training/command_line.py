@@ -51,7 +51,8 @@ def plain_warnings() -> Iterator[None]:
     """Print warnings as one line each, above the progress bar."""
 
     def show(message: Warning | str, *_: Any, **__: Any) -> None:
-        tqdm.write(f"warning: {message}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # a closed pipe ends no run
+            tqdm.write(f"warning: {message}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

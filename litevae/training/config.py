@@ -201,6 +201,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.loss.ldl_weight and not self.train.ema_decay:
             raise ValueError("loss.ldl_weight needs the averaged model: set train.ema_decay, e.g. 0.999")
+        if self.train.compile and self.loss.adversarial_weighting == "adaptive":
+            raise ValueError(
+                "train.compile must be false with loss.adversarial_weighting=adaptive, which takes gradients of one "
+                "graph twice, as compiled code cannot"
+            )
 
     @property
     def has_discriminator(self) -> bool:

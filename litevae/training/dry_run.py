@@ -4,6 +4,7 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
 import os
+from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
@@ -11,9 +12,11 @@ from omegaconf import OmegaConf
 from litevae.data import evaluation_view, open_data
 from litevae.losses.perceptual import build_perceptual
 from litevae.models.discriminators import build_discriminator
-from litevae.training.config import RunConfig
+from litevae.training.config import ConfigError, RunConfig
 from litevae.training.estimate import Estimate, estimate
-from litevae.training.networks import build_autoencoder
+from litevae.training.networks import build_autoencoder, check_discriminator
+from litevae.training.processes import check_shares
+from litevae.training.run_folder import RunFolder
 
 MIB = 2**20
 
@@ -24,8 +27,18 @@ def dry_run(config: RunConfig) -> int:
     Raises:
         ConfigError, DataError, TrunkError: what would end the run at its start.
     """
+    RunFolder(Path(config.run.dir or "").expanduser()).check_free(config)
+    start = config.train.start_from
+    if start is not None and not Path(start).expanduser().exists():
+        raise ConfigError(f"train.start_from must name a run or a model folder, got {start}, which does not exist")
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun says it
+    check_shares(config.train.batch_size, config.train.accumulation, processes)
+    if config.has_discriminator:
+        check_discriminator(config)
+    if os.environ.get("RANK", "0") != "0":
+        return 0
     print(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
-    print(costs(config, processes=int(os.environ.get("WORLD_SIZE", "1"))))
+    print(costs(config, processes))
     print(data_lines(config))
     print("nothing was trained or written; leave out --dry-run to start")
     return 0
@@ -34,7 +47,7 @@ def dry_run(config: RunConfig) -> int:
 def costs(config: RunConfig, processes: int) -> str:
     """Parameters, arithmetic and memory of a step, as lines."""
     train = config.train
-    per_process = max(1, train.batch_size // processes // train.accumulation)
+    per_process = train.batch_size // processes // train.accumulation
     perceptual = build_perceptual(config.perceptual) if config.loss.perceptual_weight else None
     with torch.device("meta"):
         model = build_autoencoder(config.model)

@@ -85,9 +85,10 @@ def evaluate(
     was_training = model.training
     model.eval()
     images = []
-    for item in held_out:
-        reconstruction, latent = reconstruct(model, item.image.to(device))
-        images.append(_measure(item, reconstruction, latent.cpu(), lpips))
+    with torch.compiler.set_stance("force_eager"):  # code compiled for crops would be compiled anew for every size
+        for item in held_out:
+            reconstruction, latent = reconstruct(model, item.image.to(device))
+            images.append(_measure(item, reconstruction, latent.cpu(), lpips))
     model.train(was_training)
     return Evaluation(images, _name(lpips))
 

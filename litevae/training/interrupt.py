@@ -3,6 +3,7 @@
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
+import contextlib
 import signal
 import sys
 import threading
@@ -13,7 +14,10 @@ from tqdm import tqdm
 
 
 class StopRequest:
-    """While this context is open, SIGINT and SIGTERM set `signal`; a second one acts at once, as usual."""
+    """While this context is open, SIGINT and SIGTERM set `signal`; a second Ctrl-C acts at once, as usual.
+
+    A cluster may send SIGTERM to a launcher and to its processes, which then hear it twice: more change nothing.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -41,9 +45,8 @@ class StopRequest:
             signal.signal(number, previous)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
-            signal.signal(number, self._previous[number])
-            signal.raise_signal(number)
-            return
-        self.signal = number
-        tqdm.write("stopping after this step; the run will be saved", file=sys.stderr)
+        if self.signal == number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = self.signal or number
+        with contextlib.suppress(OSError):  # whoever read this may be gone: `... 2>&1 | tee log` hears Ctrl-C too
+            tqdm.write("stopping after this step; the run will be saved", file=sys.stderr)

@@ -16,7 +16,7 @@ from litevae.losses.total import AutoencoderLoss
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.discriminators import build_discriminator
 from litevae.models.litevae import LiteVAE
-from litevae.training.config import ModelConfig, RunConfig, TrainConfig
+from litevae.training.config import ConfigError, ModelConfig, RunConfig, TrainConfig
 from litevae.training.initialize import initialize
 from litevae.training.processes import Processes
 
@@ -32,6 +32,19 @@ def build_autoencoder(config: ModelConfig) -> Autoencoder:
     return StableDiffusionVAE.from_architecture(encoder_channels=encoder, **overrides)
 
 
+def check_discriminator(config: RunConfig) -> None:
+    """Show the discriminator crops of the run's size, as shapes: it might meet them after thousands of steps first.
+
+    Raises:
+        ConfigError: it cannot judge them; says which sizes it can.
+    """
+    with torch.device("meta"):
+        try:
+            build_discriminator(config.discriminator)(torch.empty(2, 3, config.data.crop_size, config.data.crop_size))
+        except ValueError as error:
+            raise ConfigError(f"discriminator.kind={config.discriminator.kind} and data.crop_size: {error}") from None
+
+
 class Learner:
     """A network, distributed over the processes, with Adam and the scale of its loss.
 
@@ -45,8 +58,8 @@ class Learner:
     ) -> None:
         self.distributed = processes.distribute(network)
         self.network = network
-        self.rate, self.max_norm = rate, config.max_gradient_norm
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(betas[0], betas[1]), fused=True)
+        self.rate, self.betas, self.max_norm = rate, (betas[0], betas[1]), config.max_gradient_norm
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=self.betas, fused=True)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=config.mixed_precision == "fp16")
 
     def backward(self, loss: Tensor) -> None:
@@ -70,20 +83,6 @@ class Learner:
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
         return norm, skipped
-
-    def state_dict(self) -> dict[str, Any]:
-        """Network, optimizer and loss scale."""
-        return {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
-
-    def load_optimizer(self, state: dict[str, Any]) -> None:
-        """Take over Adam's moments and the loss scale of a `state_dict`."""
-        self.optimizer.load_state_dict(state["optimizer"])
-        if state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
 
 
 class Networks:
@@ -115,6 +114,7 @@ class Networks:
 
     def _build_discriminator(self, config: RunConfig, processes: Processes) -> Learner:
         train, own = config.train, config.discriminator
+        check_discriminator(config)
         torch.manual_seed(derive_seed(train.seed, "discriminator", 0))
         network = build_discriminator(own).to(processes.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

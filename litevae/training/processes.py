@@ -19,6 +19,18 @@ from torch.nn.parallel import DistributedDataParallel
 from litevae.training.config import ConfigError
 
 
+def check_shares(batch_size: int, accumulation: int, processes: int) -> None:
+    """Refuse a batch that processes and their slices do not divide.
+
+    Raises:
+        ConfigError: names the multiple.
+    """
+    parts = processes * accumulation
+    if batch_size % parts:
+        what = f"the {processes} processes times train.accumulation={accumulation}"
+        raise ConfigError(f"train.batch_size must be a multiple of {parts} ({what}), got {batch_size}")
+
+
 class Processes:
     """This process among the others; alone, every method is the obvious one for one process.
 
@@ -49,15 +61,8 @@ class Processes:
         return self.rank == 0
 
     def share_of(self, batch_size: int, accumulation: int) -> int:
-        """How many of a batch's crops are this process's.
-
-        Raises:
-            ConfigError: processes and slices do not divide the batch.
-        """
-        parts = self.world_size * accumulation
-        if batch_size % parts:
-            what = f"the {self.world_size} processes times train.accumulation={accumulation}"
-            raise ConfigError(f"train.batch_size must be a multiple of {parts} ({what}), got {batch_size}")
+        """How many of a batch's crops are this process's; a ConfigError if they cannot be shared evenly."""
+        check_shares(batch_size, accumulation, self.world_size)
         return batch_size // self.world_size
 
     @contextmanager

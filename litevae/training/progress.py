@@ -3,6 +3,7 @@
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses] -> metrics
 """
 
+import contextlib
 import math
 import sys
 import time
@@ -56,6 +57,8 @@ class Progress:
         ) as self._bar:
             self.restart_clock()
             yield
+            with contextlib.suppress(OSError):
+                self._bar.close()
         self._bar = None
 
     def add(self, terms: dict[str, Tensor]) -> None:
@@ -63,7 +66,8 @@ class Progress:
         self._pending.append((list(terms), torch.stack([value.float() for value in terms.values()])))
         self._steps_timed += 1
         if self._bar is not None:
-            self._bar.update()
+            with contextlib.suppress(OSError):  # a closed pipe ends no run
+                self._bar.update()
 
     def read(self, step: int) -> list[str]:
         """Bring the terms of the steps up to `step` to the host, from every process; returns what there is to warn of.

@@ -114,9 +114,16 @@ class RunFolder:
         return after
 
     def append_metrics(self, line: dict[str, Any]) -> None:
-        """One more line, on disk before this returns to the loop's caller."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """One more line.
+
+        Raises:
+            OSError: it cannot be written, and names the file.
+        """
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, f"cannot write: {error.strerror}", str(self.metrics)) from error
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All whole lines; a last line that a crash cut off is left out."""

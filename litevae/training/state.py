@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from litevae.training.checkpoint import Checkpoint, load_newest_checkpoint, load_state
+from litevae.training.checkpoint import Checkpoint, CheckpointError, load_newest_checkpoint, load_state
 from litevae.training.config import ConfigError
 from litevae.training.networks import Networks
 
@@ -35,6 +35,8 @@ def restore(networks: Networks, checkpoint: Checkpoint, where: str) -> None:
     states = zip(networks.learners, checkpoint["optimizers"], checkpoint["scalers"], strict=False)
     for learner, optimizer, scaler in states:
         learner.optimizer.load_state_dict(optimizer)
+        for group in learner.optimizer.param_groups:
+            group["betas"] = learner.betas  # the config's, which may have changed
         if scaler and learner.scaler.is_enabled():
             learner.scaler.load_state_dict(scaler)
 
@@ -57,7 +59,10 @@ def start_from(networks: Networks, path: Path) -> str:
         with_judge = networks.discriminator is not None and checkpoint["discriminator"] is not None
         return f"{path} at step {checkpoint['step']}" + (", its discriminator too" if with_judge else "")
     if (path / "config.json").is_file():
-        state = type(networks.model).from_pretrained(path).state_dict()
+        try:
+            state = type(networks.model).from_pretrained(path).state_dict()
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"train.start_from {path} cannot be loaded: {error}") from None
         load_state(networks.model, state, str(path))
         if networks.ema is not None:
             load_state(networks.ema, state, str(path))

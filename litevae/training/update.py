@@ -24,7 +24,8 @@ class Update:
 
     Everything random about sample n of the run (its posterior noise) is a function of (seed, n), and dropout of
     (seed, step, process). So a checkpoint needs no generator's state, one process with a batch does what two do with
-    its halves, and on a CPU a resumed run equals an unbroken one bit for bit.
+    its halves (up to dropout and what a discriminator takes from its whole batch: PatchGAN, StyleGAN), and on a CPU a
+    resumed run equals an unbroken one bit for bit.
     """
 
     def __init__(self, config: RunConfig, networks: Networks, processes: Processes) -> None:

@@ -268,7 +268,7 @@ def test_training_decodes_samples_and_evaluation_the_mode(run: Run, monkeypatch:
     assert not torch.equal(drawn[0], drawn[1])
 
 
-def test_step_trains_with_gradients_even_under_a_callers_no_grad(run: Run) -> None:
+def test_no_parameter_is_left_out_of_the_graph(run: Run) -> None:
     """Every parameter of encoder and decoder moves in a few steps; none is left out of the graph."""
     _, folder = run("run")
     start, end = (checkpoint(run("start", "train.steps=1", "train.learning_rate=1e-30")[1], 1), checkpoint(folder, 6))
@@ -300,6 +300,38 @@ def test_unreadable_image_is_named_and_the_run_goes_on(
     assert code == 0
     assert logged(path, "train")[-1]["skipped_images"] == 1
     assert f"warning: skipped (unreadable) {folder / '1.png'}" in capsys.readouterr().err
+
+
+def test_sigterm_twice_is_heard_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a cluster sends it that signals a launcher and its processes."""
+    forward, count = AutoencoderLoss.forward, iter(range(1, 1000))
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        if next(count) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(*args, **options)
+
+    monkeypatch.setattr(AutoencoderLoss, "forward", interrupted)
+    code, folder = run("run", "train.checkpoint_every=100")
+    assert (code, checkpoint(folder, 3)["step"]) == (143, 3)
+
+
+def test_resumed_run_takes_the_optimizer_s_new_numbers(run: Run) -> None:
+    _, folder = run("run", *ADVERSARIAL)
+    options = ("train.steps=7", "train.betas=[0.8,0.95]", "train.learning_rate=0.002")
+    assert train.main(["--resume", str(folder), *options, "discriminator.betas=[0.1,0.2]"]) == 0
+    groups = [state["param_groups"][0] for state in checkpoint(folder, 7)["optimizers"]]
+    assert [(group["betas"], group["lr"]) for group in groups] == [((0.8, 0.95), 0.002), ((0.1, 0.2), 0.002)]
+
+
+def test_discriminator_that_cannot_judge_the_crops_is_refused_at_once(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, folder = run("run", *ADVERSARIAL, "discriminator.resolution=64", "data.crop_size=24")
+    assert code == 2
+    assert "error: discriminator.kind=unet and data.crop_size: " in capsys.readouterr().err
+    assert not folder.exists()
 
 
 def test_best_checkpoint_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
