@@ -162,13 +162,13 @@ def _benchmarks(output: Path, row_seconds: float | None) -> list[Part]:
         step("memory", "memory and LiteVAE-S", "memory", needs_diffusers=True),
         step("decoders", "channels_last and float32", "decoders", needs_diffusers=True),
     ]
-    training_step = step("training_step", "LiteVAE-S and 128x128 and float32", needs_diffusers=True)
+    training_step = step("training_step", "128x128 and float32", needs_diffusers=True)
     growth = step("growth", "1 and 128x128 and float32", needs_diffusers=True)
     return [
         Part("operators", 7, 2, "the operators beside a copy, eager, torch.compile and others", operators),
         Part("table3", 9.5, 2.5, "Table 3: the encoders", [step("table3_encoders", "LiteVAE-S and float32")]),
         Part("decoders", 6, 2, "the decoders, and what the encoders hold", decoders),
-        Part("training_step", 6, 2, "forward and backward of training", [training_step]),
+        Part("training_step", 6, 2, "an update of training", [training_step]),
         Part("growth", 5, 1.5, "encoding, from small to large", [growth]),
     ]
 
