@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from litevae.models.discriminators import PatchDiscriminator, UNetDiscriminator
+from litevae.models.discriminators import PatchDiscriminator, UNetDiscriminator, unet
 from litevae.models.discriminators.stylegan import (
     Blur,
     EqualizedConv2d,
@@ -36,7 +36,12 @@ def test_widths() -> None:
 
 
 @pytest.mark.parametrize("size", [3, 1])
-def test_resampling_is_folded_into_the_convolution(size: int) -> None:
+@pytest.mark.parametrize("fewest_positions", [0, 1_000_000])
+def test_resampling_is_folded_into_the_convolution(
+    size: int, fewest_positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Joined, and one after the other as where there are few pixels."""
+    monkeypatch.setattr(unet, "FEWEST_POSITIONS", fewest_positions)
     x = torch.randn(2, 3, 6, 10, dtype=torch.float64)
     down, up = (ResamplingConv2d(3, 4, size, how).double() for how in ("down", "up"))
     pooled = F.avg_pool2d(F.conv2d(x, down.weight, down.bias, padding=size // 2), 2)
