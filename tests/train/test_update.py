@@ -14,16 +14,10 @@ from litevae.training.networks import Networks
 from litevae.training.processes import Processes
 from litevae.training.update import Update
 
+from . import two_processes
+
 TINY: dict[str, dict[str, Any]] = {
-    "model": {
-        "size": "S",
-        "extraction_channels": 4,
-        "extraction_multipliers": [1],
-        "aggregation_channels": 4,
-        "aggregation_multipliers": [1],
-        "block_out_channels": [4, 4, 4, 4],
-        "layers_per_block": 1,
-    },
+    "model": two_processes.CONFIG["model"],
     "data": {"crop_size": 32},
     "loss": {"adversarial_weight": 0.5},
     "discriminator": {"channels": 2, "resolution": 32},
