@@ -14,8 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
+from litevae.models.discriminators.spectral_norm import spectral_norm
 from litevae_kernels.checks import wrong_value
 
 # Low-resolution pixels of a batch below which joining a resampling and a wide kernel costs more than it saves: both
