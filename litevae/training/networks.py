@@ -84,6 +84,17 @@ class Learner:
         optimizer.zero_grad(set_to_none=True)
         return norm, skipped
 
+    def restore(self, optimizer: dict[str, Any], scaler: dict[str, Any]) -> None:
+        """Take over Adam's moments and the scale of the loss; learning rate and betas stay the config's."""
+        self.optimizer.load_state_dict(optimizer)
+        for group in self.optimizer.param_groups:
+            group["betas"] = self.betas
+        for parameter, state in self.optimizer.state.items():
+            for moment in ("exp_avg", "exp_avg_sq"):  # the fused Adam of a CPU takes for granted that layouts agree
+                state[moment] = torch.empty_like(parameter).copy_(state[moment])
+        if scaler and self.scaler.is_enabled():
+            self.scaler.load_state_dict(scaler)
+
 
 class Networks:
     """Everything with weights that a run has, on its device."""

@@ -34,11 +34,7 @@ def restore(networks: Networks, checkpoint: Checkpoint, where: str) -> None:
     _load_weights(networks, checkpoint, where)
     states = zip(networks.learners, checkpoint["optimizers"], checkpoint["scalers"], strict=False)
     for learner, optimizer, scaler in states:
-        learner.optimizer.load_state_dict(optimizer)
-        for group in learner.optimizer.param_groups:
-            group["betas"] = learner.betas  # the config's, which may have changed
-        if scaler and learner.scaler.is_enabled():
-            learner.scaler.load_state_dict(scaler)
+        learner.restore(optimizer, scaler)
 
 
 def start_from(networks: Networks, path: Path) -> str:
