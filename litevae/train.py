@@ -38,7 +38,7 @@ from litevae.training.update import Update
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code.
 
-    0: done; 1: a failed run; 2: a wrong request; 130, 143: stopped by Ctrl-C, SIGTERM, and saved.
+    0: done; 1: a failed run; 2: a wrong request; 129, 130, 143: saved and stopped by SIGHUP, Ctrl-C, SIGTERM.
     """
     arguments = parse(argv)
     command = sys.argv if argv is None else ["litevae.train", *argv]

@@ -1,4 +1,4 @@
-"""How do Ctrl-C and a cluster's SIGTERM end a run without losing it? The step is finished, then the run is saved.
+"""How do Ctrl-C, a cluster and a lost connection end a run without losing it? It finishes its step and is saved.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
@@ -12,11 +12,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]  # of Ctrl-C, of a cluster, of a terminal that closes (not on Windows)
+
 
 class StopRequest:
-    """While this context is open, SIGINT and SIGTERM set `signal`; a second Ctrl-C acts at once, as usual.
+    """While this context is open, SIGINT, SIGTERM and SIGHUP set `signal`; a second Ctrl-C acts at once, as usual.
 
-    A cluster may send SIGTERM to a launcher and to its processes, which then hear it twice: more change nothing.
+    A cluster may send SIGTERM to a launcher and to its processes, which then hear it twice: more change nothing. A
+    signal that the program was started to ignore (nohup) stays ignored.
     """
 
     def __init__(self) -> None:
@@ -29,13 +32,14 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """128 plus the signal's number, as shells have it: 130 for Ctrl-C, 143 for SIGTERM."""
+        """128 plus the signal's number, as shells have it: 129 for SIGHUP, 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + (self.signal or signal.SIGTERM)
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # Python hands signals to no other thread
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._request)
+            for number in (getattr(signal, name) for name in SIGNALS if hasattr(signal, name)):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._request)
         return self
 
     def __exit__(
