@@ -42,14 +42,20 @@ class Processes:
         """`device`: "auto", "cpu" or "cuda".
 
         Raises:
-            ConfigError: CUDA is asked for and not there.
+            ConfigError: CUDA is asked for and not there, or accelerate is configured to shard the networks.
         """
-        from accelerate import Accelerator
+        from accelerate import Accelerator, DistributedType
 
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("train.device=cuda needs a CUDA GPU and a CUDA build of torch; use train.device=cpu")
         use_cpu = device == "cpu" or not torch.cuda.is_available()
         self._accelerator = Accelerator(cpu=use_cpu, mixed_precision="no")  # autocast is the trainer's own
+        kind = self._accelerator.distributed_type
+        if kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+            raise ConfigError(
+                f"accelerate must be configured for one process or plain data parallelism, got {kind.value}; "
+                "run `accelerate config` again without it, or start with torchrun"
+            )
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index
         self.world_size: int = self._accelerator.num_processes
