@@ -91,3 +91,20 @@ def test_without_an_outer_norm_a_silu_stays_before_the_last_convolution(make_mod
     image = decoder(torch.randn(1, 4, 2, 2))
     expected = F.conv2d(F.silu(seen["before"]), decoder.conv_out.weight, decoder.conv_out.bias, padding=1)
     assert_same(image, expected)
+
+
+def test_float16_decodes_where_activations_are_near_its_limit(make_model) -> None:
+    """As those of Stable Diffusion XL's decoder are, whose images turn black: statistics of norms are in float32."""
+    model = make_model().eval()
+    latent = torch.randn(1, model.latent_channels, 4, 4, generator=torch.Generator().manual_seed(0))
+    largest: list[float] = []
+    for layer in (model.decoder.conv_in, model.decoder.mid_block):
+        layer.register_forward_hook(lambda module, inputs, output: largest.append(output.abs().max().item()))
+    with torch.inference_mode():
+        model.decode(latent)
+        for parameter in model.decoder.conv_in.parameters():
+            parameter *= 6e4 / largest[0]
+        expected = model.decode(latent).sample
+        actual = model.half().decode(latent.half()).sample
+    assert min(largest[2:]) > 5e4
+    assert (actual.float() - expected).norm() < 0.02 * expected.norm()

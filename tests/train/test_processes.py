@@ -15,7 +15,7 @@ from litevae import train
 from litevae.training.config import ConfigError
 from litevae.training.processes import Processes
 
-from . import two_processes
+from . import two_processes, two_stopping_processes
 
 Run = Callable[..., tuple[int, Path]]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
@@ -69,6 +69,28 @@ def test_batch_that_processes_cannot_share() -> None:
         ConfigError, match=r"train.batch_size must be a multiple of 6 \(the 3 processes times .*, got 16"
     ):
         processes.share_of(16, 2)
+
+
+def test_sharded_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from accelerate import Accelerator, DistributedType
+
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(ConfigError, match=r"accelerate must be configured for one process or .*, got FSDP; run"):
+        Processes("cpu")
+
+
+def test_processes_evaluate_save_and_stop_together(recipe: Path, tmp_path: Path) -> None:
+    """One comes late, one hears SIGTERM, one alone knows which step is the best: none waits for ever for the others."""
+    folder = tmp_path / "two"
+    options = ("train.evaluate_every=2", "train.checkpoint_every=100", "train.learning_rate=0.01", "train.steps=100")
+    output = launch(two_stopping_processes.__file__, str(recipe), f"run.dir={folder}", *options)
+    assert "stopped at step 3" in output.stdout, output.stderr
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert names == ["step-000002.pt", "step-000003.pt"]
+    assert torch.load(folder / "checkpoints" / "step-000003.pt", weights_only=True)["best"]["step"] == 2
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "evaluation"] == [0, 2]
+    assert train.main(["--resume", str(folder), "train.steps=4"]) == 0
 
 
 def test_torchrun_trains_resumes_and_equals_one_process(recipe: Path, run: Run, tmp_path: Path) -> None:

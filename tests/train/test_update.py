@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from litevae.losses.total import AutoencoderLoss
@@ -271,6 +272,91 @@ def test_r1_is_applied_every_so_many_steps(make: Make) -> None:
     networks, update = make(discriminator={"r1_weight": 1.0, "r1_every": 2})
     assert networks.discriminator is not None
     assert ["r1" in update(pixels(), step) for step in range(4)] == [True, False, True, False]
+
+
+def test_r1_weighs_as_much_as_at_every_step(make: Make) -> None:
+    """Taken at one step of two, it counts twice its weight, beside the hinge loss."""
+    networks, update = make(discriminator={"r1_weight": 3.0, "r1_every": 2})
+    judge = networks.discriminator
+    assert judge is not None
+    image = pixels().float() / 127.5 - 1
+    fake = torch.zeros_like(image)
+    judge.network.eval()  # the power iterations stand still
+    with_penalty, terms = update._discriminator_loss(image.clone(), fake, judge, 0)
+    without, _ = update._discriminator_loss(image.clone(), fake, judge, 1)
+    assert terms["r1"] > 0
+    torch.testing.assert_close(with_penalty - without, 3.0 * 2 * terms["r1"], rtol=1e-4, atol=1e-6)
+
+
+def test_discriminator_has_its_own_learning_rate_and_betas(make: Make) -> None:
+    networks, update = make(discriminator={"learning_rate": 0.5, "betas": [0.1, 0.2]})
+    update(pixels(), 0)
+    groups = [learner.optimizer.param_groups[0] for learner in networks.learners]
+    assert [(group["lr"], group["betas"]) for group in groups] == [(0.01, (0.5, 0.9)), (0.5, (0.1, 0.2))]
+
+
+def test_gradient_checkpointing_computes_blocks_again(make: Make) -> None:
+    counts = []
+    for checkpointing in (False, True):
+        networks, update = make(train={"gradient_checkpointing": checkpointing})
+        calls: list[nn.Module] = []
+        for part in (networks.model.encoder, networks.model.decoder):
+            for module in part.modules():
+                if isinstance(module, nn.Conv2d):
+                    module.register_forward_hook(lambda module, inputs, output, calls=calls: calls.append(module))
+        update(pixels(), 0)
+        counts.append((len(calls), len(set(calls))))
+    (once, layers), (again, same_layers) = counts
+    assert layers == same_layers
+    assert again > 1.2 * once
+
+
+def test_discriminator_judges_a_reconstruction_without_a_history(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.Tensor] = []
+    judge_loss = Update._discriminator_loss
+
+    def recorded(update: Update, image: torch.Tensor, reconstruction: torch.Tensor, *args: Any) -> Any:
+        seen.append(reconstruction)
+        return judge_loss(update, image, reconstruction, *args)
+
+    monkeypatch.setattr(Update, "_discriminator_loss", recorded)
+    _, update = make()
+    update(pixels(), 0)
+    assert [tensor.requires_grad for tensor in seen] == [False]
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_gradients_lie_in_memory_as_their_parameters(make: Make, precision: str) -> None:
+    """What the fused Adam of a CPU takes for granted."""
+    networks, update = make(train={"mixed_precision": precision})
+    layouts: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+
+    def compare(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for parameter in optimizer.param_groups[0]["params"]:
+            assert parameter.grad is not None
+            layouts.append((parameter.grad.stride(), parameter.stride()))
+
+    for learner in networks.learners:
+        learner.optimizer.register_step_pre_hook(compare)
+    update(pixels(), 0)
+    assert layouts
+    assert [of_gradient for of_gradient, _ in layouts] == [of_parameter for _, of_parameter in layouts]
+
+
+def test_compiled_update_is_the_eager_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """train.compile=true, with the graphs that torch.compile makes and no code generated from them."""
+    compile_module = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compile_module(module, backend="aot_eager"))
+    torch._dynamo.utils.counters.clear()
+    losses = []
+    for is_compiled in (True, False):
+        _, update = make(train={"compile": is_compiled})
+        losses.append([update(pixels(), step) for step in range(2)])
+        if is_compiled:
+            print(torch._dynamo.utils.counters)
+            assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 3  # encoder, decoder, discriminator
+    for compiled, eager in zip(*losses, strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(autouse=True)

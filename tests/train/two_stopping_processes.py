@@ -1,0 +1,36 @@
+"""What a run in two processes does that hears a signal in one, for test_processes.py. Not a test by itself.
+
+    torchrun --nproc-per-node 2 two_stopping_processes.py RECIPE OVERRIDE...
+
+Process 1 comes late to the start, and alone hears SIGTERM, in its third step.
+"""
+
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+from litevae import train
+from litevae.losses.total import AutoencoderLoss
+
+
+def main() -> int:
+    if os.environ["RANK"] == "1":
+        forward, start, count = AutoencoderLoss.forward, train.Trainer.open, iter(range(1, 1000))
+
+        def interrupted(*args: Any, **options: Any) -> Any:
+            if next(count) == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return forward(*args, **options)
+
+        def late(trainer: train.Trainer) -> None:
+            time.sleep(2)
+            start(trainer)
+
+        AutoencoderLoss.forward, train.Trainer.open = interrupted, late  # type: ignore[method-assign]
+    return train.main(sys.argv[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
