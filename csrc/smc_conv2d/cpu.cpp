@@ -64,6 +64,21 @@ LITEVAE_VECTOR_CLONES void store_gradient(const T* grad, const T* scales, T r, T
     }
 }
 
+// The row's share [I] of the scales' gradient: w du summed over taps.
+template <typename T>
+LITEVAE_VECTOR_CLONES void add_over_taps(const T* w, const T* du, RowShape shape, T* share) {
+    const int64_t inputs = shape.inputs, taps = shape.taps;
+    if (shape.channels_last) {
+        for (int64_t k = 0; k < taps; k++, w += inputs, du += inputs) {
+            for (int64_t i = 0; i < inputs; i++) share[i] += w[i] * du[i];
+        }
+    } else {
+        for (int64_t i = 0; i < inputs; i++, w += taps, du += taps) {
+            for (int64_t k = 0; k < taps; k++) share[i] += w[k] * du[k];
+        }
+    }
+}
+
 template <typename T>
 void forward(const void* weight, Dtype weight_dtype, const T* scales, T gain, T eps, int64_t outputs, RowShape shape,
              void* result, Dtype result_dtype, int threads) {
@@ -100,7 +115,7 @@ void backward(const void* grad, Dtype grad_dtype, const void* weight, Dtype weig
                 store_gradient(g, spread.data(), r, gain, projection, size, u, result + o * size);
             });
             T* share = by_row.data() + o * shares;
-            for (int64_t j = 0; j < size; j++) share[shape.channels_last ? j % shape.inputs : j / shape.taps] += w[j] * u[j];
+            add_over_taps(w, u, shape, share);
             share[shape.inputs] = projection;
         }
     });
