@@ -69,8 +69,10 @@ def _table3_panel(axes: Axes, rows: Mapping[str, Mapping[str, Any]]) -> None:
         filled = "none" if family == "paper" else colour
         axes.scatter(x, y, s=42, marker=marker, facecolors=filled, edgecolors=colour, label=legend, zorder=3)
         for name, at_x, at_y in zip(names, x, y, strict=True):
-            offset = (6, -9) if name == "L" else (6, 4)  # L is almost where M is
-            axes.annotate(name, (at_x, at_y), offset, textcoords="offset points", fontsize=8, color=colour)
+            # L is almost where M is, and the VAE where it is in channels_last.
+            x_offset, side = (-6, "right") if family == "paper" or name == "VAE" else (6, "left")
+            offset = (x_offset, -9 if name in ("L", "VAE") else 4)
+            axes.annotate(name, (at_x, at_y), offset, textcoords="offset points", fontsize=8, color=colour, ha=side)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
