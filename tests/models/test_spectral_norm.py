@@ -51,6 +51,32 @@ def test_weights_estimates_and_gradients_are_pytorch_s(size: int, memory_format:
     assert_same(ours.state_dict(), theirs.state_dict())
 
 
+@pytest.mark.parametrize("size", [1, 3])
+def test_penalty_of_an_image_s_gradient_has_pytorch_s(size: int) -> None:
+    """R1's: a second derivative, by the image and then by the weight."""
+    gradients = []
+    for convolution in pair(size, torch.channels_last):
+        image = torch.randn(2, 5, 8, 8, dtype=DTYPE, generator=torch.Generator().manual_seed(1), requires_grad=True)
+        (of_image,) = torch.autograd.grad((convolution(image) ** 3).sum(), image, create_graph=True)
+        original = convolution.parametrizations.weight.original  # type: ignore[union-attr, index]
+        gradients.append(torch.autograd.grad(of_image.square().sum(), original)[0])  # type: ignore[arg-type]
+    assert_same(*gradients)
+
+
+def test_estimates_may_change_before_the_backward_pass() -> None:
+    """As when DistributedDataParallel copies process 0's to all at a forward pass."""
+    ours, theirs = pair(1, torch.channels_last)
+    gradients = []
+    for convolution in (ours, theirs):
+        convolution.eval()
+        loss = (convolution(torch.ones(1, 5, 4, 4, dtype=DTYPE)) ** 3).sum()
+        for buffer in convolution.buffers():
+            buffer.mul_(2)
+        original = convolution.parametrizations.weight.original  # type: ignore[union-attr, index]
+        gradients.append(torch.autograd.grad(loss, original)[0])  # type: ignore[arg-type]
+    assert_same(*gradients)
+
+
 def test_state_is_exchanged_with_pytorch_s() -> None:
     ours, theirs = pair(3, torch.channels_last)
     for _ in range(4):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import register_parametrization
 
@@ -33,6 +34,7 @@ class SpectralNorm(nn.Module):
     """A parametrization of a weight [O, I, k, k], with estimates of its singular vectors u [O] and v [I * k * k].
 
     Each forward pass in training improves the estimates by one power iteration. To the gradient they are constants.
+    To be read outside of autocast: in half precision singular values would be wrong in the third digit.
     """
 
     _u: Tensor
@@ -48,8 +50,8 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         with torch.no_grad():
-            matrix, u = _matrix(weight), self._u.clone()
-            v = _matrix(self._v.view(1, *weight.shape[1:])).flatten()
+            matrix, u = _matrix(weight), self._u.clone()  # the buffers may change before the backward pass
+            v = _matrix(self._v.clone().view(1, *weight.shape[1:])).flatten()
             iterations = self.n_power_iterations if self.training else 0
             sigma = u @ (matrix @ v) if iterations == 0 else None
             for _ in range(iterations):
@@ -73,6 +75,7 @@ class _Divided(torch.autograd.Function):
         return divided
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         divided, u, v, sigma = ctx.saved_tensors
         rows = _matrix(gradient)
