@@ -93,7 +93,8 @@ TABLE = Table(
     columns=_columns(),
     order=list(LABELS.values()),
     notes=[
-        "LiteVAE-M and -L cost more arithmetic than Stable Diffusion's encoder and are slower than it in the same layout, in the paper too.",
+        "LiteVAE-M and -L cost more arithmetic than Stable Diffusion's encoder and are slower than it in the same "
+        "layout, in the paper too.",
         "GMAC: multiply-accumulates of convolutions and matrix products for one image. The VAE's include 1.07 for "
         "the two matrix products inside its attention, which other counts leave out.",
         "Live tensors: most bytes of parameters, images and activations alive at once, counted on meta tensors, "

@@ -268,7 +268,7 @@ class Trainer:
     def say(self, text: str) -> None:
         """Print, in one process."""
         if self.processes.is_main:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):  # whoever read this may be gone, the terminal too
                 print(text, flush=True)
 
     @property

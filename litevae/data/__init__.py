@@ -18,7 +18,7 @@ the order depends on the number of readers, and `state` is the list of what `sta
 (gather it before it is saved), with which a resumed run sees what an unbroken one would.
 
 Iterating warns of each image that cannot be used, once and by name, and raises DataError when none is left. Workers
-ignore SIGINT and SIGTERM; leaving the loop, or the end of the process, ends them.
+ignore SIGINT, SIGTERM and SIGHUP; leaving the loop, or the end of the process, ends them.
 """
 
 from litevae.data.batches import Batches

@@ -135,13 +135,15 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _start_worker(closing: Any, worker: int) -> None:
-    """Ctrl-C and a cluster's SIGTERM reach every process of a run; what they mean is for the trainer to decide."""
+    """Signals that stop a run reach every process of it; what they mean is for the trainer to decide."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
         if closing.value:  # only now does SIGTERM come from the trainer's process itself
             os._exit(0)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, terminate)
     if "fsspec" in sys.modules:
         import fsspec.asyn

@@ -49,7 +49,7 @@ class StopRequest:
             signal.signal(number, previous)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        if self.signal == number == signal.SIGINT:
+        if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = self.signal or number
         with contextlib.suppress(OSError):  # whoever read this may be gone: `... 2>&1 | tee log` hears Ctrl-C too

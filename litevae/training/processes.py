@@ -54,7 +54,7 @@ class Processes:
         if kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
             raise ConfigError(
                 f"accelerate must be configured for one process or plain data parallelism, got {kind.value}; "
-                "run `accelerate config` again without it, or start with torchrun"
+                f"run `accelerate config` again without {kind.value}, or start with torchrun"
             )
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index

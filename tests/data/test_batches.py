@@ -181,8 +181,8 @@ def test_workers_ignore_signals_until_the_trainer_leaves(tmp_path: Path, fill: F
         got.append(batch)
         if len(got) in (2, 5):
             (worker,) = workers_of_this_process()
-            os.kill(worker.pid, signal.SIGINT)
-            os.kill(worker.pid, signal.SIGTERM)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                os.kill(worker.pid, number)
     for one, other in zip(got, expected, strict=True):
         assert torch.equal(one, other)
     wait_for_the_end_of([worker])

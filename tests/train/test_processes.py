@@ -75,7 +75,7 @@ def test_sharded_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from accelerate import Accelerator, DistributedType
 
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
-    with pytest.raises(ConfigError, match=r"accelerate must be configured for one process or .*, got FSDP; run"):
+    with pytest.raises(ConfigError, match=r"one process or plain data parallelism, got FSDP; .* without FSDP"):
         Processes("cpu")
 
 

@@ -1,9 +1,15 @@
 """Does a stopped run go on as if nothing had been, and is nothing ever written over?"""
 
+import fcntl
 import functools
 import os
+import re
 import signal
+import struct
+import subprocess
+import sys
 import tarfile
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +177,38 @@ def test_resumed_run_takes_the_optimizer_s_new_numbers(run: Run) -> None:
     assert train.main(["--resume", str(folder), *options, "discriminator.betas=[0.1,0.2]"]) == 0
     groups = [state["param_groups"][0] for state in checkpoint(folder, 7)["optimizers"]]
     assert [(group["betas"], group["lr"]) for group in groups] == [((0.8, 0.95), 0.002), ((0.1, 0.2), 0.002)]
+
+
+def test_run_whose_terminal_closes_is_saved(recipe: Path, tmp_path: Path) -> None:
+    """As when a connection is lost: SIGHUP, and nowhere to write to any more."""
+    terminal, end = os.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 200, 0, 0))  # room for the progress bar
+    options = ["train.steps=1000", "train.checkpoint_every=1000", "train.evaluate_every=1000", "data.workers=1"]
+    command = [sys.executable, "-m", "litevae.train", str(recipe), f"run.dir={tmp_path / 'run'}", *options]
+    of_terminal = (
+        "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", of_terminal, *command], stdin=end, stdout=end, stderr=end, start_new_session=True
+    )
+    os.close(end)
+    text = b""
+    while not re.search(rb"step [1-9]\d*/1000", text):
+        text += os.read(terminal, 4096)
+    os.close(terminal)
+    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    newest = max((tmp_path / "run" / "checkpoints").iterdir())
+    assert newest.name > "step-000000.pt"
+
+
+def test_second_ctrl_c_acts_at_once() -> None:
+    """Whatever came first: a save that hangs must not need kill -9."""
+    for first in (signal.SIGINT, signal.SIGTERM):
+        with StopRequest() as stop:
+            os.kill(os.getpid(), first)
+            assert stop.requested
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_signal_that_nohup_ignores_stays_ignored() -> None:

@@ -346,17 +346,19 @@ def test_gradients_lie_in_memory_as_their_parameters(make: Make, precision: str)
 def test_compiled_update_is_the_eager_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """train.compile=true, with the graphs that torch.compile makes and no code generated from them."""
     compile_module = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda module: compile_module(module, backend="aot_eager"))
-    torch._dynamo.utils.counters.clear()
+    parts: list[str] = []
+
+    def compiled(module: nn.Module) -> None:
+        parts.append(type(module).__name__)
+        compile_module(module, backend="aot_eager")
+
+    monkeypatch.setattr(nn.Module, "compile", compiled)
     losses = []
     for is_compiled in (True, False):
         _, update = make(train={"compile": is_compiled})
         losses.append([update(pixels(), step) for step in range(2)])
-        if is_compiled:
-            print(torch._dynamo.utils.counters)
-            assert torch._dynamo.utils.counters["stats"]["unique_graphs"] >= 3  # encoder, decoder, discriminator
-    for compiled, eager in zip(*losses, strict=True):
-        torch.testing.assert_close(compiled, eager, rtol=1e-3, atol=1e-4)
+    assert parts == ["Encoder", "Decoder", "UNetDiscriminator"]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-3, atol=1e-4)
 
 
 @pytest.fixture(autouse=True)

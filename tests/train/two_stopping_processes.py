@@ -2,17 +2,19 @@
 
     torchrun --nproc-per-node 2 two_stopping_processes.py RECIPE OVERRIDE...
 
-Process 1 comes late to the start, and alone hears SIGTERM, in its third step.
+Process 1 comes late to the start, and alone hears SIGTERM, in its third step. Every evaluation is made the best.
 """
 
 import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 from litevae import train
 from litevae.losses.total import AutoencoderLoss
+from litevae.training.evaluate import Evaluation
 
 
 def main() -> int:
@@ -29,6 +31,14 @@ def main() -> int:
             start(trainer)
 
         AutoencoderLoss.forward, train.Trainer.open = interrupted, late  # type: ignore[method-assign]
+    evaluate, psnr = train.evaluate, iter(range(1, 1000))
+
+    def improving(*args: Any) -> Evaluation:
+        measured = evaluate(*args)
+        better = float(next(psnr))
+        return replace(measured, images=[replace(image, psnr=better) for image in measured.images])
+
+    train.evaluate = improving  # type: ignore[attr-defined]
     return train.main(sys.argv[1:])
 
 
