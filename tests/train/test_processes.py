@@ -110,7 +110,7 @@ def test_torchrun_trains_resumes_and_equals_one_process(recipe: Path, run: Run, 
             alone / "checkpoints" / "step-000006.pt",
         )
     )
-    assert (shared - single).norm() < 0.05 * (single - start).norm()  # Adam turns roundings near 0 into steps
+    assert (shared - single).norm() < 0.02 * (single - start).norm()  # Adam turns roundings near 0 into steps
     lines = [
         [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (folder, alone)
     ]
