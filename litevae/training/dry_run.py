@@ -12,11 +12,12 @@ from omegaconf import OmegaConf
 from litevae.data import evaluation_view, open_data
 from litevae.losses.perceptual import build_perceptual
 from litevae.models.discriminators import build_discriminator
-from litevae.training.config import ConfigError, RunConfig
+from litevae.training.config import RunConfig
 from litevae.training.estimate import Estimate, estimate
 from litevae.training.networks import build_autoencoder, check_discriminator
 from litevae.training.processes import check_shares
 from litevae.training.run_folder import RunFolder
+from litevae.training.state import check_start
 
 MIB = 2**20
 
@@ -28,9 +29,8 @@ def dry_run(config: RunConfig) -> int:
         ConfigError, DataError, TrunkError: what would end the run at its start.
     """
     RunFolder(Path(config.run.dir or "").expanduser()).check_free(config)
-    start = config.train.start_from
-    if start is not None and not Path(start).expanduser().exists():
-        raise ConfigError(f"train.start_from must name a run or a model folder, got {start}, which does not exist")
+    if config.train.start_from is not None:
+        check_start(Path(config.train.start_from).expanduser())
     processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun says it
     check_shares(config.train.batch_size, config.train.accumulation, processes)
     if config.has_discriminator:

@@ -12,7 +12,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"]  # of Ctrl-C, of a cluster, of a terminal that closes (not on Windows)
+# Of Ctrl-C, of a cluster, of a terminal that closes; Windows has no SIGHUP.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class StopRequest:
@@ -37,7 +38,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # Python hands signals to no other thread
-            for number in (getattr(signal, name) for name in SIGNALS if hasattr(signal, name)):
+            for number in _SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._request)
         return self

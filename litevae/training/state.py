@@ -49,20 +49,30 @@ def start_from(networks: Networks, path: Path) -> str:
         ConfigError: neither is there. CheckpointError: it does not fit; names the first weight.
     """
     path = path.expanduser()
+    check_start(path)
     if (path / "checkpoints").is_dir():
         checkpoint = load_newest_checkpoint(path / "checkpoints")
         _load_weights(networks, checkpoint, str(path))
         with_judge = networks.discriminator is not None and checkpoint["discriminator"] is not None
         return f"{path} at step {checkpoint['step']}" + (", its discriminator too" if with_judge else "")
-    if (path / "config.json").is_file():
-        try:
-            state = type(networks.model).from_pretrained(path).state_dict()
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"train.start_from {path} cannot be loaded: {error}") from None
-        load_state(networks.model, state, str(path))
-        if networks.ema is not None:
-            load_state(networks.ema, state, str(path))
-        return str(path)
+    try:
+        state = type(networks.model).from_pretrained(path).state_dict()
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"train.start_from {path} cannot be loaded: {error}") from None
+    load_state(networks.model, state, str(path))
+    if networks.ema is not None:
+        load_state(networks.ema, state, str(path))
+    return str(path)
+
+
+def check_start(path: Path) -> None:
+    """Refuse what a run cannot start from.
+
+    Raises:
+        ConfigError: neither a run nor a saved model is there.
+    """
+    if (path / "checkpoints").is_dir() or (path / "config.json").is_file():
+        return
     what = "is neither a run nor a saved model (no checkpoints, no config.json)" if path.exists() else "does not exist"
     raise ConfigError(f"train.start_from must name a run or a model folder, got {path}, which {what}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -22,13 +24,18 @@ def pair(size: int, memory_format: torch.memory_format) -> tuple[nn.Conv2d, nn.C
     return convolutions[0], convolutions[1]
 
 
+def original(convolution: Any) -> Tensor:
+    """The weight before it is normalised, which is the parameter."""
+    weight: Tensor = convolution.parametrizations.weight.original
+    return weight
+
+
 def gradient(convolution: nn.Conv2d) -> Tensor:
     """Of two passes at once, as a discriminator's real and fake images may have them."""
     torch.manual_seed(1)
     image = torch.randn(2, 5, 8, 8, dtype=DTYPE)
     loss = (convolution(image) ** 3).sum() + convolution(-image).sin().sum()
-    original = convolution.parametrizations.weight.original  # type: ignore[union-attr, index]
-    (result,) = torch.autograd.grad(loss, original)  # type: ignore[arg-type]
+    (result,) = torch.autograd.grad(loss, original(convolution))
     return result
 
 
@@ -58,8 +65,7 @@ def test_penalty_of_an_image_s_gradient_has_pytorch_s(size: int) -> None:
     for convolution in pair(size, torch.channels_last):
         image = torch.randn(2, 5, 8, 8, dtype=DTYPE, generator=torch.Generator().manual_seed(1), requires_grad=True)
         (of_image,) = torch.autograd.grad((convolution(image) ** 3).sum(), image, create_graph=True)
-        original = convolution.parametrizations.weight.original  # type: ignore[union-attr, index]
-        gradients.append(torch.autograd.grad(of_image.square().sum(), original)[0])  # type: ignore[arg-type]
+        gradients.append(torch.autograd.grad(of_image.square().sum(), original(convolution))[0])
     assert_same(*gradients)
 
 
@@ -72,8 +78,7 @@ def test_estimates_may_change_before_the_backward_pass() -> None:
         loss = (convolution(torch.ones(1, 5, 4, 4, dtype=DTYPE)) ** 3).sum()
         for buffer in convolution.buffers():
             buffer.mul_(2)
-        original = convolution.parametrizations.weight.original  # type: ignore[union-attr, index]
-        gradients.append(torch.autograd.grad(loss, original)[0])  # type: ignore[arg-type]
+        gradients.append(torch.autograd.grad(loss, original(convolution))[0])
     assert_same(*gradients)
 
 

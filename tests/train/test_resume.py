@@ -26,13 +26,14 @@ from .runs import ADVERSARIAL, assert_same_state, checkpoint, logged
 Run = Callable[..., tuple[int, Path]]
 
 
-def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int, number: int = signal.SIGINT) -> None:
-    """Send Ctrl-C, or another signal, while step `steps` computes its loss."""
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int, *numbers: int) -> None:
+    """Send these signals while step `steps` computes its loss."""
     forward, count = AutoencoderLoss.forward, iter(range(1, 1000))
 
     def interrupted(*args: Any, **options: Any) -> Any:
         if next(count) == steps:
-            os.kill(os.getpid(), number)
+            for number in numbers:
+                os.kill(os.getpid(), number)
         return forward(*args, **options)
 
     monkeypatch.setattr(AutoencoderLoss, "forward", interrupted)
@@ -158,15 +159,7 @@ def test_a_run_is_never_written_over(run: Run, capsys: pytest.CaptureFixture[str
 
 def test_sigterm_twice_is_heard_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a cluster sends it that signals a launcher and its processes."""
-    forward, count = AutoencoderLoss.forward, iter(range(1, 1000))
-
-    def interrupted(*args: Any, **options: Any) -> Any:
-        if next(count) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)
-        return forward(*args, **options)
-
-    monkeypatch.setattr(AutoencoderLoss, "forward", interrupted)
+    interrupt_after(monkeypatch, 3, signal.SIGTERM, signal.SIGTERM)
     code, folder = run("run", "train.checkpoint_every=100")
     assert (code, checkpoint(folder, 3)["step"]) == (143, 3)
 
