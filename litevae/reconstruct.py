@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from litevae.data.images import UnreadableImageError, read_image, to_tensor
-from litevae.metrics import psnr
+from litevae.evaluation.metrics import psnr
 
 LARGE_PIXELS = 4_000_000
 
@@ -50,9 +50,9 @@ def load_model(path: Path) -> nn.Module:
         FileNotFoundError: neither is there.
         ValueError, OSError, ConfigError, CheckpointError: it is there and cannot be loaded.
     """
-    from litevae.training.checkpoint import load_newest_checkpoint, load_state
+    from litevae.runs.checkpoint import load_newest_checkpoint, load_state
+    from litevae.runs.run_folder import RunFolder
     from litevae.training.networks import build_autoencoder
-    from litevae.training.run_folder import RunFolder
 
     path = path.expanduser()
     folder = RunFolder(path)
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from litevae.training.checkpoint import CheckpointError
+    from litevae.runs.checkpoint import CheckpointError
     from litevae.training.config import ConfigError
 
     photo: Path = arguments.photo
@@ -124,7 +124,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _write(model: nn.Module, original: Tensor, output: Path) -> None:
-    from litevae.figures import side_by_side
+    from litevae.evaluation.figures import side_by_side
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     reconstruction, latent = (x.cpu() for x in reconstruct(model.to(device), original.to(device)))
