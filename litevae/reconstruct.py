@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from litevae.data.images import UnreadableImageError, read_image, to_tensor
 from litevae.evaluation.metrics import psnr
+from litevae_kernels.files import unused
 
 LARGE_PIXELS = 4_000_000
 
@@ -98,7 +99,7 @@ def _run(arguments: argparse.Namespace) -> int:
     photo: Path = arguments.photo
     output: Path = arguments.output or Path(f"{photo.stem}-reconstruction.png")
     if arguments.output is None:
-        output = _unused(output)
+        output = unused(output)
     elif output.exists() and not arguments.overwrite:
         print(f"error: {output} exists; choose another --output or add --overwrite", file=sys.stderr)
         return 2
@@ -134,15 +135,6 @@ def _write(model: nn.Module, original: Tensor, output: Path) -> None:
     captions = (f"original {width}x{height}", f"reconstruction {decibels:.2f} dB", f"latent {shape}")
     side_by_side(original, reconstruction, latent, captions).save(output)
     print(f"PSNR {decibels:.2f} dB, {width}x{height} pixels, latent {shape}: {output}")
-
-
-def _unused(path: Path) -> Path:
-    """`path`, or the first of path-2, path-3 ... that does not exist."""
-    number, free = 2, path
-    while free.exists():
-        free = path.with_stem(f"{path.stem}-{number}")
-        number += 1
-    return free
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,7 +17,6 @@ from litevae.data import DataError, evaluation_view, open_data
 from litevae.evaluation.held_out import Evaluation, HeldOutImage, bicubic_baseline, evaluate
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 from litevae.losses.trunks import TrunkError
-from litevae.runs.atomic import remove_leftovers
 from litevae.runs.board import Board
 from litevae.runs.checkpoint import Best, Checkpoint, CheckpointError, load_newest_checkpoint, save_checkpoint
 from litevae.runs.command_line import parse, plain_warnings
@@ -33,6 +32,7 @@ from litevae.training.dry_run import dry_run
 from litevae.training.networks import Networks
 from litevae.training.snapshot import restore, snapshot, start_from
 from litevae.training.update import Update
+from litevae_kernels.files import remove_leftovers
 
 
 def main(argv: Sequence[str] | None = None) -> int:

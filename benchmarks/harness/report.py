@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from litevae_kernels.files import write_text
+from litevae_kernels.machine import commit, processor, version
 
 RESULTS = Path(__file__).parents[1] / "results"
 PACKAGES = ("torch", "triton", "litevae", "diffusers", "ptwt")
@@ -132,8 +132,8 @@ def write(document: Mapping[str, Any], folder: Path) -> str:
     if lost:
         return f"{path} was kept: this run has no row for {', '.join(lost)} (--results FOLDER stores it elsewhere)"
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(path, json.dumps(document, indent=2) + "\n")
-    _replace(path.with_suffix(".md"), markdown(document))
+    write_text(path, json.dumps(document, indent=2) + "\n")
+    write_text(path.with_suffix(".md"), markdown(document))
     return f"wrote {path} and {path.with_suffix('.md').name}"
 
 
@@ -143,54 +143,15 @@ def _stored_labels(path: Path, key: str) -> list[str]:
     return [row[key] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
 
 
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_suffix(f"{path.suffix}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def conditions(command: str) -> dict[str, str]:
     """The command, the machine, the versions, the commit and the date: what every number depends on."""
     cuda = torch.cuda.is_available()
-    machine = f"{_processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    machine = f"{processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     return {
         "command": command,
         "device": re.sub("[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()) if cuda else "cpu",
         "machine": f"{torch.cuda.get_device_name()} (CUDA {torch.version.cuda}); {machine}" if cuda else machine,
-        "versions": ", ".join([f"python {sys.version.split()[0]}", *(f"{name} {_version(name)}" for name in PACKAGES)]),
+        "versions": ", ".join([f"python {sys.version.split()[0]}", *(f"{name} {version(name)}" for name in PACKAGES)]),
         "commit": commit(),
         "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
     }
-
-
-def commit() -> str:
-    """The repository's commit, with "+changes" if files other than the results differ from it.
-
-    Of a copy without .git, what LITEVAE_COMMIT says it is.
-    """
-    root = Path(__file__).parents[2]
-    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ".", ":(exclude)benchmarks/results"])
-    try:
-        head, changes = (
-            subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
-            for arguments in commands
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return os.environ.get("LITEVAE_COMMIT", "unknown (no git repository)")
-    return head.strip() + ("+changes" if changes.strip() else "")
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())

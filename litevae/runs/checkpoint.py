@@ -13,7 +13,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
-from litevae.runs.atomic import replacing
+from litevae_kernels.files import replacing
 
 _FORMAT = 2
 _PATTERN = re.compile(r"step-(\d+)\.pt")

@@ -12,11 +12,11 @@ from torch import nn
 
 from litevae.evaluation.figures import save_curves, save_reconstruction_grid
 from litevae.evaluation.held_out import Evaluation, Measured
-from litevae.runs.atomic import replacing
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import RunFolder
 from litevae.training.config import RunConfig
 from litevae.training.networks import Autoencoder, Networks
+from litevae_kernels.files import replacing
 
 
 def opening(

@@ -14,12 +14,11 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
 import json
+import os
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,10 @@ import torch
 from omegaconf import OmegaConf
 
 import litevae
-from litevae.runs.atomic import replacing
 from litevae.runs.recipes import build_config, read_yaml
 from litevae.training.config import ConfigError, RunConfig
+from litevae_kernels.files import unused, write_text
+from litevae_kernels.machine import commit, processor, version
 
 
 class RunFolder:
@@ -62,7 +62,7 @@ class RunFolder:
             names = ", ".join(path.name for path in taken)
             raise ConfigError(
                 f"{self.path} already holds a run ({names}); continue it with --resume {self.path}, "
-                f"or start another elsewhere with run.dir={self._unused_name()}"
+                f"or start another elsewhere with run.dir={unused(self.path)}"
             )
 
     def _is_beginning(self, taken: Sequence[Path], config: RunConfig) -> bool:
@@ -109,7 +109,7 @@ class RunFolder:
                 if value != getattr(old, key):
                     raise ConfigError(
                         f"{section}.{key} must stay {getattr(old, key)} when a run is resumed, got {value}; "
-                        f"train another model with {self.config} {section}.{key}={value} run.dir={self._unused_name()}"
+                        f"train another model with {self.config} {section}.{key}={value} run.dir={unused(self.path)}"
                     )
         return after
 
@@ -146,18 +146,6 @@ class RunFolder:
         kept = [line for line in self.read_metrics() if line["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def _unused_name(self) -> Path:
-        number = 2
-        while (other := self.path.with_name(f"{self.path.name}-{number}")).exists():
-            number += 1
-        return other
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
 
 def versions(seed: int, command: Sequence[str]) -> dict[str, Any]:
     """What a result depends on beside the config."""
@@ -167,36 +155,14 @@ def versions(seed: int, command: Sequence[str]) -> dict[str, Any]:
         "command": list(command),
         "seed": seed,
         "litevae": litevae.__version__,
-        "commit": _commit(),
+        "commit": commit(),
         "python": sys.version.split()[0],
-        **{name: metadata.version(name) for name in ("torch", "accelerate", "diffusers", "numpy", "pillow")},
+        **{name: version(name) for name in ("torch", "accelerate", "diffusers", "numpy", "pillow")},
         "machine": {
             "system": platform.platform(),
-            "processor": _processor(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "gpu": gpu,
         },
     }
-
-
-def _commit() -> str | None:
-    """The source's git commit, with "+changes" if files differ from it; None outside a repository of its own."""
-    source = Path(litevae.__file__).parent
-    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", str(source)])
-    try:
-        commit, changes = (
-            subprocess.run(["git", "-C", str(source), *arguments], capture_output=True, text=True, check=True).stdout
-            for arguments in commands
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.strip() + ("+changes" if changes.strip() else "")
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} x {names[0]}" if names else platform.processor()

@@ -5,14 +5,14 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import tarfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from litevae_kernels.files import replacing
 
 NAME = "summary.json"
 OK, FAILED, CUT_OFF, SKIPPED = "ok", "failed", "cut off", "skipped"
@@ -85,7 +85,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def write(path: Path, entries: object) -> None:
     """Replace the file at once: a reader, or a crash, finds the old one or the new one."""
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(entries, indent=1) + "\n", encoding="utf-8")
 
 
@@ -99,7 +99,7 @@ def said(log: Path) -> str:
 def pack(folder: Path, archive: Path) -> list[str]:
     """Everything in `folder` that is worth keeping, as one tar.gz. Returns what was left out for its size."""
     left_out = []
-    with _replacing(archive) as temporary, tarfile.open(temporary, "w:gz") as tar:
+    with replacing(archive) as temporary, tarfile.open(temporary, "w:gz") as tar:
         for path in sorted(folder.rglob("*")):
             if not path.is_file() or path.suffix in NOT_PACKED or path.resolve() == archive.resolve():
                 continue
@@ -109,14 +109,3 @@ def pack(folder: Path, archive: Path) -> list[str]:
                 continue
             tar.add(path, Path(archive.name.partition(".")[0]) / name)
     return left_out
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.harness import report
 from benchmarks.harness.report import Column, Measured, Table
+from litevae_kernels.files import unused
 
 RECIPE = "comparison"
 COMMON = [
@@ -153,16 +154,6 @@ def write_table(output: Path, settings: dict[str, Any], small: bool) -> None:
     rows = {of.name: {"row": of.name, **row(of, small)} for of in folders}
     document = report.document(Measured(table, rows), conditions)
     print(report.markdown(document), report.write(document, output / "results"), sep="\n", flush=True)
-
-
-def unused(folder: Path) -> Path:
-    """`folder`, or a name beside it: no run is written over."""
-    number = 2
-    chosen = folder
-    while chosen.exists():
-        chosen = folder.with_name(f"{folder.name}-{number}")
-        number += 1
-    return chosen
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,7 +1,4 @@
-"""How is a file replaced so that a crash leaves the old one or the new one, never half of either?
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
-"""
+"""Files that are written whole or not at all, and names that are still free. Of the standard library alone."""
 
 import os
 import shutil
@@ -34,6 +31,21 @@ def replacing(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary)
         else:
             temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def unused(path: Path) -> Path:
+    """`path` or, where that exists, the first free name of name-2, name-3, ... before its suffix."""
+    number, free = 2, path
+    while free.exists():
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return free
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from litevae.runs.atomic import remove_leftovers, replacing
+from litevae_kernels.files import remove_leftovers, replacing
 
 
 def test_file(tmp_path: Path) -> None:
