@@ -18,7 +18,7 @@ from types import FrameType
 
 from benchmarks.harness.gpu_run import limited, summary
 from benchmarks.harness.gpu_run.limited import GRACE_S
-from benchmarks.harness.gpu_run.parts import Part, Step, parts
+from benchmarks.harness.gpu_run.parts import Command, Part, parts
 from benchmarks.harness.gpu_run.summary import Summary
 
 ROOT = Path(__file__).parents[3]
@@ -75,7 +75,7 @@ def run_part(part: Part, written: Summary, gpu: bool, end: float) -> None:
             _run_step(part, step, written, gpu, step_end, is_last=part_end == end)
 
 
-def _run_step(part: Part, step: Step, written: Summary, gpu: bool, end: float, is_last: bool) -> None:
+def _run_step(part: Part, step: Command, written: Summary, gpu: bool, end: float, is_last: bool) -> None:
     """`is_last`: the part's time ends with that of all parts, so that another call may go on."""
     limit_s = end - time.monotonic() - GRACE_S
     if limit_s < 1:

@@ -29,7 +29,7 @@ METRICS = (  # of Nsight Compute: time, bytes from and to the memory, how busy i
 
 
 @dataclass(frozen=True)
-class Step:
+class Command:
     """One command. `on_cpu` is what a machine without a GPU runs of it: None if nothing."""
 
     name: str
@@ -60,7 +60,7 @@ class Part:
     minutes: float
     at_least: float
     about: str
-    steps: Sequence[Step]
+    steps: Sequence[Command]
 
 
 def parts(output: Path, minutes: float | None = None) -> list[Part]:
@@ -98,7 +98,7 @@ def _pytest(*arguments: object) -> tuple[str, ...]:
 
 def _machine() -> Part:
     check = _python("litevae_kernels", "--check")
-    steps = [Step("backends", check, check), Step("driver", [program("nvidia-smi")])]
+    steps = [Command("backends", check, check), Command("driver", [program("nvidia-smi")])]
     return Part("machine", 2.5, 0.5, "which backends work, and are they right; the driver", steps)
 
 
@@ -108,7 +108,7 @@ def _tests(output: Path) -> Part:
     huge = "2_to_the_31"  # these need most of the GPU's memory for themselves
     small = _pytest("tests", "-m", "gpu", "-k", f"not {huge}", *parallel, f"--junitxml={output / 'tests-gpu.xml'}")
     large = _pytest("tests", "-m", "gpu", "-k", huge, f"--junitxml={output / 'tests-huge.xml'}")
-    steps = [Step("gpu", small, environment=threads), Step("huge tensors", large)]
+    steps = [Command("gpu", small, environment=threads), Command("huge tensors", large)]
     return Part("tests", 6, 2, "pytest -m gpu", steps)
 
 
@@ -117,7 +117,7 @@ def _suite(output: Path) -> Part:
     threads = {"OMP_NUM_THREADS": "2"} if parallel else {}
     whole = _pytest("tests", "-m", "not gpu", *parallel, f"--junitxml={output / 'tests-suite.xml'}")
     small = _pytest("tests/kernels/test_main.py", f"--junitxml={output / 'tests-suite.xml'}")
-    return Part("suite", 9.5, 3, "all other tests", [Step("", whole, small, environment=threads)])
+    return Part("suite", 9.5, 3, "all other tests", [Command("", whole, small, environment=threads)])
 
 
 def _sanitizer() -> Part:
@@ -136,7 +136,7 @@ def _sanitizer() -> Part:
         fresh = ("--keep-fresh-memory",) if tool == "initcheck" else ()
         command = _pytest("tests/kernels/test_gpu.py", "-m", "gpu", "-k", tests, *fresh)
         environment = {"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"}
-        steps.append(Step(tool, (program("compute-sanitizer"), *options, *command), environment=environment))
+        steps.append(Command(tool, (program("compute-sanitizer"), *options, *command), environment=environment))
     return Part("sanitizer", 6, 2, "compute-sanitizer on the Triton and the CUDA C++ kernels", steps)
 
 
@@ -149,7 +149,9 @@ def _benchmarks(output: Path, minutes: float | None) -> list[Part]:
         own = max(min(limit, minutes or limit) - END_MINUTES, 0.1)
         common = (*(f"benchmarks/bench_{file}.py" for file in files), "--benchmark-only", "--minutes", own)
         command = (*common, "--results", output / "results")
-        step = Step("", _pytest(*command), _pytest(*command, "--quick", "-k", on_cpu), ("pytest_benchmark", *packages))
+        step = Command(
+            "", _pytest(*command), _pytest(*command, "--quick", "-k", on_cpu), ("pytest_benchmark", *packages)
+        )
         return Part(name, limit, at_least, about, [step])
 
     operators = ["haar_dwt2d", "group_norm_silu", "smc_conv2d", "host_cost"]
@@ -174,9 +176,9 @@ def _profile(output: Path) -> Part:
     ncu = (program("ncu"), "--clock-control", "none", "--profile-from-start", "off", "--target-processes", "all")
     nsys = (program("nsys"), "profile", "--stats=true", "--capture-range=cudaProfilerApi", "--force-overwrite=true")
     steps = [
-        Step("torch", encode, (*encode, "--batch", "1", "--side", "64")),
-        Step("ncu", (*ncu, "--csv", "--page", "raw", "--metrics", ",".join(METRICS), *plain)),
-        Step("nsys", (*nsys, "-o", str(output / "encode"), *plain)),
+        Command("torch", encode, (*encode, "--batch", "1", "--side", "64")),
+        Command("ncu", (*ncu, "--csv", "--page", "raw", "--metrics", ",".join(METRICS), *plain)),
+        Command("nsys", (*nsys, "-o", str(output / "encode"), *plain)),
     ]
     return Part("profile", 3, 1, "time, bytes and registers of each kernel of LiteVAE-B's encoder", steps)
 
@@ -186,5 +188,5 @@ def _training(name: str, run: str, limit: float, output: Path, minutes: float | 
     limit = limit if minutes is None else min(limit, minutes)
     own = round(max(limit - 2 * GRACE_S / 60, 0.1), 2)
     command = _python("benchmarks.harness.gpu_run.training", run, "--minutes", own, "--output", output)
-    steps = [Step("", command, (*command, "--small"), TRAINING_PACKAGES)]
+    steps = [Command("", command, (*command, "--small"), TRAINING_PACKAGES)]
     return Part(name, limit, min(limit, 2.0), f"train {run} at 128, then at 256", steps)

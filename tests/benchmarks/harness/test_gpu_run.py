@@ -18,7 +18,7 @@ import pytest
 from benchmarks.harness import report
 from benchmarks.harness.gpu_run import __main__ as program
 from benchmarks.harness.gpu_run import encode_profile, limited, summary, training
-from benchmarks.harness.gpu_run.parts import NO_GPU, Part, Step, parts
+from benchmarks.harness.gpu_run.parts import NO_GPU, Command, Part, parts
 
 REPOSITORY = Path(__file__).parents[3]
 CONDITIONS = {"device": "cpu", "machine": "a machine", "versions": "python 3", "commit": "abc"}
@@ -29,7 +29,7 @@ def python(code: str) -> tuple[str, ...]:
 
 
 def part(name: str, *codes: str, minutes: float = 1.0, at_least: float = 0.0) -> Part:
-    steps = [Step(f"step {number}", python(code), python(code)) for number, code in enumerate(codes)]
+    steps = [Command(f"step {number}", python(code), python(code)) for number, code in enumerate(codes)]
     return Part(name, minutes, at_least, "", steps)
 
 
@@ -124,8 +124,10 @@ def test_what_a_part_starts_finds_the_repository(run, tmp_path: Path, monkeypatc
 
 
 def test_a_program_that_is_missing_is_a_reason(run):
-    steps = [Step("gpu only", python("")), Step("package", python(""), python(""), packages=["no_such_package"])]
-    code, entries = run([Part("some", 1, 0, "", [*steps, Step("program", ("no-such-program",), ("no-such-program",))])])
+    steps = [Command("gpu only", python("")), Command("package", python(""), python(""), packages=["no_such_package"])]
+    code, entries = run(
+        [Part("some", 1, 0, "", [*steps, Command("program", ("no-such-program",), ("no-such-program",))])]
+    )
     assert code == 0
     reasons = [NO_GPU, "not installed: no_such_package", "no program no-such-program on the PATH"]
     assert [(entry["outcome"], entry["reason"]) for entry in entries] == [("skipped", reason) for reason in reasons]
@@ -168,9 +170,9 @@ def test_the_summary_is_whole_after_kill_9_and_nothing_runs_on(tmp_path: Path):
 import sys
 sys.path[:0] = [{str(REPOSITORY)!r}, {str(Path(__file__).parent)!r}]
 from benchmarks.harness.gpu_run import __main__ as program
-from benchmarks.harness.gpu_run.parts import Part, Step
+from benchmarks.harness.gpu_run.parts import Part, Command
 def part(name, code):
-    return Part(name, 1, 0, "", [Step("", (sys.executable, "-c", code), (sys.executable, "-c", code))])
+    return Part(name, 1, 0, "", [Command("", (sys.executable, "-c", code), (sys.executable, "-c", code))])
 program.parts = lambda *_: [part("first", "print('done')"), part("second", {sleeping!r}), part("third", "")]
 program._conditions = lambda: {CONDITIONS!r}
 program.main(["--output", {str(tmp_path)!r}, "--pack", {str(tmp_path / "packed.tar.gz")!r}])
