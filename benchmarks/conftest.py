@@ -44,10 +44,15 @@ def pytest_report_header() -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     measure.keep_freed_memory()
-    # Code that torch.compile has made for one thread is wrong for two, and its cache does not tell them apart.
-    kind = f"{torch.get_num_threads()}-threads-{torch.backends.cpu.get_cpu_capability()}"
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir(), f"torchinductor-{kind}".lower())))
+    own_compiled_code()
     config.pluginmanager.register(Run(config), "benchmark-run")
+
+
+def own_compiled_code() -> None:
+    """A cache of torch.compile for this CPU capability: it would take code of AVX2 for code of AVX-512, and crash."""
+    kind = f"benchmarks-{torch.__version__}-{torch.backends.cpu.get_cpu_capability()}"
+    folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder, kind))
 
 
 @pytest.fixture(scope="session")

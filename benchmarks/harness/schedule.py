@@ -13,10 +13,10 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
-DEFAULT_MINUTES = 11.0
+DEFAULT_MINUTES = 10.0
 FEWEST_ROUNDS, MOST_ROUNDS = 2, 200
 OVERDRAFT = 1.5  # a test may exceed its share by as much before a row is left out
-SMALLEST_SHARE = 0.25  # of the seconds that a test should take on this machine: with less it is not begun
+SMALLEST_SHARE = 0.5  # of the seconds that a test should take on this machine: with less it is not begun
 
 Clock = Callable[[], float]
 

@@ -22,10 +22,10 @@ class Clock:
 
 def test_shares_follow_the_recorded_seconds():
     clock = Clock()
-    schedule = Schedule(minutes=11, clock=clock)
+    schedule = Schedule(minutes=10, clock=clock)
     schedule.plan({"a": 1.0, "b": 3.0, "left out": 0.0})
     assert schedule.share("a").end == clock.now + 1  # no longer than recorded, though there is time
-    clock.now += 656  # ... which "a" has spent: 4 seconds are left
+    clock.now += 596  # ... which "a" has spent: 4 seconds are left
     assert schedule.share("a").end == clock.now + 1
     assert schedule.share("b").latest == clock.now + min(OVERDRAFT * 3, 4)
     schedule.finish("a")
@@ -39,10 +39,10 @@ def test_shares_follow_the_recorded_seconds():
 
 def test_a_test_that_cannot_end_here_is_not_begun():
     clock = Clock()
-    schedule = Schedule(minutes=11, clock=clock)
+    schedule = Schedule(minutes=10, clock=clock)
     schedule.plan({"a": 10.0, "large": 100.0})
     assert not schedule.share("a").lacks(0.0)
-    clock.now += 500  # fifty times as slow as recorded
+    clock.now += 440  # fifty times as slow as recorded
     assert not schedule.share("large").lacks(0.0)
     schedule.share("a")
     clock.now += 60
@@ -52,7 +52,7 @@ def test_a_test_that_cannot_end_here_is_not_begun():
 
 def test_more_minutes_are_more_rounds():
     clock = Clock()
-    schedule = Schedule(minutes=44, clock=clock)
+    schedule = Schedule(minutes=40, clock=clock)
     schedule.plan({"a": 1.0, "b": 3.0})
     assert schedule.share("a").end == clock.now + 4
 
