@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 
 DEFAULT_MINUTES = 10.0
 FEWEST_ROUNDS, MOST_ROUNDS = 2, 200
-OVERDRAFT = 1.5  # a test may exceed its share by as much before a row is left out
-SMALLEST_SHARE = 0.5  # of the seconds that a test should take on this machine: with less it is not begun
+OVERDRAFT, OVERDRAFT_S = 1.5, 10.0  # a test may exceed its share by as much before a row is left out
+LEAST = 0.5  # of the seconds that a test should take on this machine: with less before the end it is not begun
 
 Clock = Callable[[], float]
 
@@ -62,13 +62,14 @@ class Schedule:
     def share(self, test: str) -> Share:
         """The share of `test`, which begins now."""
         now, seconds = self._clock(), self._seconds[test]
-        share_s = max(self._end - now, 0.0) * seconds / (sum(self._seconds.values()) or 1.0)
+        left_s = max(self._end - now, 0.0)
+        share_s = left_s * seconds / (sum(self._seconds.values()) or 1.0)
         self._begun = now
         slowness = max(self._spent_s / (self._recorded_s or 1.0), 1.0)  # of this machine, by the tests so far
-        if share_s < SMALLEST_SHARE * slowness * seconds:
+        if left_s < LEAST * slowness * seconds:
             return Share(now, latest=-math.inf, clock=self._clock)
         end = now + min(share_s, seconds * self._scale)
-        return Share(end, min(now + OVERDRAFT * share_s, self._end), self._clock)
+        return Share(end, min(now + max(OVERDRAFT * share_s, OVERDRAFT_S), self._end), self._clock)
 
     def finish(self, test: str, *, has_run: bool = False) -> None:
         seconds = self._seconds.pop(test, 0.0)

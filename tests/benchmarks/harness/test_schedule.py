@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.harness import available
-from benchmarks.harness.schedule import FEWEST_ROUNDS, MOST_ROUNDS, OVERDRAFT, UNLIMITED, Schedule, Share
+from benchmarks.harness.schedule import FEWEST_ROUNDS, MOST_ROUNDS, OVERDRAFT, OVERDRAFT_S, UNLIMITED, Schedule, Share
 
 
 class Clock:
@@ -27,7 +27,7 @@ def test_shares_follow_the_recorded_seconds():
     assert schedule.share("a").end == clock.now + 1  # no longer than recorded, though there is time
     clock.now += 596  # ... which "a" has spent: 4 seconds are left
     assert schedule.share("a").end == clock.now + 1
-    assert schedule.share("b").latest == clock.now + min(OVERDRAFT * 3, 4)
+    assert schedule.share("b").latest == clock.now + 4  # the end of the run
     schedule.finish("a")
     clock.now += 2
     assert schedule.share("b").end == clock.now + 2
@@ -35,6 +35,13 @@ def test_shares_follow_the_recorded_seconds():
     clock.now += 5
     assert schedule.share("b").lacks(0.1)
     assert schedule.seconds_left() == 0
+
+
+def test_a_share_may_be_exceeded_by_a_half_or_by_seconds():
+    schedule = Schedule(minutes=10, clock=lambda: 0.0)
+    schedule.plan({"a": 100.0, "b": 50.0, "short": 0.1})
+    assert schedule.share("a").latest == pytest.approx(600 * 100 / 150.1 * OVERDRAFT)
+    assert schedule.share("short").latest == OVERDRAFT_S
 
 
 def test_a_test_that_cannot_end_here_is_not_begun():
