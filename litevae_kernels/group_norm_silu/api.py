@@ -7,10 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from litevae_kernels import checks
-from litevae_kernels.backends import check_backend
-from litevae_kernels.dispatch import call, inside_transform
-from litevae_kernels.group_norm_silu import ops, reference
+from litevae_kernels import checks, dispatch
+from litevae_kernels.group_norm_silu import ops
 
 
 def group_norm_silu(
@@ -67,13 +65,8 @@ def group_norm_silu(
     _check_parameter("weight", weight, channels, x)
     _check_parameter("bias", bias, channels, x)
     checks.check_number("eps", eps, above=0)
-    check_backend(backend)
-    if inside_transform(backend, x, skip, weight, bias):
-        return reference.group_norm_silu(x, skip, num_groups, weight, bias, eps)[0]
-    tensors = (x, skip, weight, bias)
-    return call(ops.group_norm_silu, ops.run_group_norm_silu, tensors, x, skip, num_groups, weight, bias, eps, backend)[
-        0
-    ]
+    output, _, _ = dispatch.run(ops.group_norm_silu, backend, x, num_groups, weight, bias, eps, skip)
+    return output
 
 
 def _check_channels(name: str, x: Tensor) -> None:

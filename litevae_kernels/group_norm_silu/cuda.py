@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import native, nvrtc
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 
 THREADS, WARP = 256, 32  # kWalkThreads, kWarp of cuda_walk.h
 MAX_PACKS = 16  # that a thread goes through, of 16 bytes
@@ -20,7 +20,7 @@ MAX_GRID_Y = 65535
 
 
 def group_norm_silu(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`; x and skip are copied where they are not dense in x's memory format."""
     memory_format, arithmetic = memory_format_of(x), arithmetic_dtype(x.dtype)
@@ -42,12 +42,12 @@ def group_norm_silu(
 def group_norm_silu_backward(
     grad: Tensor,
     x: Tensor,
-    skip: Tensor | None,
     num_groups: int,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu_backward`; grad is copied where it is not dense in x's memory format."""
     memory_format = memory_format_of(x)
@@ -72,7 +72,7 @@ def group_norm_silu_backward(
         if weight is not None or bias is not None:
             gradients = (None if weight is None else weight_grad, None if bias is None else bias_grad)
             plan.for_each_channel("parameters", [sums, *_parameter(gradients[0]), *_parameter(gradients[1])])
-    return x_grad, skip_grad, weight_grad, bias_grad
+    return x_grad, weight_grad, bias_grad, skip_grad
 
 
 class _Plan(NamedTuple):

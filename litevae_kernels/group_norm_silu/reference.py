@@ -7,19 +7,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litevae_kernels.conventions import arithmetic_dtype, stored_like
+from litevae_kernels.formats import arithmetic_dtype, stored_like
 
 
 def group_norm_silu(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """silu((concat(x, skip) - mean) * rstd * weight + bias), and every group's mean, rstd.  # [B, C, H, W], [B, G]"""
-    mean, rstd = statistics(x, skip, num_groups, eps)
+    mean, rstd = statistics(x, num_groups, eps, skip)
     z = _affine(_normalised(_whole(x, skip), mean, rstd), weight, bias)
     return stored_like(F.silu(z), x.dtype, like=x), mean, rstd
 
 
-def statistics(x: Tensor, skip: Tensor | None, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
+def statistics(x: Tensor, num_groups: int, eps: float, skip: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean and 1 / sqrt(var + eps), var biased and about the mean, of every group; those of no elements are finite."""
     groups = _in_groups(_whole(x, skip), num_groups)  # [B, G, n]
     elements = max(groups.shape[2], 1)
@@ -31,14 +31,14 @@ def statistics(x: Tensor, skip: Tensor | None, num_groups: int, eps: float) -> t
 def group_norm_silu_backward(
     grad: Tensor,
     x: Tensor,
-    skip: Tensor | None,
     num_groups: int,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of (x, skip, weight, bias) in their dtypes. With xhat = (x - mean) rstd, z = w xhat + b, s = sigmoid z:
+    """Gradients of (x, weight, bias, skip) in their dtypes. With xhat = (x - mean) rstd, z = w xhat + b, s = sigmoid z:
 
     dz = grad s (1 + z (1 - s)),   db = sum over B,H,W of dz,   dw = sum over B,H,W of (dz xhat),
     dx = rstd (w dz - mean over the group of (w dz) - xhat * mean over the group of (w dz xhat)).
@@ -59,9 +59,9 @@ def group_norm_silu_backward(
     x_channels = x.shape[1]
     return (
         stored_like(dx[:, :x_channels], x.dtype, like=x),
-        x.new_empty(0) if skip is None else stored_like(dx[:, x_channels:], skip.dtype, like=x),
         x.new_empty(0) if weight is None else (dz * xhat).sum((0, 2, 3)).to(weight.dtype),
         x.new_empty(0) if bias is None else dz.sum((0, 2, 3)).to(bias.dtype),
+        x.new_empty(0) if skip is None else stored_like(dx[:, x_channels:], skip.dtype, like=x),
     )
 
 

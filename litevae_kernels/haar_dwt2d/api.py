@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litevae_kernels import checks
-from litevae_kernels.backends import check_backend
-from litevae_kernels.dispatch import call, inside_transform
-from litevae_kernels.haar_dwt2d import ops, reference
+from litevae_kernels import checks, dispatch
+from litevae_kernels.haar_dwt2d import ops
 
 MAX_LEVELS = 16
 SCALINGS = ("orthonormal", "mean")
@@ -64,13 +62,10 @@ def haar_dwt2d(
     checks.check_choice("scaling", scaling, SCALINGS)
     if dtype is not None:
         checks.check_dtype("dtype", dtype)
-    check_backend(backend)
     if dtype is None:
         dtype = torch.float32 if image.dtype == torch.uint8 else image.dtype
     factor = 0.5 if scaling == "orthonormal" else 0.25
-    if inside_transform(backend, image):
-        return tuple(reference.analysis(image, levels, factor, dtype))
-    return tuple(call(ops.haar_dwt2d, ops.run_haar_dwt2d, (image,), image, levels, factor, dtype, backend))
+    return tuple(dispatch.run(ops.haar_dwt2d, backend, image, levels, factor, dtype))
 
 
 def haar_idwt2d(
@@ -105,11 +100,8 @@ def haar_idwt2d(
     _check_pyramid(levels)
     checks.check_choice("scaling", scaling, SCALINGS)
     height, width = _image_size(levels[0], size)
-    check_backend(backend)
     factor = 0.5 if scaling == "orthonormal" else 1.0
-    if inside_transform(backend, *levels):
-        return reference.synthesis(levels, height, width, factor, levels[0].dtype)
-    return call(ops.haar_idwt2d, ops.run_haar_idwt2d, (*levels,), list(levels), height, width, factor, backend)
+    return dispatch.run(ops.haar_idwt2d, backend, list(levels), height, width, factor)
 
 
 def _check_image_dtype(image: Any) -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import native
-from litevae_kernels.conventions import memory_format_of
-from litevae_kernels.haar_dwt2d.reference import level_sizes, values_of
+from litevae_kernels.formats import memory_format_of
+from litevae_kernels.haar_dwt2d.geometry import level_sizes, values_of
 
 
 def analysis(

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litevae_kernels.conventions import arithmetic_dtype, stored_like
+from litevae_kernels.formats import arithmetic_dtype, stored_like
+from litevae_kernels.haar_dwt2d.geometry import level_sizes, values_of
 
 
 def analysis(
@@ -64,23 +65,6 @@ def synthesis(
         low = _finish_odd(factor * _interleave(blocks), *sizes[level - 1], fold=transpose_of_analysis)
     assert low is not None
     return stored_like(low, dtype, like=pyramid[0])
-
-
-def values_of(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """The image in the arithmetic's dtype; a pixel p of 8 bits is p / 127.5 - 1."""
-    if image.dtype != torch.uint8:
-        return image.to(dtype)
-    # By a tensor: CUDA divides by a number by multiplying with its reciprocal, which rounds differently.
-    return image.to(dtype) / torch.full((), 127.5, dtype=dtype, device=image.device) - 1
-
-
-def level_sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
-    """(H, W) of the image and of each level's sub-bands: every level halves, rounding up."""
-    sizes = [(height, width)]
-    for _ in range(levels):
-        height, width = (height + 1) // 2, (width + 1) // 2
-        sizes.append((height, width))
-    return sizes
 
 
 def _extend_to_even(x: Tensor, mode: str) -> Tensor:

@@ -74,9 +74,20 @@ def quarters(x):
 
 
 @triton.jit
-def of_quarters(a, b, c, d):
+def join_quarters(a, b, c, d):
     """The inverse of `quarters`."""
     return tl.join(tl.join(a, c), tl.join(b, d))
+
+
+@triton.jit
+def butterfly(a, b, c, d, factor):
+    """L, H, V, D of a 2x2 block, and the block of L, H, V, D: the matrix is symmetric."""
+    return (
+        factor * ((a + b) + (c + d)),
+        factor * ((a + b) - (c + d)),
+        factor * ((a - b) + (c - d)),
+        factor * ((a - b) - (c - d)),
+    )
 
 
 @triton.jit

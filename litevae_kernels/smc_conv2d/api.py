@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litevae_kernels import checks
-from litevae_kernels.backends import check_backend
-from litevae_kernels.dispatch import call, inside_transform
-from litevae_kernels.smc_conv2d import ops, reference
+from litevae_kernels import checks, dispatch
+from litevae_kernels.smc_conv2d import ops
 
 # Asked once: torch.compile of torch 2.11 cannot trace the question.
 _AUTOCAST_DEVICES = [name for name in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(name)]
@@ -69,8 +67,7 @@ def smc_conv2d(
         if bias.shape != weight.shape[:1]:
             raise checks.wrong_value("bias", f"have shape [{weight.shape[0]}]", bias)
     dtype = _convolution_dtype(x)
-    check_backend(backend)
-    modulated = _modulated(weight, scales, gain, eps, dtype, backend)
+    modulated = dispatch.run(ops.smc_weight, backend, weight, scales, gain, eps, dtype)
     return F.conv2d(x, modulated, None if bias is None else bias.to(dtype), stride, padding)
 
 
@@ -96,16 +93,7 @@ def smc_weight(
     _check_parameters(weight, scales, gain, eps)
     if dtype is not None:
         checks.check_dtype("dtype", dtype)
-    check_backend(backend)
-    return _modulated(weight, scales, gain, eps, dtype or weight.dtype, backend)
-
-
-def _modulated(
-    weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype, backend: str | None
-) -> Tensor:
-    if inside_transform(backend, weight, scales, gain):
-        return reference.smc_weight(weight, scales, gain, eps, dtype)
-    return call(ops.smc_weight, ops.run_smc_weight, (weight, scales, gain), weight, scales, gain, eps, dtype, backend)
+    return dispatch.run(ops.smc_weight, backend, weight, scales, gain, eps, dtype or weight.dtype)
 
 
 def _convolution_dtype(x: Tensor) -> torch.dtype:

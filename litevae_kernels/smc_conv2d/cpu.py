@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import native
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 
 
 def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:

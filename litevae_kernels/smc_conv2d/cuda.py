@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import checks, nvrtc
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 
 HELD_BYTES = 64  # of the arithmetic type, by a thread, where it reads vectors
 HELD_SINGLES = 4  # where it reads single elements

@@ -6,7 +6,7 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder [SMC] -> 
 import torch
 from torch import Tensor
 
-from litevae_kernels.conventions import arithmetic_dtype, stored_like
+from litevae_kernels.formats import arithmetic_dtype, stored_like
 
 
 def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:

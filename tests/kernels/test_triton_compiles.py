@@ -54,7 +54,7 @@ def test_aligned_tensors_get_16_byte_accesses_and_no_local_memory(
         # The tensors that fill memory; partial sums, parameters and the coarsest sub-bands may be narrower.
         assert any(16 in kernel["load_bytes"] for kernel in launched), (case, launched)
         assert any(16 in kernel["store_bytes"] for kernel in launched), (case, launched)
-        names = ["weight", "bias", "scales", "weight_grad", "bias_grad", "scales_grad", "gain_shares", "of_groups"]
+        names = ["weight", "bias", "scales", "weight_grad", "bias_grad", "scales_grad", "gain_shares", "coefficients"]
         small = {f"%{name}" for name in names}  # of the size of the channels; what fills memory has 64-bit offsets
         assert all(set(kernel["narrow_offsets"]) <= small for kernel in launched), (case, launched)
         if case.startswith("haar"):  # the image, whole; and no sub-band of bf16 or fp32 element by element

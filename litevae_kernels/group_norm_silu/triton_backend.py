@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 from litevae_kernels.group_norm_silu.triton_backward import (
     group_norm_silu_bwd_apply_kernel,
     group_norm_silu_bwd_combine_kernel,
@@ -105,11 +105,11 @@ def parts(sizes: Sizes, batch: int, channels_last: bool, dtype: torch.dtype) -> 
 
 
 def group_norm_silu(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`."""
-    sizes, memory_format, flags = _describe(x, skip, num_groups, weight, bias)
-    x, skip, weight, bias = _dense(x, skip, weight, bias)
+    sizes, memory_format, flags = _describe(x, num_groups, weight, bias, skip)
+    x, weight, bias, skip = _dense(x, weight, bias, skip)
     batch, _, height, width = x.shape
     shape = (batch, sizes.x_channels + sizes.skip_channels, height, width)
     output = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
@@ -145,35 +145,35 @@ def group_norm_silu(
 def group_norm_silu_backward(
     grad: Tensor,
     x: Tensor,
-    skip: Tensor | None,
     num_groups: int,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu_backward`."""
-    sizes, memory_format, flags = _describe(x, skip, num_groups, weight, bias)
+    sizes, memory_format, flags = _describe(x, num_groups, weight, bias, skip)
     gradients = (
         torch.empty_like(x, memory_format=memory_format),
-        x.new_empty(0) if skip is None else torch.empty_like(skip, memory_format=memory_format),
         x.new_empty(0) if weight is None else torch.empty_like(weight, memory_format=torch.contiguous_format),
         x.new_empty(0) if bias is None else torch.empty_like(bias, memory_format=torch.contiguous_format),
+        x.new_empty(0) if skip is None else torch.empty_like(skip, memory_format=memory_format),
     )
-    x_grad, skip_grad, weight_grad, bias_grad = gradients
+    x_grad, weight_grad, bias_grad, skip_grad = gradients
     if grad.numel() == 0:
         weight_grad.zero_()
         bias_grad.zero_()
         return gradients
-    x, skip, weight, bias = _dense(x, skip, weight, bias)
+    x, weight, bias, skip = _dense(x, weight, bias, skip)
     grad, mean, rstd = grad.contiguous(memory_format=memory_format), mean.contiguous(), rstd.contiguous()
     batch, channels, channels_last = x.shape[0], grad.shape[1], flags["CHANNELS_LAST"]
     inputs = (grad, x, skip, weight, bias, mean, rstd)
     with torch.cuda.device_of(x):
         whole = whole_groups(sizes, batch, channels_last, x.dtype, backward=True)
         part = parts(sizes, batch, channels_last, x.dtype)
-        splits, groups_of_batch = (part.splits, batch * num_groups) if whole is None else (1, 0)
-        partials, of_groups = mean.new_empty(2 * batch * channels * splits), mean.new_empty(2 * groups_of_batch)
+        splits, batch_groups = (part.splits, batch * num_groups) if whole is None else (1, 0)
+        partials, coefficients = mean.new_empty(2 * batch * channels * splits), mean.new_empty(2 * batch_groups)
         if whole is not None:
             group_norm_silu_bwd_kernel[(whole.programs,)](
                 *inputs, x_grad, skip_grad, partials, *sizes, **whole.tile, **flags
@@ -183,22 +183,22 @@ def group_norm_silu_backward(
                 *inputs, partials, *sizes, splits, part.iterations, **part.tile, **flags
             )
         has_parameters = flags["HAS_WEIGHT"] or flags["HAS_BIAS"]
-        programs = groups_of_batch + (triton.cdiv(channels, COMBINED_CHANNELS) if has_parameters else 0)
+        programs = batch_groups + (triton.cdiv(channels, COMBINED_CHANNELS) if has_parameters else 0)
         if programs > 0:
             group_norm_silu_bwd_combine_kernel[(programs,)](
-                partials, weight, of_groups, weight_grad, bias_grad, batch, groups_of_batch, channels, *sizes[2:],
+                partials, weight, coefficients, weight_grad, bias_grad, batch, batch_groups, channels, *sizes[2:],
                 splits, CHANNELS=COMBINED_CHANNELS, BLOCK=_combined_at_once(max(sizes.group_size, batch) * splits),
                 HAS_WEIGHT=flags["HAS_WEIGHT"], HAS_BIAS=flags["HAS_BIAS"], ARITHMETIC=flags["ARITHMETIC"], num_warps=1,
             )  # fmt: skip
         if whole is None:
             group_norm_silu_bwd_apply_kernel[(part.programs,)](
-                *inputs, of_groups, x_grad, skip_grad, *sizes, splits, part.iterations, **part.tile, **flags
+                *inputs, coefficients, x_grad, skip_grad, *sizes, splits, part.iterations, **part.tile, **flags
             )
     return gradients
 
 
 def _describe(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, skip: Tensor | None
 ) -> tuple[Sizes, torch.memory_format, dict[str, Any]]:
     x_channels, skip_channels = x.shape[1], 0 if skip is None else skip.shape[1]
     group_size = (x_channels + skip_channels) // num_groups
@@ -214,16 +214,16 @@ def _describe(
 
 
 def _dense(
-    x: Tensor, skip: Tensor | None, weight: Tensor | None, bias: Tensor | None
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Dense in x's memory format; in the place of an absent input stands x, which the kernels then do not read."""
     memory_format = memory_format_of(x)
     x = x.contiguous(memory_format=memory_format)
     return (
         x,
-        x if skip is None else skip.contiguous(memory_format=memory_format),
         x if weight is None else weight.contiguous(),
         x if bias is None else bias.contiguous(),
+        x if skip is None else skip.contiguous(memory_format=memory_format),
     )
 
 
