@@ -1,4 +1,4 @@
-"""How does GroupNorm+SiLU reach csrc/group_norm_silu/cpu_*.cpp? Allocates the results and passes pointers."""
+"""The C++ backend of GroupNorm+SiLU: allocates the results and passes pointers to csrc/group_norm_silu/cpu_*.cpp."""
 
 import torch
 from torch import Tensor
@@ -82,7 +82,7 @@ def _call(
         "11P8qd",
         *pointers,
         native.DTYPE_CODES[x.dtype],
-        memory_format == torch.channels_last or pixels == 1,  # a pixel lies the same either way, and is faster so
+        memory_format == torch.channels_last or pixels == 1,  # the same layout for one pixel, and the faster path
         batch,
         channels,
         skip_channels,

@@ -1,10 +1,10 @@
-"""How are the Triton kernels of GroupNorm+SiLU launched? Sizes of tiles, numbers of programs, and the two functions.
+"""The Triton backend of GroupNorm+SiLU: sizes of tiles, numbers of programs, and the launches.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 
-Groups that fit the registers of one program take one launch and one read of the data. Larger ones take three:
-partial results of every (sample, channel, part of the pixels), each by one writer; their combination; and the
-application, a second read. No atomics.
+Groups that fit the registers of one program take one launch and one read of the data. Larger ones take three launches:
+partial results of every (sample, channel, part of the pixels), their combination, and the application, which reads the
+data again. No atomics: every partial result has one writer.
 """
 
 import functools
@@ -30,14 +30,14 @@ from litevae_kernels.group_norm_silu.triton_forward import (
     group_norm_silu_fwd_partials_kernel,
 )
 
-WHOLE_GROUPS_ELEMENTS = 16384  # of a program that holds whole groups, as many as fit its registers (float64: a quarter)
-TILE_ELEMENTS = 2048  # of a program that holds a part of the pixels (float64: half)
-COMBINED_CHANNELS = 16  # whose parameters' gradients one program adds up
-ENOUGH_PROGRAMS = 1024  # about eight for each multiprocessor of a large GPU; more only cost time to combine
+WHOLE_GROUPS_ELEMENTS = 16384  # at most, in the registers of a program for whole groups (float64: a quarter)
+TILE_ELEMENTS = 2048  # of a program for a part of the pixels (float64: half)
+COMBINED_CHANNELS = 16  # of a program that sums the gradients of weight and bias
+ENOUGH_PROGRAMS = 1024  # about eight for each multiprocessor of a large GPU; more take longer to combine
 
 
 class Sizes(NamedTuple):
-    """What the kernels need to know of concat(x, skip), in their order."""
+    """The sizes of concat(x, skip), in the order of the kernels' parameters."""
 
     x_channels: int
     skip_channels: int
@@ -47,14 +47,14 @@ class Sizes(NamedTuple):
 
 
 class WholeGroups(NamedTuple):
-    """Programs that hold all groups of CHANNELS channels of one sample, in a tile [BLOCK_C, BLOCK_P]."""
+    """Programs for all groups of CHANNELS channels of one sample each, in a tile [BLOCK_C, BLOCK_P]."""
 
     programs: int
     tile: dict[str, Any]
 
 
 class Parts(NamedTuple):
-    """Programs that hold one of `splits` parts of the pixels: `iterations` tiles [BLOCK_C, BLOCK_P] of x or of skip."""
+    """Programs for one of `splits` parts of the pixels each: `iterations` tiles [BLOCK_C, BLOCK_P] of x or of skip."""
 
     programs: int
     splits: int
@@ -71,7 +71,7 @@ def whole_groups(
     if backward and sizes.skip_channels > 0:
         most_elements //= 2  # pointers to five tensors instead of three
     groups = 1
-    if channels_last:  # as many as make pieces of 32 bytes and more that start at multiples of 16 bytes
+    if channels_last:  # enough for accesses of at least 32 bytes, aligned to 16
         group_bytes = sizes.group_size * dtype.itemsize
         step = 16 // math.gcd(16, group_bytes)
         groups = min(step * triton.cdiv(32, step * group_bytes), sizes.num_groups)
@@ -86,7 +86,7 @@ def whole_groups(
 
 @functools.lru_cache(maxsize=1024)
 def parts(sizes: Sizes, batch: int, channels_last: bool, dtype: torch.dtype) -> Parts:
-    """The launches with partial results: enough programs also where the batch is 1."""
+    """The launches with partial results, with enough programs to fill a GPU even for a batch of 1."""
     elements = TILE_ELEMENTS // (2 if dtype == torch.float64 else 1)
     most_channels = triton.next_power_of_2(max(sizes.x_channels, sizes.skip_channels))
     if channels_last:
@@ -216,7 +216,7 @@ def _describe(
 def _dense(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Dense in x's memory format; in the place of an absent input stands x, which the kernels then do not read."""
+    """The inputs, dense in x's memory format. x stands in for an absent one, which the kernels do not read."""
     memory_format = memory_format_of(x)
     x = x.contiguous(memory_format=memory_format)
     return (
@@ -228,5 +228,5 @@ def _dense(
 
 
 def _combined_at_once(run: int) -> int:
-    """How many partial results a combining program takes at a time; of few kinds, so that few kernels get compiled."""
+    """The number of partial results that a combining program reads at once: two values, so that few kernels compile."""
     return 64 if run <= 64 else 512

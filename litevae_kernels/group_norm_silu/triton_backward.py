@@ -1,4 +1,4 @@
-"""How does a GPU compute the gradients of GroupNorm+SiLU? Triton kernels, one or two launches as in the forward.
+"""The Triton kernels of the gradients of GroupNorm+SiLU: two launches for groups that fit a program, else three.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 
@@ -108,7 +108,7 @@ def group_norm_silu_bwd_combine_kernel(
     group_size, splits, CHANNELS: tl.constexpr, BLOCK: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """The first `batch_groups` programs: c1 and c2 of one group, [B, G, 2]. The others: dw and db of CHANNELS."""
+    """The first `batch_groups` programs: c1 and c2 of one group, [B, G, 2]. Others: dw and db of CHANNELS channels."""
     program = tl.program_id(0)
     if program < batch_groups:
         _combine_group(
@@ -174,7 +174,7 @@ def group_norm_silu_bwd_apply_kernel(
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_WEIGHT: tl.constexpr,
     HAS_BIAS: tl.constexpr, CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """dx = rstd (w dz - c1 - xhat c2). Last programs first: what was read last is still in the L2 cache."""
+    """dx = rstd (w dz - c1 - xhat c2). Reverse order: the data read last is still in the L2 cache."""
     sample, is_skip, first, channels, channel, split = block_of_program(
         tl.num_programs(0) - 1 - tl.program_id(0), x_channels, skip_channels, splits, BLOCK_C, HAS_SKIP
     )

@@ -1,4 +1,4 @@
-"""How does a GPU compute GroupNorm+SiLU? Triton kernels: one for groups that fit a program, three for larger ones.
+"""The Triton kernels of GroupNorm+SiLU: one for groups that fit a program, three for larger ones.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 """
@@ -147,7 +147,7 @@ def group_norm_silu_fwd_apply_kernel(
     iterations, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_WEIGHT: tl.constexpr,
     HAS_BIAS: tl.constexpr, CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """y = z sigmoid(z), z = (x - mean) rstd w + b. Last programs first: what was read last is still in the L2 cache."""
+    """y = z sigmoid(z), z = (x - mean) rstd w + b. Reverse order: the data read last is still in the L2 cache."""
     sample, is_skip, first, channels, channel, split = block_of_program(
         tl.num_programs(0) - 1 - tl.program_id(0), x_channels, skip_channels, splits, BLOCK_C, HAS_SKIP
     )

@@ -1,9 +1,9 @@
-"""What does a Triton program see of x, skip and the rest? Tiles [BLOCK_C channels, BLOCK_P pixels] and their formulas.
+"""Tiles [BLOCK_C channels, BLOCK_P pixels] of x, skip and the result, and the formulas that the kernels share.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 
 Every tensor is dense [B, channels, pixels], or [B, pixels, channels] if CHANNELS_LAST. Triton finds the contiguous axis
-of a tile by itself. A tile's first element has a 64-bit offset; its elements are less than 2^31 from there.
+of a tile by itself. A tile's first element has a 64-bit offset, the others 32-bit offsets from it.
 """
 
 import triton
@@ -27,10 +27,10 @@ def tile_at(
 def block_of_program(
     program, x_channels, skip_channels, splits, BLOCK_C: tl.constexpr, HAS_SKIP: tl.constexpr
 ):  # fmt: skip
-    """Which channels, of one tensor, and which part of the pixels a program has; the blocks of x come before skip's.
+    """The channels, of x or of skip, and the part of the pixels that a program computes. Blocks of x come first.
 
-    Returns sample, whether the channels are skip's, the first one and their number in that tensor, the first one in
-    concat(x, skip), and the part of the pixels.
+    Returns the sample; whether the channels are skip's; the first channel and the number of channels in that tensor;
+    the first channel in concat(x, skip); and the part of the pixels.
     """
     x_blocks = tl.cdiv(x_channels, BLOCK_C)
     row, split = program // splits, program % splits

@@ -85,12 +85,13 @@ def _strip_blocks(planes: int, height: int, width: int, levels: int, columns: in
 def _tiles(
     batch: int, channels: int, height: int, width: int, levels: int, values: int
 ) -> tuple[tuple[int, int, int, int], int]:
-    """How tiles of at most `values` (kTileValues) cover the coarsest level and the channels, and in how many blocks.
+    """Tiles of at most `values` (kTileValues) that cover the coarsest level and the channels, and the number of blocks.
 
-    In the order of the kernels' parameters: columns of a tile, tiles in a row, channels of a tile, tiles side by side.
+    In the order of the kernels' parameters: columns of a tile, tiles in a row, channels of a tile, tiles that share the
+    channels of a pixel.
     """
     coarse_height, coarse_width = level_sizes(height, width, levels)[-1]
-    pixels = 4**levels  # of the image, under one of the coarsest level
+    pixels = 4**levels  # of the image, for each value of the coarsest level
     tile_channels = min(channels, values // pixels)
     columns = min(coarse_width, values // pixels // tile_channels)
     columns -= columns % min(16, 1 << (columns.bit_length() - 1))  # so that most tiles start at a multiple of 16 bytes

@@ -30,8 +30,8 @@ def haar_dwt2d_bwd_kernel(
 ):  # fmt: skip
     """a, b, c, d = factor * (L + H + V + D, L + H - V - D, L - H + V - D, L - H - V + D), from the coarsest level up.
 
-    What lies past an odd edge is dropped. TRANSPOSE (the gradient of the DWT) folds it onto the last row or column
-    instead, and adds every level's L. FROM_COPY: the running L comes from a coarser launch's `low_copy` [B, C, h, w].
+    Values past an odd edge are dropped. TRANSPOSE (the gradient of the DWT) adds them to the last row or column
+    instead, and adds the L of every level. FROM_COPY: the coarsest L comes from `low_copy` [B, C, h, w].
     """
     tile = tile_of_program(tiles, tiles_w, ROWS, COLUMNS, tl.cdiv(CHANNELS, LANES))
     low = tl.zeros((ROWS, COLUMNS, LANES), dtype=ARITHMETIC)
@@ -58,7 +58,7 @@ def _synthesise_level(
     FINER: tl.constexpr, ADD_LOW: tl.constexpr, FOLD: tl.constexpr, CHANNELS: tl.constexpr,
     CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """[2 rows, 2 columns, LANES] values of the finer level from the running L and one level's tile."""
+    """[2 rows, 2 columns, LANES] values of the finer level, from its L and one level's tile."""
     LANES: tl.constexpr = low.shape[2]
     bands = load_tile(
         packed, tile, height, width, ROWS, COLUMNS, FINER, 4, 0 if ADD_LOW else 1, LANES, CHANNELS, CHANNELS_LAST

@@ -33,9 +33,8 @@ def haar_dwt2d_fwd_kernel(
 ):  # fmt: skip
     """L, H, V, D = factor * (a + b + c + d, a + b - c - d, a - b + c - d, a - b - c + d) of each 2x2 block; L recurses.
 
-    TRANSPOSE (the gradient of the inverse): zeros past an odd edge, which pixels past the image's are, and so all that
-    is made of them alone; and only the last level's L is handed out. COPY_LOW: the last L, unrounded, also goes to
-    `low_copy` [B, C, h, w], from which the next launch goes on.
+    TRANSPOSE (the gradient of the inverse): positions past an odd edge read as zero, and only the L of the last level
+    is stored. COPY_LOW: the last L is also stored, unrounded, in `low_copy` [B, C, h, w], the next launch's image.
     """
     tile = tile_of_program(tiles, tiles_w, ROWS, COLUMNS, tl.cdiv(CHANNELS, LANES))
     sample, group, first_row, first_column = tile

@@ -1,4 +1,4 @@
-"""How does the self-modulated weight reach csrc/smc_conv2d/cpu.cpp? Allocates the results and passes pointers."""
+"""The C++ backend of the self-modulated weight: allocates results, passes pointers to csrc/smc_conv2d/cpu.cpp."""
 
 import torch
 from torch import Tensor

@@ -14,7 +14,7 @@ from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 from litevae_kernels.smc_conv2d.triton_backward import smc_shares_kernel, smc_weight_bwd_kernel
 from litevae_kernels.smc_conv2d.triton_forward import smc_weight_fwd_kernel
 
-FORWARD_ELEMENTS = 16384  # of a block, at most (float64: a quarter)
+FORWARD_ELEMENTS = 16384  # at most, of a block (float64: a quarter)
 BACKWARD_ELEMENTS = 8192
 ELEMENTS_A_WARP = 512  # (float64: half)
 SHARES_BLOCK = {"BLOCK_O": 64, "BLOCK_I": 32}
@@ -58,7 +58,7 @@ def smc_weight_backward(
 
 
 def _block_of(weight: Tensor, most_elements: int) -> dict[str, Any]:
-    """The whole row where it has at most that many elements, else as many channels as have."""
+    """The whole row if it has at most `most_elements`, else as many of its channels as fit."""
     _, inputs, height, width = weight.shape
     taps = height * width
     block_k, whole = triton.next_power_of_2(taps), triton.next_power_of_2(inputs)

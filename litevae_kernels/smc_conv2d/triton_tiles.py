@@ -18,7 +18,7 @@ def row_block(
 ):  # fmt: skip
     """Offsets in the row, input channels and mask of BLOCK_I channels from `first` on: [BLOCK_K, BLOCK_I] or [BLOCK].
 
-    In a contiguous row they follow one another, K elements each: so 16 bytes an access, whatever K is.
+    In a contiguous row the channels' K elements follow one another, so that accesses are 16 bytes wide for any K.
     """
     if CHANNELS_LAST:
         k, i = tl.arange(0, BLOCK_K)[:, None], first + tl.arange(0, BLOCK_I)[None, :]

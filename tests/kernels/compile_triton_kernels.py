@@ -1,9 +1,9 @@
-"""What does the compiler make of the Triton kernels, on a machine without a GPU?
+"""What the compiler makes of the Triton kernels, on a machine without a GPU: registers, memory, access widths.
 
 python compile_triton_kernels.py 90             JSON: every kernel launched for aligned inputs, for sm_90
 python compile_triton_kernels.py 90 brief       the same for fewer kinds of inputs: still every kernel
 python compile_triton_kernels.py 90 variants    the same for every flag, layout and unaligned size
-python compile_triton_kernels.py 90 table       aligned inputs, as the Markdown table of the rooms' READMEs
+python compile_triton_kernels.py 90 table       aligned inputs, as the Markdown table of benchmarks/results/registers-sm_90.md
 
 The launchers run as they would on a GPU, on tensors of the CPU, up to the launch: so the arguments, what Triton makes
 constant and what it knows to be divisible are the real ones.
