@@ -3,7 +3,7 @@
 python compile_triton_kernels.py 90             JSON: every kernel launched for aligned inputs, for sm_90
 python compile_triton_kernels.py 90 brief       the same for fewer kinds of inputs: still every kernel
 python compile_triton_kernels.py 90 variants    the same for every flag, layout and unaligned size
-python compile_triton_kernels.py 90 table       aligned inputs, as the Markdown table of benchmarks/results/registers-sm_90.md
+python compile_triton_kernels.py 90 table       aligned inputs, as the Markdown table of benchmarks/results
 
 The launchers run as they would on a GPU, on tensors of the CPU, up to the launch: so the arguments, what Triton makes
 constant and what it knows to be divisible are the real ones.
