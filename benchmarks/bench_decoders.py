@@ -23,12 +23,12 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from benchmarks import measure
-from benchmarks.available import missing_compiler, skip_unavailable
-from benchmarks.directions import compiled
-from benchmarks.encoders import SD_VAE
-from benchmarks.measure import DEVICE
-from benchmarks.report import Column, Results, Table
+from benchmarks.harness import measure
+from benchmarks.harness.available import missing_compiler, skip_unavailable
+from benchmarks.harness.directions import compiled
+from benchmarks.harness.measure import DEVICE
+from benchmarks.harness.report import Column, Results, Table
+from benchmarks.rivals.encoders import SD_VAE
 from litevae.models.litevae import LiteVAE
 
 RESOLUTION = 256

@@ -25,11 +25,11 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from benchmarks import bandwidth, measure
-from benchmarks.available import missing_backend, missing_compiler, skip_unavailable
-from benchmarks.directions import BACKWARD, FORWARD, Function, Sample, compiled, result, step, turns_of
-from benchmarks.measure import DEVICE
-from benchmarks.report import Column, Results, Table
+from benchmarks.harness import bandwidth, measure
+from benchmarks.harness.available import missing_backend, missing_compiler, skip_unavailable
+from benchmarks.harness.directions import BACKWARD, FORWARD, Function, Sample, compiled, result, step, turns_of
+from benchmarks.harness.measure import DEVICE
+from benchmarks.harness.report import Column, Results, Table
 from litevae_kernels import backends, group_norm_silu
 
 BATCH = 256 if DEVICE.type == "cuda" else 4

@@ -22,9 +22,9 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from benchmarks import measure
-from benchmarks.measure import DEVICE
-from benchmarks.report import Column, Results, Table
+from benchmarks.harness import measure
+from benchmarks.harness.measure import DEVICE
+from benchmarks.harness.report import Column, Results, Table
 from litevae.models.litevae import LiteVAE
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def figure(document: Mapping[str, Any]) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from litevae.figures import STYLE
+    from litevae.evaluation.figures import STYLE
 
     with matplotlib.rc_context({**STYLE, "axes.titlepad": 10}):
         drawn = Figure(figsize=(11, 5.4), layout="constrained")

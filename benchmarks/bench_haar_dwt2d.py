@@ -29,17 +29,29 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from benchmarks import bandwidth, measure, wavelet_peers
-from benchmarks.available import (
+from benchmarks.harness import bandwidth, measure
+from benchmarks.harness.available import (
     missing_backend,
     missing_compiler,
     missing_import,
     skip_unavailable,
 )
-from benchmarks.directions import BACKWARD, BOTH, FORWARD, Function, Sample, compiled, labelled, result, step, turns_of
-from benchmarks.measure import DEVICE
-from benchmarks.report import Column, Results, Table
-from benchmarks.wavelet_peers import LEVELS, slicing
+from benchmarks.harness.directions import (
+    BACKWARD,
+    BOTH,
+    FORWARD,
+    Function,
+    Sample,
+    compiled,
+    labelled,
+    result,
+    step,
+    turns_of,
+)
+from benchmarks.harness.measure import DEVICE
+from benchmarks.harness.report import Column, Results, Table
+from benchmarks.rivals import wavelet_peers
+from benchmarks.rivals.wavelet_peers import LEVELS, slicing
 from litevae_kernels import backends, haar_dwt2d, haar_idwt2d
 
 SHAPE = (256 if DEVICE.type == "cuda" else 32, 3, 256, 256)

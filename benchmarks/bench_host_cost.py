@@ -24,10 +24,10 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from benchmarks import measure
-from benchmarks.available import missing_backend, skip_unavailable
-from benchmarks.directions import FORWARD, Function, Sample, result
-from benchmarks.report import Column, Results, Table
+from benchmarks.harness import measure
+from benchmarks.harness.available import missing_backend, skip_unavailable
+from benchmarks.harness.directions import FORWARD, Function, Sample, result
+from benchmarks.harness.report import Column, Results, Table
 from litevae_kernels import group_norm_silu, haar_dwt2d, haar_idwt2d, smc_conv2d, smc_weight
 from litevae_kernels.backends import choose_backend
 

@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks import encoders, measure, wavelet_peers
-from benchmarks.available import missing_package, skip_unavailable
-from benchmarks.encoders import ROWS, VAE
-from benchmarks.report import Column, Results, Table
+from benchmarks.harness import measure
+from benchmarks.harness.available import missing_package, skip_unavailable
+from benchmarks.harness.report import Column, Results, Table
+from benchmarks.rivals import encoders, wavelet_peers
+from benchmarks.rivals.encoders import ROWS, VAE
 from litevae import LiteVAE
 
 RESOLUTION, BATCH, SLICE = 256, 32, 8

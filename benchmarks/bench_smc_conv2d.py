@@ -28,11 +28,22 @@ import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from benchmarks import bandwidth, measure
-from benchmarks.available import missing_backend, missing_compiler, skip_unavailable
-from benchmarks.directions import BACKWARD, BOTH, FORWARD, Function, Sample, compiled, labelled, result, step, turns_of
-from benchmarks.measure import DEVICE, MIB
-from benchmarks.report import Column, Results, Table
+from benchmarks.harness import bandwidth, measure
+from benchmarks.harness.available import missing_backend, missing_compiler, skip_unavailable
+from benchmarks.harness.directions import (
+    BACKWARD,
+    BOTH,
+    FORWARD,
+    Function,
+    Sample,
+    compiled,
+    labelled,
+    result,
+    step,
+    turns_of,
+)
+from benchmarks.harness.measure import DEVICE, MIB
+from benchmarks.harness.report import Column, Results, Table
 from litevae_kernels import backends, smc_conv2d, smc_weight
 
 CHANNELS = 256

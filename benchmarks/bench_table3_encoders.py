@@ -19,11 +19,12 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
-from benchmarks import encoders, measure
-from benchmarks.available import missing_package, skip_unavailable
-from benchmarks.encoders import ROWS, VAE, Convolutions, convolutions_of
-from benchmarks.measure import DEVICE, relative_error
-from benchmarks.report import Column, Results, Table
+from benchmarks.harness import measure
+from benchmarks.harness.available import missing_package, skip_unavailable
+from benchmarks.harness.measure import DEVICE, relative_error
+from benchmarks.harness.report import Column, Results, Table
+from benchmarks.rivals import encoders
+from benchmarks.rivals.encoders import ROWS, VAE, Convolutions, convolutions_of
 
 RESOLUTION = 256
 MEMORY_BATCH = 32  # the paper's

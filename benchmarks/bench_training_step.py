@@ -6,7 +6,7 @@ The paper's recipes (imagenet128, imagenet256-full) with the discriminator from 
 Gaussian and adversarial term, the discriminator's own step, and both Adams. Batches are on the device. The rows:
 
     SD-VAE                               diffusers' AutoencoderKL under the same recipe (model=sd-vae)
-    LiteVAE-B, plain loop                the same losses and gradients, eager and NCHW: benchmarks/plain_loop.py
+    LiteVAE-B, plain loop                the same losses and gradients, eager and NCHW: benchmarks/rivals/plain_loop.py
     LiteVAE-B, plain loop, two forwards  the same, with a forward pass for each optimizer, as latent diffusion has it
     LiteVAE-S, B                         as they are
     LiteVAE-B, gradient checkpointing    train.gradient_checkpointing=true; on a GPU, in bfloat16
@@ -20,11 +20,11 @@ from collections.abc import Mapping
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks import measure
-from benchmarks.available import missing_compiler, missing_import
-from benchmarks.measure import MIB, Timing
-from benchmarks.report import Column, Results, Table
-from benchmarks.training_rows import (
+from benchmarks.harness import measure
+from benchmarks.harness.available import missing_compiler, missing_import
+from benchmarks.harness.measure import MIB, Timing
+from benchmarks.harness.report import Column, Results, Table
+from benchmarks.rivals.training_rows import (
     BATCH,
     COMPILED,
     FLOAT32,

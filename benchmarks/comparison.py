@@ -21,8 +21,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import figures, report
-from benchmarks.report import RESULTS, Column, Measured, Table
+from benchmarks import figures
+from benchmarks.harness import report
+from benchmarks.harness.report import RESULTS, Column, Measured, Table
 
 ROWS: dict[str, list[str]] = {
     "SD-VAE": ["model=sd-vae"],
@@ -139,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
     """What all rows share, in words."""
-    from litevae.training.recipes import load_config
+    from litevae.runs.recipes import load_config
 
     config = load_config("comparison", overrides)
     return {

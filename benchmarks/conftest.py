@@ -15,9 +15,9 @@ import torch
 
 sys.path.append(str(Path(__file__).parents[1]))  # these files are no installed package
 
-from benchmarks import measure
-from benchmarks.available import missing_import
-from benchmarks.report import RESULTS, Results, conditions, document, markdown, write
+from benchmarks.harness import measure
+from benchmarks.harness.available import missing_import
+from benchmarks.harness.report import RESULTS, Results, conditions, document, markdown, write
 
 # LiteVAE itself is a diffusers model; its encoder and the operators are not, and are measured without it.
 NEED_DIFFUSERS = ["bench_decoders.py", "bench_growth.py", "bench_memory.py", "bench_training_step.py"]

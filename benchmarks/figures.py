@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litevae.figures import STYLE
+from litevae.evaluation.figures import STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.report import RESULTS, cell
+from benchmarks.harness.report import RESULTS, cell
 
 README = Path(__file__).parents[1] / "README.md"
 Row = Mapping[str, Any]

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from litevae.data.images import UnreadableImageError, read_image, to_tensor
-from litevae.metrics import psnr
+from litevae.evaluation.metrics import psnr
+from litevae_kernels.files import unused
 
 LARGE_PIXELS = 4_000_000
 
@@ -50,9 +51,9 @@ def load_model(path: Path) -> nn.Module:
         FileNotFoundError: neither is there.
         ValueError, OSError, ConfigError, CheckpointError: it is there and cannot be loaded.
     """
-    from litevae.training.checkpoint import load_newest_checkpoint, load_state
+    from litevae.runs.checkpoint import load_newest_checkpoint, load_state
+    from litevae.runs.run_folder import RunFolder
     from litevae.training.networks import build_autoencoder
-    from litevae.training.run_folder import RunFolder
 
     path = path.expanduser()
     folder = RunFolder(path)
@@ -92,13 +93,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from litevae.training.checkpoint import CheckpointError
+    from litevae.runs.checkpoint import CheckpointError
     from litevae.training.config import ConfigError
 
     photo: Path = arguments.photo
     output: Path = arguments.output or Path(f"{photo.stem}-reconstruction.png")
     if arguments.output is None:
-        output = _unused(output)
+        output = unused(output)
     elif output.exists() and not arguments.overwrite:
         print(f"error: {output} exists; choose another --output or add --overwrite", file=sys.stderr)
         return 2
@@ -124,7 +125,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _write(model: nn.Module, original: Tensor, output: Path) -> None:
-    from litevae.figures import side_by_side
+    from litevae.evaluation.figures import side_by_side
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     reconstruction, latent = (x.cpu() for x in reconstruct(model.to(device), original.to(device)))
@@ -134,15 +135,6 @@ def _write(model: nn.Module, original: Tensor, output: Path) -> None:
     captions = (f"original {width}x{height}", f"reconstruction {decibels:.2f} dB", f"latent {shape}")
     side_by_side(original, reconstruction, latent, captions).save(output)
     print(f"PSNR {decibels:.2f} dB, {width}x{height} pixels, latent {shape}: {output}")
-
-
-def _unused(path: Path) -> Path:
-    """`path`, or the first of path-2, path-3 ... that does not exist."""
-    number, free = 2, path
-    while free.exists():
-        free = path.with_stem(f"{path.stem}-{number}")
-        number += 1
-    return free
 
 
 def _parser() -> argparse.ArgumentParser:

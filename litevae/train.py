@@ -14,25 +14,25 @@ from typing import Any
 import torch
 
 from litevae.data import DataError, evaluation_view, open_data
+from litevae.evaluation.held_out import Evaluation, HeldOutImage, bicubic_baseline, evaluate
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 from litevae.losses.trunks import TrunkError
-from litevae.training.atomic import remove_leftovers
-from litevae.training.board import Board
-from litevae.training.checkpoint import Best, Checkpoint, CheckpointError, load_newest_checkpoint, save_checkpoint
-from litevae.training.command_line import parse, plain_warnings
+from litevae.runs.board import Board
+from litevae.runs.checkpoint import Best, Checkpoint, CheckpointError, load_newest_checkpoint, save_checkpoint
+from litevae.runs.command_line import parse, plain_warnings
+from litevae.runs.finite import NonFiniteError, check_parameters, check_progress
+from litevae.runs.processes import Processes
+from litevae.runs.progress import Progress
+from litevae.runs.recipes import load_config
+from litevae.runs.report import closing, opening, write_grid, write_results
+from litevae.runs.run_folder import RunFolder
+from litevae.runs.stopping import StopRequest
 from litevae.training.config import ConfigError, RunConfig
 from litevae.training.dry_run import dry_run
-from litevae.training.evaluate import Evaluation, HeldOutImage, bicubic_baseline, evaluate
-from litevae.training.finite import NonFiniteError, check_parameters, check_progress
-from litevae.training.interrupt import StopRequest
 from litevae.training.networks import Networks
-from litevae.training.processes import Processes
-from litevae.training.progress import Progress
-from litevae.training.recipes import load_config
-from litevae.training.report import closing, opening, write_grid, write_results
-from litevae.training.run_folder import RunFolder
-from litevae.training.state import restore, snapshot, start_from
+from litevae.training.snapshot import restore, snapshot, start_from
 from litevae.training.update import Update
+from litevae_kernels.files import remove_leftovers
 
 
 def main(argv: Sequence[str] | None = None) -> int:

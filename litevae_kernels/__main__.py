@@ -4,12 +4,12 @@ import argparse
 import os
 import platform
 import sys
-from importlib import metadata
 
 import torch
 
 from litevae_kernels import backends, nvrtc
 from litevae_kernels.backends import ENVIRONMENT_VARIABLE, choose_backend
+from litevae_kernels.machine import version
 from litevae_kernels.testing import SampleCall, sample_calls
 
 PACKAGES = ("litevae", "torch", "triton", "cuda-core", "numpy")
@@ -42,7 +42,7 @@ def report() -> list[str]:
         "threads of cpu": f"{torch.get_num_threads()} (torch.set_num_threads changes it)",
         "cache of cuda": str(nvrtc.cache_folder()),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "packages": ", ".join(f"{package} {_version(package)}" for package in PACKAGES),
+        "packages": ", ".join(f"{package} {version(package)}" for package in PACKAGES),
     }
     width = max(map(len, facts))
     return [*lines, "", *(f"  {name:<{width}}  {value}" for name, value in facts.items())]
@@ -79,13 +79,6 @@ def _defaults() -> str:
         return ", ".join(f"{choose_backend(None, device)} for tensors on {device}" for device in devices)
     except (ValueError, RuntimeError) as error:  # what the environment variable asks for
         return str(error)
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "(not installed)"
 
 
 if __name__ == "__main__":

@@ -16,10 +16,11 @@ NEEDED_PACKAGES = {
     "kernels/test_compat.py": ["ptwt", "pywt"],
     "kernels/test_haar_dwt2d_pywavelets.py": ["pywt", "hypothesis"],
     "losses": ["diffusers", "lpips", "scipy", "ptwt"],
-    "metrics": ["lpips", "skimage"],
     "models": ["diffusers", "pywt", "safetensors", "scipy"],
     "test_examples.py": ["diffusers", "ptwt"],
-    "train": ["accelerate", "datasets", "diffusers", "matplotlib", "omegaconf", "skimage", "tensorboard"],
+    "evaluation": ["lpips", "matplotlib", "skimage"],
+    "runs": ["accelerate", "datasets", "omegaconf", "tensorboard"],
+    "training": ["accelerate", "datasets", "diffusers", "matplotlib", "omegaconf", "skimage", "tensorboard"],
 }
 MISSING = {
     path: [package for package in packages if importlib.util.find_spec(package) is None]

@@ -27,10 +27,10 @@ from litevae.data.crops import evaluation_view
 from litevae.data.errors import DataError
 from litevae.data.images import UnreadableImageError, decode_image, read_image, to_image, to_rgb, to_tensor
 from litevae.data.opening import open_data
-from litevae.data.seeds import derive_rng, derive_seed
 from litevae.data.skipped import Skip, SkipCounts
 from litevae.data.sources import Photo
 from litevae.data.training_data import TrainingData
+from litevae.seeds import derive_rng, derive_seed
 
 __all__ = [
     "Batches",

@@ -8,15 +8,10 @@ import os
 
 from PIL import Image
 
-from litevae.data import hub
 from litevae.data.config import DEAD_LEAVES, MIXED, DataConfig
 from litevae.data.dead_leaves import dead_leaves
 from litevae.data.errors import DataError
-from litevae.data.hub import Stream
-from litevae.data.readers import shard_count
 from litevae.data.samples import DeadLeavesSamples, MixedSamples, PhotoSamples
-from litevae.data.seeds import derive_rng
-from litevae.data.shards import ShardSource, find_shards, is_remote
 from litevae.data.skipped import SkipCounts, usable
 from litevae.data.sources import (
     BUILT_IN_HELD_OUT,
@@ -28,8 +23,13 @@ from litevae.data.sources import (
     built_in_paths,
     find_images,
 )
-from litevae.data.streams import first_usable
+from litevae.data.streaming import hub
+from litevae.data.streaming.hub import Stream
+from litevae.data.streaming.readers import shard_count
+from litevae.data.streaming.shards import ShardSource, find_shards, is_remote
+from litevae.data.streaming.streams import first_usable
 from litevae.data.training_data import TrainingData
+from litevae.seeds import derive_rng
 
 
 def open_data(config: DataConfig, seed: int) -> TrainingData:

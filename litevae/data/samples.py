@@ -17,9 +17,9 @@ from litevae.data.crops import random_crop
 from litevae.data.dead_leaves import dead_leaves
 from litevae.data.errors import DataError
 from litevae.data.images import to_pixels
-from litevae.data.seeds import derive_rng
 from litevae.data.skipped import Skip, usable
 from litevae.data.sources import ImageSource
+from litevae.seeds import derive_rng
 
 
 class Samples:

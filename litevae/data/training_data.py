@@ -9,12 +9,12 @@ from typing import Any
 
 from litevae.data.batches import Batches
 from litevae.data.config import DataConfig
-from litevae.data.hub import Stream
-from litevae.data.readers import resume_readers
 from litevae.data.samples import Samples
 from litevae.data.skipped import SkipCounts
 from litevae.data.sources import Photo
-from litevae.data.streams import StreamSamples
+from litevae.data.streaming.hub import Stream
+from litevae.data.streaming.readers import resume_readers
+from litevae.data.streaming.streams import StreamSamples
 
 
 @dataclass

@@ -6,9 +6,9 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losse
 from litevae.losses.adversarial import adaptive_weight, discriminator_loss, generator_loss, r1_penalty
 from litevae.losses.gaussian import gaussian_high_pass_loss
 from litevae.losses.kl import kl_loss
+from litevae.losses.l1 import l1_loss
 from litevae.losses.ldl import ldl_loss
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
-from litevae.losses.reconstruction import l1_loss
 from litevae.losses.total import AutoencoderLoss, LossConfig
 from litevae.losses.wavelet import wavelet_charbonnier_loss
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from litevae.losses.reconstruction import full_precision
+from litevae.losses.l1 import full_precision
 
 ADVERSARIAL_LOSSES = ("hinge", "logistic")
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from litevae.losses.reconstruction import check_same_shape, full_precision
+from litevae.losses.l1 import check_same_shape, full_precision
 
 
 def gaussian_high_pass_loss(

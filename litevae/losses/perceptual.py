@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from litevae.losses.reconstruction import check_same_shape, full_precision
+from litevae.losses.l1 import check_same_shape, full_precision
 from litevae.losses.trunks import TRUNKS, VGG16, VGG19, Trunk, build_trunk, load_lpips_weights
 
 KINDS = ("lpips", "vgg19")

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from litevae.losses.adversarial import ADVERSARIAL_LOSSES, adaptive_weight, generator_loss
 from litevae.losses.gaussian import gaussian_high_pass_loss
 from litevae.losses.kl import KL_REDUCTIONS, Posterior, kl_loss
+from litevae.losses.l1 import l1_loss
 from litevae.losses.ldl import ldl_loss
-from litevae.losses.reconstruction import l1_loss
 from litevae.losses.wavelet import wavelet_charbonnier_loss
 from litevae_kernels import haar_dwt2d
 

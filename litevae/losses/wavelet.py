@@ -6,7 +6,7 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losse
 import torch
 from torch import Tensor
 
-from litevae.losses.reconstruction import check_same_shape, full_precision
+from litevae.losses.l1 import check_same_shape, full_precision
 
 
 def wavelet_charbonnier_loss(reconstruction_wavelet: Tensor, image_wavelet: Tensor, eps: float = 1e-6) -> Tensor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from litevae.checks import check_image, check_latent
 from litevae.config import LiteVAEConfig
-from litevae.models import checkpoint
+from litevae.models import pretrained
 from litevae.models.blocks import compute_again, group_count
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.litevae import LiteVAEOutput
@@ -198,9 +198,9 @@ class StableDiffusionVAE(nn.Module):
             ValueError: a model of another class, or weights that are cut off or do not fit it.
         """
         name = os.path.expanduser(path)
-        checkpoint.check_before_loading(_Loader, name, options)
+        pretrained.check_before_loading(_Loader, name, options)
         vae, info = cast(Any, _Loader.from_pretrained(name, output_loading_info=True, **options))
-        checkpoint.check_after_loading(name, info)
+        pretrained.check_after_loading(name, info)
         return cls(vae)
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from litevae.checks import check_image, check_latent
 from litevae.config import DecoderNormalization, LiteVAEConfig, OutputType, check_names, preset
-from litevae.models import checkpoint, inference
+from litevae.models import pretrained, serving
 from litevae.models.blocks import SMConv2d, compute_again
 from litevae.models.decoder import Decoder
 from litevae.models.encoder import Encoder
@@ -94,7 +94,7 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         moments = 2 * latent_channels
-        self.slicing: inference.Slicing | None = None
+        self.slicing: serving.Slicing | None = None
         self.copies_outputs = False  # CUDA graphs write every result to the same place
         self.quant_conv = nn.Conv2d(moments, moments, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1) if use_quant_conv else None
@@ -223,7 +223,7 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16))
         >>> model.enable_slicing(memory_budget=2**30)
         """
-        self.slicing = inference.Slicing(slice_size, memory_budget)
+        self.slicing = serving.Slicing(slice_size, memory_budget)
 
     def disable_slicing(self) -> None:
         """Encode and decode a batch at once again."""
@@ -265,7 +265,7 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         >>> fast.dtype, fast.config.decoder_normalization
         (torch.bfloat16, 'none')
         """
-        return inference.optimized(self, dtype, compile, cuda_graph)
+        return serving.optimized(self, dtype, compile, cuda_graph)
 
     def fold_smc(self) -> LiteVAE:
         """A new model with plain convolutions in place of the self-modulated ones, and the same output.
@@ -301,7 +301,7 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
             ValueError: the config of another class, or an argument that LiteVAE does not have.
         """
         if isinstance(config, dict):
-            checkpoint.check_config(config)
+            pretrained.check_config(config)
         check_names(kwargs.keys() - {"dtype"})
         return super().from_config(config, return_unused_kwargs, **kwargs)
 
@@ -320,8 +320,8 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         wants_info = kwargs.pop("output_loading_info", False)
         path = os.path.expanduser(pretrained_model_name_or_path)
-        checkpoint.check_before_loading(cls, path, kwargs)
+        pretrained.check_before_loading(cls, path, kwargs)
         model, info = cast(Any, super().from_pretrained(path, output_loading_info=True, **kwargs))
-        checkpoint.check_after_loading(path, info)
+        pretrained.check_after_loading(path, info)
         model.to(memory_format=torch.channels_last)  # files hold NCHW, and loading assigns what they hold
         return (model, info) if wants_info else model

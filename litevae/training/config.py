@@ -2,7 +2,7 @@
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 
-litevae/configs/README.md is the user's page about it; litevae/training/recipes.py reads yaml and overrides into it.
+litevae/configs/README.md is the user's page about it; litevae/runs/recipes.py reads yaml and overrides into it.
 """
 
 import dataclasses

@@ -12,12 +12,12 @@ from omegaconf import OmegaConf
 from litevae.data import evaluation_view, open_data
 from litevae.losses.perceptual import build_perceptual
 from litevae.models.discriminators import build_discriminator
+from litevae.runs.processes import check_shares
+from litevae.runs.run_folder import RunFolder
 from litevae.training.config import RunConfig
 from litevae.training.estimate import Estimate, estimate
 from litevae.training.networks import build_autoencoder, check_discriminator
-from litevae.training.processes import check_shares
-from litevae.training.run_folder import RunFolder
-from litevae.training.state import check_start
+from litevae.training.snapshot import check_start
 
 MIB = 2**20
 

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from litevae.cost import multiply_accumulates, parameter_count
 from litevae.losses.gaussian import gaussian_high_pass_loss
 from litevae.losses.kl import kl_loss
-from litevae.losses.reconstruction import l1_loss
+from litevae.losses.l1 import l1_loss
 from litevae.losses.wavelet import wavelet_charbonnier_loss
 from litevae.memory import LiveTensors
 from litevae.models.baseline import StableDiffusionVAE

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from litevae.data import derive_seed
 from litevae.losses.perceptual import build_perceptual
 from litevae.losses.total import AutoencoderLoss
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.discriminators import build_discriminator
+from litevae.models.initialize import initialize
 from litevae.models.litevae import LiteVAE
+from litevae.runs.processes import Processes
+from litevae.seeds import derive_seed
 from litevae.training.config import ConfigError, ModelConfig, RunConfig, TrainConfig
-from litevae.training.initialize import initialize
-from litevae.training.processes import Processes
 
 Autoencoder = LiteVAE | StableDiffusionVAE
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from litevae.data import derive_seed
 from litevae.losses.adversarial import discriminator_loss, r1_penalty
 from litevae.models.litevae import LiteVAEOutput
+from litevae.runs.processes import Processes
+from litevae.seeds import derive_seed
 from litevae.training.config import RunConfig
 from litevae.training.networks import Learner, Networks
-from litevae.training.processes import Processes
 
 Terms = dict[str, Tensor]
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks import bench_decoders as bench
-from benchmarks import measure
+from benchmarks.harness import measure
 
 EAGER = [name for name in bench.DECODERS if name != bench.COMPILED]
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import bench_group_norm_silu as bench
-from benchmarks.available import missing_backend
-from benchmarks.directions import BACKWARD, FORWARD, gradients
+from benchmarks.harness.available import missing_backend
+from benchmarks.harness.directions import BACKWARD, FORWARD, gradients
 from litevae_kernels import backends
 from litevae_kernels.formats import memory_format_of
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks import bench_growth as bench
 from benchmarks import figures
-from benchmarks.report import Results, document
+from benchmarks.harness.report import Results, document
 
 
 def stored_table() -> dict[str, Any]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import bench_haar_dwt2d as bench
-from benchmarks import wavelet_peers
-from benchmarks.directions import BACKWARD, BOTH, FORWARD, result
+from benchmarks.harness.directions import BACKWARD, BOTH, FORWARD, result
+from benchmarks.rivals import wavelet_peers
 from litevae_kernels import haar_dwt2d
 
 SHAPE = (2, 3, 32, 40)

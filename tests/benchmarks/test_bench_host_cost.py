@@ -7,8 +7,8 @@ from functools import partial
 import pytest
 
 from benchmarks import bench_host_cost as bench
-from benchmarks.directions import FORWARD, Sample, result
-from benchmarks.measure import Timing
+from benchmarks.harness.directions import FORWARD, Sample, result
+from benchmarks.harness.measure import Timing
 
 
 @pytest.mark.parametrize("operator", bench.OPERATORS, ids=lambda operator: operator.name)

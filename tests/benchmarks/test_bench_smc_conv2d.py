@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import bench_smc_conv2d as bench
-from benchmarks.directions import BACKWARD, BOTH, FORWARD, Sample, gradients
+from benchmarks.harness.directions import BACKWARD, BOTH, FORWARD, Sample, gradients
 
 ROWS = {row.label: row for row in bench.WEIGHT_ROWS}
 

@@ -11,9 +11,20 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import bench_training_step as bench
-from benchmarks import measure, plain_loop, training_rows
-from benchmarks.report import Results
-from benchmarks.training_rows import BFLOAT16, CHECKPOINTED, FLOAT32, OURS, PLAIN, SD_VAE, SMALL, TWO_FORWARDS, Training
+from benchmarks.harness import measure
+from benchmarks.harness.report import Results
+from benchmarks.rivals import plain_loop, training_rows
+from benchmarks.rivals.training_rows import (
+    BFLOAT16,
+    CHECKPOINTED,
+    FLOAT32,
+    OURS,
+    PLAIN,
+    SD_VAE,
+    SMALL,
+    TWO_FORWARDS,
+    Training,
+)
 from litevae.losses.perceptual import PerceptualConfig
 from litevae.training import networks
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import figures, readme
-from benchmarks.report import RESULTS
+from benchmarks.harness.report import RESULTS
 
 
 def test_numbers_of_the_readme_are_the_recorded_ones():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from litevae.data.dead_leaves import _places, dead_leaves
-from litevae.data.seeds import derive_rng
+from litevae.seeds import derive_rng
 
 
 def drawn(count: int, size: int) -> list[np.ndarray]:

@@ -1,0 +1,1 @@
+"""What benchmarks are made of: the clock, the counters, the reports."""

@@ -1,0 +1,55 @@
+"""Which rows can be measured here and, if not, what is missing? `missing_*` returns the reason, or "" if nothing is.
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import shutil
+
+import pytest
+
+from benchmarks.harness.measure import DEVICE
+from benchmarks.harness.report import Results, Table
+from litevae_kernels import backends
+
+
+def missing_package(package: str) -> str:
+    return "" if importlib.util.find_spec(package) else f"{package} is not installed; pip install {package}"
+
+
+def missing_compiler() -> str:
+    """What torch.compile lacks."""
+    candidates = (os.environ.get("CXX", "g++"), "g++", "clang++")
+    found = DEVICE.type == "cuda" or any(map(shutil.which, candidates))
+    return "" if found else "torch.compile needs a C++ compiler; install g++"
+
+
+def missing_import(package: str) -> str:
+    """As `missing_package`, for one that can be installed and still fail to import."""
+    missing = missing_package(package)
+    if not missing:
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            return f"{package} is installed, but importing it fails: {error}"
+    return missing
+
+
+def missing_backend(backend: str, device: str = DEVICE.type) -> str:
+    """Why an operator's backend is not worth timing on tensors of `device` (the interpreter of Triton is not)."""
+    status = backends()[backend]
+    if not status.available:
+        return status.reason
+    own_device = {"cpu": "cpu", "triton": "cuda", "cuda": "cuda"}.get(backend, device)
+    return "" if own_device == device else f"the backend runs on {own_device} tensors, these are on {device}"
+
+
+def skip_unavailable(reason: str, table: Table, label: str, results: Results) -> None:
+    """Skip this test, and name its row below the table, if there is a reason."""
+    if reason:
+        results.skip(table, label, reason)
+        pytest.skip(reason)

@@ -1,0 +1,199 @@
+"""Which encoders are compared, and how is each of them made?
+
+image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks.harness.available import missing_compiler, missing_package
+from benchmarks.rivals import wavelet_peers
+from litevae.config import PRESETS
+from litevae.models.encoder import Encoder
+
+SD_VAE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 256, 512, 512),
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+DC_AE_TYPES = ("ResBlock",) * 3 + ("EfficientViTBlock",) * 3
+DC_AE: dict[str, Any] = {  # dc-ae-f32c32-sana: an eighth of the positions to each side, eight times the channels
+    "encoder_block_types": DC_AE_TYPES,
+    "decoder_block_types": DC_AE_TYPES,
+    "downsample_block_type": "conv",
+    "upsample_block_type": "interpolate",
+}
+
+
+def litevae(size: str) -> nn.Module:
+    return Encoder(PRESETS[size])
+
+
+def paper(size: str) -> nn.Module:
+    return PaperEncoder(Encoder(PRESETS[size]))
+
+
+def sd_vae() -> nn.Module:
+    from diffusers import AutoencoderKL
+
+    vae: Any = AutoencoderKL(**SD_VAE)
+    return nn.Sequential(vae.encoder, vae.quant_conv)
+
+
+def taesd() -> nn.Module:
+    from diffusers import AutoencoderTiny
+
+    vae: Any = AutoencoderTiny()
+    return vae.encoder
+
+
+def dc_ae() -> nn.Module:
+    from diffusers import AutoencoderDC
+
+    vae: Any = AutoencoderDC(**DC_AE)
+    return vae.encoder
+
+
+class PaperEncoder(nn.Module):
+    """LiteVAE's encoder as one writes it down from the paper, around the parameters of `encoder`.
+
+    One call of ptwt for each level; NCHW; skips concatenated; GroupNorm, then SiLU; sums in new tensors.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder: Any = encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+
+    def forward(self, image: Tensor) -> Tensor:
+        encoder = self.encoder
+        pyramid = wavelet_peers.paper(image.float())  # ptwt knows no half precision
+        features = [
+            downsample(self.unet(extract, bands.to(image.dtype)))
+            for bands, extract, downsample in zip(pyramid, encoder.extraction, encoder.downsample, strict=True)
+        ]
+        return self.unet(encoder.aggregation, torch.cat(features, dim=1))
+
+    def unet(self, unet: Any, x: Tensor) -> Tensor:
+        x = unet.conv_in(x)
+        skips = []
+        for block in unet.encoder_path:
+            x = self.block(block, x)
+            skips.append(x)
+        for block in unet.middle:
+            x = self.block(block, x)
+        for block in unet.decoder_path:
+            x = self.block(block, torch.cat([x, skips.pop()], dim=1))
+        return unet.conv_out(x)
+
+    def block(self, block: Any, x: Tensor) -> Tensor:
+        hidden = block.conv1(self.norm(block.norm1, x))
+        hidden = block.conv2(self.norm(block.norm2, hidden))
+        return (x if block.conv_shortcut is None else block.conv_shortcut(x)) + hidden
+
+    def norm(self, norm: Any, x: Tensor) -> Tensor:
+        return F.silu(F.group_norm(x, norm.num_groups, norm.weight, norm.bias, norm.eps))
+
+
+class Convolution(NamedTuple):
+    x: tuple[int, ...]
+    weight: tuple[int, ...]
+    has_bias: bool
+    stride: int
+    padding: int
+
+
+class _Recorded(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolutions: list[Convolution] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.convolution.default:
+            x, weight, bias, stride, padding, *_ = args
+            shapes = tuple(x.shape), tuple(weight.shape)
+            self.convolutions.append(Convolution(*shapes, bias is not None, stride[0], padding[0]))
+        return func(*args, **(kwargs or {}))
+
+
+def convolutions_of(name: str, batch: int, side: int) -> list[Convolution]:
+    """What the encoder of the row `name` convolves, in its order."""
+    with torch.inference_mode(False), torch.no_grad(), _Recorded() as recorded:
+        build(name, "meta")(torch.empty(batch, 3, side, side, device="meta"))
+    return recorded.convolutions
+
+
+class Convolutions(nn.Module):
+    """The same convolutions with nothing between them, in channels_last: no encoder that has them can be faster."""
+
+    def __init__(self, convolutions: Sequence[Convolution], device: torch.device | str, dtype: torch.dtype) -> None:
+        super().__init__()
+
+        def filled(shape: tuple[int, ...]) -> Tensor:
+            return torch.randn(shape, device=device).to(dtype).to(memory_format=torch.channels_last)
+
+        inputs = {shape: filled(shape) for shape in {of.x for of in convolutions}}
+        self.calls = [
+            (
+                inputs[of.x],
+                filled(of.weight),
+                torch.zeros(of.weight[0], device=device, dtype=dtype) if of.has_bias else None,
+                of.stride,
+                of.padding,
+            )
+            for of in convolutions
+        ]
+
+    def forward(self, image: Tensor) -> None:
+        for x, weight, bias, stride, padding in self.calls:
+            F.conv2d(x, weight, bias, stride, padding)
+
+
+class Row(NamedTuple):
+    """An encoder, from `make`, and the form in which it is measured."""
+
+    make: Callable[[], nn.Module]
+    package: str = ""  # that it needs
+    channels_last: bool = False
+    compiled: bool = False
+
+    def missing(self) -> str:
+        """Why it cannot be measured here, or ""."""
+        missing = missing_package(self.package) if self.package else ""
+        return missing or (missing_compiler() if self.compiled else "")
+
+
+VAE = "VAE"
+ROWS = {
+    VAE: Row(sd_vae, "diffusers"),
+    "VAE, channels_last": Row(sd_vae, "diffusers", channels_last=True),
+    "VAE, torch.compile": Row(sd_vae, "diffusers", channels_last=True, compiled=True),
+    "LiteVAE-B as in the paper": Row(lambda: paper("B"), "ptwt"),
+    "LiteVAE-S": Row(lambda: litevae("S")),
+    "LiteVAE-B": Row(lambda: litevae("B")),
+    "LiteVAE-B, torch.compile": Row(lambda: litevae("B"), compiled=True),
+    "LiteVAE-M": Row(lambda: litevae("M")),
+    "LiteVAE-L": Row(lambda: litevae("L")),
+    "TAESD": Row(taesd, "diffusers"),
+    "DC-AE": Row(dc_ae, "diffusers"),
+}
+
+
+def build(name: str, device: torch.device | str, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The encoder of the row `name`: image [B, 3, H, W] -> moments, or what else it has for a latent."""
+    row = ROWS[name]
+    with torch.device(device):
+        encoder: Any = row.make().to(dtype).eval()
+    if row.channels_last:
+        encoder.to(memory_format=torch.channels_last)
+    if row.compiled and str(device) != "meta":
+        encoder.compile(dynamic=False)
+    return encoder

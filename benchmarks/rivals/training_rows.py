@@ -1,0 +1,189 @@
+"""Which ways of training are compared, and do they train the same? Rows that make updates, and a check of each.
+
+image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.harness import measure
+from benchmarks.harness.measure import DEVICE
+from benchmarks.rivals.plain_loop import PlainLoop
+from litevae.runs.processes import Processes
+from litevae.training.config import RunConfig
+from litevae.training.networks import Networks
+from litevae.training.update import Update
+
+ON_GPU = DEVICE.type == "cuda"
+BATCH = 8 if ON_GPU else 2  # on a GPU the paper's, 16 on two
+RECIPES = {128: "imagenet128", 256: "imagenet256-full"}
+OVERRIDES = ["perceptual.trunk=random", "loss.adversarial_start=0"]
+# tf32: float32 tensors, convolutions and matrix products with 10 bits of mantissa, which only a GPU has.
+FLOAT32, TF32, BFLOAT16 = "float32", "tf32", "bfloat16 autocast"
+# Beside the plain loop's. A rounding can turn the sign of a pixel's error, and with it the pixel's gradient.
+LOSSES_TOLERANCE = {FLOAT32: 1e-4, TF32: 2e-2, BFLOAT16: 5e-2}
+GRADIENTS_TOLERANCE = {FLOAT32: 1e-2, TF32: 1e-1, BFLOAT16: 4e-1}
+
+SD_VAE, SMALL, OURS = "SD-VAE", "LiteVAE-S", "LiteVAE-B"
+PLAIN, TWO_FORWARDS = "LiteVAE-B, plain loop", "LiteVAE-B, plain loop, two forwards"
+CHECKPOINTED, COMPILED = "LiteVAE-B, gradient checkpointing", "LiteVAE-B, torch.compile"
+ROWS = {
+    SD_VAE: ["model=sd-vae"],
+    PLAIN: [],
+    TWO_FORWARDS: [],
+    SMALL: ["model.size=S"],
+    OURS: [],
+    CHECKPOINTED: ["train.gradient_checkpointing=true"],
+    COMPILED: ["train.compile=true"],
+}
+
+
+def cases(on_gpu: bool) -> dict[tuple[int, str], list[str]]:
+    """The rows by (resolution, precision). On a CPU as many as ten minutes are enough for; 256x256 is for one."""
+    if not on_gpu:
+        in_float32, in_bfloat16 = [SD_VAE, PLAIN, TWO_FORWARDS, OURS], [SD_VAE, PLAIN, SMALL, OURS]
+        return {(128, FLOAT32): in_float32, (128, BFLOAT16): in_bfloat16, (256, BFLOAT16): [OURS]}
+    rows = [SD_VAE, PLAIN, TWO_FORWARDS, SMALL, OURS]
+    by_precision = {FLOAT32: rows, TF32: [SD_VAE, PLAIN, SMALL, OURS], BFLOAT16: [*rows, CHECKPOINTED, COMPILED]}
+    return {(side, precision): names for precision, names in by_precision.items() for side in RECIPES}
+
+
+def config_of(name: str, resolution: int, precision: str) -> RunConfig:
+    """The paper's recipe, with the discriminator from the first step."""
+    from litevae.runs.recipes import load_config  # needs omegaconf
+
+    settings = {
+        "train.batch_size": BATCH,
+        "train.device": DEVICE.type,
+        "train.mixed_precision": "bf16" if precision == BFLOAT16 else "no",
+    }
+    overrides = [*ROWS[name], *OVERRIDES, *(f"{key}={value}" for key, value in settings.items())]
+    return load_config(RECIPES[resolution], overrides)
+
+
+@functools.cache
+def processes() -> Processes:
+    return Processes(DEVICE.type)
+
+
+@functools.lru_cache(maxsize=1)
+def copied_networks(resolution: int) -> Networks:
+    """What plain loops copy; nobody trains them."""
+    return Networks(config_of(OURS, resolution, FLOAT32), processes())
+
+
+class Training:
+    """A row and one batch of images: calling it makes an update."""
+
+    def __init__(self, name: str, resolution: int, precision: str) -> None:
+        self.name, self.resolution, self.precision = name, resolution, precision
+        config = config_of(name, resolution, precision)
+        self.is_plain = name in (PLAIN, TWO_FORWARDS)
+        self.source = copied_networks(resolution) if self.is_plain else Networks(config, processes())
+        """What a plain loop with the same weights is made from."""
+        self.update: Any
+        self.networks: list[Any]
+        """The autoencoder and the discriminator."""
+        if self.is_plain:
+            self.update = PlainLoop(config, self.source, second_forward=name == TWO_FORWARDS)
+            self.networks, self.optimizers = self.update.networks, self.update.optimizers
+            self.perceptual: Any = self.update.perceptual
+        else:
+            self.update = functools.partial(Update(config, self.source, processes()), step=0)
+            self.networks = [learner.network for learner in self.source.learners]
+            self.optimizers = [learner.optimizer for learner in self.source.learners]
+            self.perceptual = self.source.loss.perceptual
+        generator = torch.Generator().manual_seed(0)
+        shape = (BATCH, 3, config.data.crop_size, config.data.crop_size)
+        self.pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(DEVICE)
+
+    def __call__(self, **options: Tensor) -> dict[str, Tensor]:
+        """The losses by name; `options`: the noise of a plain loop."""
+        with measure.tf32(self.precision == TF32):
+            return self.update(self.pixels, **options)
+
+    def state_bytes(self) -> int:
+        """What lasts from one update to the next: weights, those of LPIPS too, and Adam's moments."""
+        modules = [*self.networks, self.perceptual]
+        tensors = [tensor for module in modules for tensor in (*module.parameters(), *module.buffers())]
+        states = [state for optimizer in self.optimizers for state in optimizer.state.values()]
+        tensors += [value for state in states for value in state.values() if isinstance(value, Tensor)]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def check(training: Training) -> None:
+    """Refuse to time another training: LiteVAE's losses and gradients are the plain loop's in float32.
+
+    The autoencoder's gradient is result 1, the discriminator's result 2. No weight changes.
+    """
+    name, precision = training.name, training.precision
+    if name == SD_VAE or (name, precision) == (PLAIN, FLOAT32):
+        return
+    noise, losses, gradients = first_update(training)
+    reference = PlainLoop(config_of(name, training.resolution, FLOAT32), training.source)
+    with without_updates(reference.networks, reference.optimizers) as correct_gradients:
+        correct = reference(training.pixels, noise=noise)
+    actual, expected = (torch.stack([terms[term] for term in correct]) for terms in (losses, correct))
+    measure.check_close(f"{name}, losses", [actual], [expected], LOSSES_TOLERANCE[precision])
+    tolerance = GRADIENTS_TOLERANCE[precision]
+    measure.check_close(f"{name}, gradients", [*map(joined, gradients)], [*map(joined, correct_gradients)], tolerance)
+
+
+def first_update(training: Training) -> tuple[Tensor, dict[str, Tensor], list[dict[str, Tensor]]]:
+    """Noise of the latent, losses, and both networks' gradients, which do not become an update."""
+    outputs: list[Any] = []
+    handle = training.networks[0].register_forward_hook(lambda *called: outputs.append(called[-1]))
+    with without_updates(training.networks, training.optimizers) as gradients:
+        if training.is_plain:
+            side = training.pixels.shape[-1] // 8
+            noise = torch.randn(BATCH, training.update.latent_channels, side, side, device=DEVICE)
+            losses = training(noise=noise)
+        else:
+            losses = training()
+            posterior = outputs[0].latent_dist
+            noise = ((outputs[0].latent - posterior.mean) / posterior.std).detach()
+    handle.remove()
+    return noise, losses, gradients
+
+
+@contextmanager
+def without_updates(networks: list[nn.Module], optimizers: list[Any]) -> Iterator[list[dict[str, Tensor]]]:
+    """For a while optimizers find no gradients, and the list has each network's instead, by parameter."""
+    taken: list[dict[str, Tensor]] = []
+
+    def take(network: nn.Module) -> None:
+        gradients = {}
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None
+            gradients[name], parameter.grad = parameter.grad, None
+        taken.append(gradients)
+
+    hooks = [
+        optimizer.register_step_pre_hook(lambda *_, network=network: take(network))
+        for network, optimizer in zip(networks, optimizers, strict=True)
+    ]
+    # Every forward pass improves the discriminator's estimates of singular values, and not all have the same number.
+    estimates: list[Any] = [module for module in networks[1].modules() if hasattr(module, "n_power_iterations")]
+    iterations = [module.n_power_iterations for module in estimates]
+    for module in estimates:
+        module.n_power_iterations = 0
+    try:
+        yield taken
+    finally:
+        for module, number in zip(estimates, iterations, strict=True):
+            module.n_power_iterations = number
+        for hook in hooks:
+            hook.remove()
+
+
+def joined(gradients: dict[str, Tensor]) -> Tensor:
+    """All as one vector, in an order that does not depend on which module was made first."""
+    by_name = {name.replace("encoder.encoder.", "encoder."): gradient for name, gradient in gradients.items()}
+    return torch.cat([by_name[name].flatten() for name in sorted(by_name)])

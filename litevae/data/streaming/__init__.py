@@ -1,0 +1,1 @@
+"""Streams and shards: sources of samples that are not a folder of images."""

@@ -1,0 +1,1 @@
+"""Measuring a model: metrics, reconstructions of held-out images, figures."""

@@ -1,0 +1,168 @@
+"""What does a run leave on disk? The run folder: config, versions, metrics, checkpoints, figures, the model.
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+
+    config.yaml            everything the run was told; `python -m litevae.train config.yaml run.dir=...` repeats it
+    versions.json          Python, torch, litevae, commit, machine, seed, and the command line
+    metrics.jsonl          one JSON object a line: "kind" is "train", "evaluation" or "resume"
+    tensorboard/           the same for TensorBoard, with pictures
+    grids/                 step-XXXXXX.png: held-out originals, reconstructions and latents
+    loss_and_psnr.png      the curves of metrics.jsonl
+    reconstructions.png    the last of the grids
+    checkpoints/           step-XXXXXX.pt, the newest few and the best
+    model/                 LiteVAE.from_pretrained reads it; of the averaged weights, if the run has them
+"""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+import litevae
+from litevae.runs.recipes import build_config, read_yaml
+from litevae.training.config import ConfigError, RunConfig
+from litevae_kernels.files import unused, write_text
+from litevae_kernels.machine import commit, processor, version
+
+
+class RunFolder:
+    """The files of one run, by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.versions = path / "versions.json"
+        self.metrics = path / "metrics.jsonl"
+        self.curves = path / "loss_and_psnr.png"
+        self.reconstructions = path / "reconstructions.png"
+        self.tensorboard = path / "tensorboard"
+        self.grids = path / "grids"
+        self.checkpoints = path / "checkpoints"
+        self.model = path / "model"
+
+    def check_free(self, config: RunConfig) -> None:
+        """Refuse a place that holds a run, or any file that a run would write over.
+
+        What a run with the same config has left that was killed before its first checkpoint is no run yet.
+
+        Raises:
+            ConfigError: names the folder and the two ways out.
+        """
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"run.dir must be a folder, got the file {self.path}")
+        taken = [path for path in vars(self).values() if path != self.path and path.exists()]
+        if taken and not self._is_beginning(taken, config):
+            names = ", ".join(path.name for path in taken)
+            raise ConfigError(
+                f"{self.path} already holds a run ({names}); continue it with --resume {self.path}, "
+                f"or start another elsewhere with run.dir={unused(self.path)}"
+            )
+
+    def _is_beginning(self, taken: Sequence[Path], config: RunConfig) -> bool:
+        """Whether there is nothing but this very config and a folder without a checkpoint."""
+        if not set(taken) <= {self.config, self.versions, self.checkpoints}:
+            return False
+        if self.checkpoints.exists() and any(self.checkpoints.glob("step-*.pt")):
+            return False
+        try:
+            return not self.config.exists() or self.read_config() == config
+        except ConfigError:
+            return False
+
+    def create(self, config: RunConfig, command: Sequence[str]) -> None:
+        """Make the folder, after `check_free`, with config.yaml and versions.json.
+
+        Raises:
+            ConfigError: the place cannot be written.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"run.dir {self.path} cannot be created: {error.strerror}") from None
+        self.write_config(config)
+        write_text(self.versions, json.dumps(versions(config.train.seed, command), indent=2) + "\n")
+
+    def write_config(self, config: RunConfig) -> None:
+        """config.yaml, complete: it repeats the run without the recipe that it came from."""
+        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+
+    def read_config(self, overrides: Sequence[str] = ()) -> RunConfig:
+        """The config a run is resumed with.
+
+        Raises:
+            ConfigError: no run here, an override that a run cannot have or that would make it another run.
+        """
+        if not self.config.is_file():
+            raise ConfigError(f"--resume must name a run folder, got {self.path}, which has no config.yaml")
+        before = build_config(read_yaml(self.config), (), str(self.config))
+        after = build_config(read_yaml(self.config), overrides, str(self.config))
+        fixed = {"model": (before.model, after.model), "run": (before.run, after.run)}
+        for section, (old, new) in fixed.items():
+            for key, value in vars(new).items():
+                if value != getattr(old, key):
+                    raise ConfigError(
+                        f"{section}.{key} must stay {getattr(old, key)} when a run is resumed, got {value}; "
+                        f"train another model with {self.config} {section}.{key}={value} run.dir={unused(self.path)}"
+                    )
+        return after
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """One more line.
+
+        Raises:
+            OSError: it cannot be written, and names the file.
+        """
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, f"cannot write: {error.strerror}", str(self.metrics)) from error
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All whole lines; a last line that a crash cut off is left out."""
+        if not self.metrics.exists():
+            return []
+        lines = []
+        for text in self.metrics.read_text(encoding="utf-8").splitlines():
+            try:
+                lines.append(json.loads(text))
+            except json.JSONDecodeError:
+                continue
+        return lines
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The lines about held-out images; the first is of the model before training."""
+        return [line for line in self.read_metrics() if line["kind"] == "evaluation"]
+
+    def forget_after(self, step: int) -> None:
+        """Drop what was logged after a checkpoint: those steps are about to be run again."""
+        kept = [line for line in self.read_metrics() if line["step"] <= step]
+        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def versions(seed: int, command: Sequence[str]) -> dict[str, Any]:
+    """What a result depends on beside the config."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": list(command),
+        "seed": seed,
+        "litevae": litevae.__version__,
+        "commit": commit(),
+        "python": sys.version.split()[0],
+        **{name: version(name) for name in ("torch", "accelerate", "diffusers", "numpy", "pillow")},
+        "machine": {
+            "system": platform.platform(),
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": gpu,
+        },
+    }

@@ -1,0 +1,65 @@
+"""Files that are written whole or not at all, and names that are still free. Of the standard library alone."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on a clean exit it is flushed to disk and renamed to `path`.
+
+    What is written may be a file or a folder. After an exception the temporary is gone and `path` as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        for written in [temporary, *temporary.rglob("*")]:
+            _flush(written)
+        old = path.with_name(f".{path.stem}.{os.getpid()}.old.part{path.suffix}")
+        if path.is_dir():  # a folder cannot be renamed onto another: for a moment neither has the name
+            os.replace(path, old)
+        os.replace(temporary, path)
+        _flush(path.parent)
+        if old.is_dir():
+            shutil.rmtree(old)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def unused(path: Path) -> Path:
+    """`path` or, where that exists, the first free name of name-2, name-3, ... before its suffix."""
+    number, free = 2, path
+    while free.exists():
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        number += 1
+    return free
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporaries that killed processes left in `folder`; nothing that `replacing` finished is one."""
+    for leftover in folder.glob(".*.part*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

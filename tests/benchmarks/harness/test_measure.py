@@ -1,0 +1,123 @@
+"""Do the clock and the counters count what they say?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from benchmarks.harness import measure
+
+KILO = 1000 * 4  # bytes of 1000 float32
+
+
+def test_peak_allocated_bytes_is_beside_what_was_there():
+    x = torch.zeros(2**20, device=measure.DEVICE)
+
+    def step() -> None:
+        y = x + 1
+        y = y * 2  # two of them at once
+        y = y[:1] + 3
+
+    peak = measure.peak_allocated_bytes(step)
+    assert 2 * 2**22 <= peak <= 2 * 2**22 + 4096  # and a few scalars
+
+
+def test_multiply_accumulates_of_convolutions_and_attention():
+    convolution = nn.Conv2d(3, 8, 3, stride=2, padding=1, device="meta")
+    image = torch.empty(5, 3, 16, 12, device="meta")
+    assert measure.multiply_accumulates(convolution, image) == 5 * 8 * (8 * 6) * (3 * 3 * 3)
+
+    tokens = torch.empty(2, 1, 10, 7, device="meta")
+    attention = measure.multiply_accumulates(lambda q: F.scaled_dot_product_attention(q, q, q), tokens)
+    assert attention == 2 * (2 * 10 * 10 * 7)  # q k^T and its product with v
+
+
+def test_relative_error():
+    expected = torch.tensor([3.0, 4.0])
+    assert measure.relative_error(torch.tensor([3.0, 4.5]), expected) == pytest.approx(0.1)
+    assert measure.relative_error(torch.tensor([3.0, math.nan]), expected) == math.inf
+    assert measure.relative_error(torch.zeros(3), expected) == math.inf
+
+
+def test_rotating_goes_beyond_the_cache(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(measure, "BEYOND_CACHE_BYTES", 90)
+    inputs = measure.rotating(lambda: (torch.rand(5), [torch.rand(5)]))  # 40 bytes each
+    seen = [next(inputs)[0].data_ptr() for _ in range(8)]
+    assert len(set(seen[:4])) == 4
+    assert seen[:4] == seen[4:]
+
+
+class DriftingMachine:
+    """A clock for steps of known cost, and a machine that gets 10 % slower with every call."""
+
+    def __init__(self, drift: float) -> None:
+        self.now, self.slowness, self.drift = 0.0, 1.0, drift
+
+    def step(self, seconds: float) -> Callable[[], None]:
+        def run() -> None:
+            self.now += seconds * self.slowness
+            self.slowness *= self.drift
+
+        return run
+
+
+class Pedantic:
+    """Of pytest-benchmark's fixture, what time_interleaved uses; reads the given clock."""
+
+    def __init__(self, clock: Callable[[], float], disabled: bool = False) -> None:
+        self.clock, self.disabled = clock, disabled
+        self.stats: Any = SimpleNamespace(stats=SimpleNamespace(data=[]))
+
+    def pedantic(
+        self, target: measure.Step, rounds: int = 1, iterations: int = 1, warmup_rounds: int = 0, teardown: Any = None
+    ) -> None:
+        for index in range(-warmup_rounds, rounds):
+            start = self.clock()
+            for _ in range(iterations):
+                target()
+            if index >= 0:
+                self.stats.stats.data.append((self.clock() - start) / iterations)
+            if teardown is not None:
+                teardown()
+
+
+def timed(monkeypatch: pytest.MonkeyPatch, machine: DriftingMachine, own_s: float, rival_s: float) -> measure.Timing:
+    """Rounds of own_s + rival_s within 0.6 s, and half a nanosecond for floating point."""
+    monkeypatch.setattr(measure, "clock", lambda: machine.now)
+    benchmark: Any = Pedantic(measure.clock)
+    rivals = {"rival": machine.step(rival_s)}
+    timing = measure.time_interleaved(benchmark, machine.step(own_s), rivals, budget_s=0.6000000005)
+    assert timing is not None
+    return timing
+
+
+def test_ratios_compare_neighbours(monkeypatch: pytest.MonkeyPatch):
+    drifting = timed(monkeypatch, DriftingMachine(drift=1.1), own_s=0.02, rival_s=0.01)
+    assert drifting.ratios["rival"] == pytest.approx(2 / 1.1)  # one step of drift apart, however long the run
+    assert drifting.iqr_s > 0.5 * 0.02
+    steady = timed(monkeypatch, DriftingMachine(drift=1.0), own_s=0.02, rival_s=0.01)
+    assert steady.ratios["rival"] == pytest.approx(2)
+    assert steady.median_s == pytest.approx(0.02)
+    assert steady.iqr_s == pytest.approx(0)
+    assert (steady.rounds, steady.iterations) == (20, 1)
+
+
+def test_short_steps_are_repeated_within_a_round(monkeypatch: pytest.MonkeyPatch):
+    timing = timed(monkeypatch, DriftingMachine(drift=1.0), own_s=measure.ROUND_S / 7.5, rival_s=0.01)
+    assert timing.iterations == 8
+    assert timing.median_s == pytest.approx(measure.ROUND_S / 7.5)
+    assert timing.rounds == 49  # of 8 x 0.27 + 10 ms
+
+
+def test_disabled_runs_once_and_times_nothing():
+    calls: list[int] = []
+    benchmark: Any = Pedantic(lambda: 0.0, disabled=True)
+    assert measure.time_interleaved(benchmark, lambda: calls.append(1)) is None
+    assert calls == [1]

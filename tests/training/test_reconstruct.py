@@ -1,0 +1,113 @@
+"""Does `python -m litevae.reconstruct` take any photo, print the right PSNR, and write over nothing?"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from litevae import LiteVAE, reconstruct
+from litevae.data.images import read_image, to_tensor
+from litevae.evaluation.metrics import psnr
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("run") / "model"
+    LiteVAE.from_preset("S", block_out_channels=(8, 8, 8, 8), layers_per_block=1).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def photo(folder: Path, width: int, height: int, name: str = "photo.png", mode: str = "RGB") -> str:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    Image.fromarray(pixels).convert(mode).save(folder / name)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize(("width", "height"), [(48, 32), (37, 21), (1, 1), (3, 70)])
+def test_any_size(here: Path, model_folder: Path, width: int, height: int, capsys: pytest.CaptureFixture[str]) -> None:
+    path = photo(here, width, height)
+    assert reconstruct.main([path, "--model", str(model_folder)]) == 0
+    original = to_tensor(read_image(path))
+    padded = np.pad(original.numpy(), ((0, 0), (0, -height % 8), (0, -width % 8)), mode="edge")
+    with torch.no_grad():
+        output = LiteVAE.from_pretrained(model_folder).eval()(torch.from_numpy(padded)[None]).sample
+    expected = psnr(output[:, :, :height, :width].clamp(-1, 1), original[None]).item()
+    assert f"PSNR {expected:.2f} dB, {width}x{height} pixels" in capsys.readouterr().out
+    assert Image.open(here / "photo-reconstruction.png").height > height
+
+
+def test_grayscale_and_run_folder(here: Path, model_folder: Path) -> None:
+    assert reconstruct.main([photo(here, 20, 20, mode="L"), "--model", str(model_folder.parent)]) == 0
+
+
+def test_nothing_is_written_over(here: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [photo(here, 16, 16), "--model", str(model_folder)]
+    for name in ("photo-reconstruction.png", "photo-reconstruction-2.png", "photo-reconstruction-3.png"):
+        assert not (here / name).exists()
+        assert reconstruct.main(arguments) == 0
+        assert (here / name).exists()
+    (here / "mine.png").write_text("mine")
+    assert reconstruct.main([*arguments, "--output", "mine.png"]) == 2
+    assert "mine.png exists; choose another --output or add --overwrite" in capsys.readouterr().err
+    assert (here / "mine.png").read_text() == "mine"
+    assert reconstruct.main([*arguments, "--output", "mine.png", "--overwrite"]) == 0
+    assert Image.open(here / "mine.png").format == "PNG"
+
+
+def test_interrupted_run_uses_its_checkpoint(
+    here: Path, run: Callable[..., tuple[int, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, folder = run("run")
+    for file in (folder / "model").iterdir():
+        file.unlink()
+    (folder / "model").rmdir()
+    assert reconstruct.main([photo(here, 16, 16), "--model", str(folder)]) == 0
+    assert "is not finished: using its checkpoint of step 6" in capsys.readouterr().err
+
+
+def test_large_photo_is_warned_about_and_shrunk_on_request(
+    here: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(reconstruct, "LARGE_PIXELS", 1000)
+    arguments = [photo(here, 60, 40), "--model", str(model_folder)]
+    assert reconstruct.main(arguments) == 0
+    assert "warning: 60x40 pixels need much memory" in capsys.readouterr().err
+    assert reconstruct.main([*arguments, "--max-side", "30"]) == 0
+    captured = capsys.readouterr()
+    assert "30x20 pixels" in captured.out
+    assert not captured.err
+
+
+def test_errors_are_one_line_and_name_the_thing(
+    here: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, model = photo(here, 16, 16), str(model_folder)
+    (here / "text.jpg").write_text("text")
+    (here / "empty").mkdir()
+    (here / "cut").mkdir()
+    for name in ("config.json", "diffusion_pytorch_model.safetensors"):
+        (here / "cut" / name).write_bytes((model_folder / name).read_bytes()[:5000])
+    cases = {
+        ("nothing.jpg", "--model", model): "no such image: nothing.jpg",
+        ("text.jpg", "--model", model): "cannot read the image text.jpg",
+        (good, "--model", "nowhere"): "--model must name a run or a model folder, got nowhere, which does not exist",
+        (good, "--model", "empty"): "got empty, which is neither a run nor a saved model",
+        (good, "--model", "cut"): "cut",
+        (good, "--model", model, "--output", "no/folder/a.png"): "the folder of --output does not exist",
+    }
+    for argv, message in cases.items():
+        assert reconstruct.main(argv) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
