@@ -66,7 +66,7 @@ def choose_backend(requested: str | None, device: str) -> str:
 
 
 def _status(name: str) -> BackendStatus:
-    if name == "cuda":  # may change: a test can give it a launcher
+    if name == "cuda":  # not cached, because a test may replace its launcher
         return BackendStatus(*nvrtc.status())
     return _lasting_status(name)
 

@@ -216,7 +216,7 @@ def _describe(
 def _dense(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The inputs, dense in x's memory format. x stands in for an absent one, which the kernels do not read."""
+    """The inputs, dense in x's memory format; x itself for an absent one, which the kernels do not read."""
     memory_format = memory_format_of(x)
     x = x.contiguous(memory_format=memory_format)
     return (

@@ -13,7 +13,7 @@ from litevae_kernels.haar_dwt2d.geometry import level_sizes, values_of
 def analysis(
     image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
 ) -> list[Tensor]:
-    """As `reference.analysis`; the image's strides are read as they are."""
+    """As `reference.analysis`; for an image of any strides, without a copy."""
     if dtype != image.dtype and torch.float64 in (dtype, image.dtype):  # the kernel mixes no dtype with float64
         pyramid = analysis(values_of(image, torch.float64), levels, factor, torch.float64, transpose_of_synthesis)
         return [packed.to(dtype) for packed in pyramid]

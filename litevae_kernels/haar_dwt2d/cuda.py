@@ -20,7 +20,7 @@ STRIP_THREADS, TILE_THREADS = 128, 256  # kStripThreads of cuda_strips.h, kTileT
 def analysis(
     image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
 ) -> list[Tensor]:
-    """As `reference.analysis`; the image's strides are read as they are."""
+    """As `reference.analysis`; for an image of any strides, without a copy."""
 
     def launch(
         image: Tensor, outputs: Sequence[Tensor], low: Tensor | None, memory_format: torch.memory_format

@@ -1,4 +1,4 @@
-"""What every backend of the Haar DWT knows of an image: the sizes of its levels and the values of its pixels."""
+"""The sizes of the levels and the values of the pixels, for every backend of the Haar DWT."""
 
 import torch
 from torch import Tensor

@@ -26,7 +26,7 @@ _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 def analysis(
     image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
 ) -> list[Tensor]:
-    """As `reference.analysis`; the image's strides are read as they are."""
+    """As `reference.analysis`; for an image of any strides, without a copy."""
     arithmetic = arithmetic_dtype(image.dtype, dtype)
 
     def launch(
@@ -70,7 +70,7 @@ def synthesis(
 
 
 def _or_empty(low: Tensor | None, image: Tensor, dtype: torch.dtype) -> Tensor:
-    """In the place of an absent L stands an empty tensor, which the kernels do not access."""
+    """L, or an empty tensor for an absent one, which the kernels do not access."""
     return image.new_empty(0, dtype=dtype) if low is None else low
 
 
