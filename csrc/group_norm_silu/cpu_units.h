@@ -10,8 +10,8 @@
 #include <cstddef>
 #include <vector>
 
-#include "../parallel.h"
-#include "kernels.h"
+#include "../cpu_threads.h"
+#include "cpu_loops.h"
 
 // x, skip, grad and the results have one dtype and are dense, all NCHW or all channels_last. weight, bias and the
 // gradients of them [C], mean and rstd [B, G] are float64 if x is, else float32. skip, weight and bias may be null.

@@ -4,7 +4,7 @@
 // (or, for the inverse, of the image) is made from them while they are in the L1 cache. So the image is read once,
 // every level is written once, and the scratch is a few rows. A plane is one channel of one sample in NCHW
 // (a pixel is 1 value) and one sample in channels_last (a pixel is C values).
-#include "../parallel.h"
+#include "../cpu_threads.h"
 #include "cpu_analysis.h"
 #include "cpu_synthesis.h"
 
@@ -91,15 +91,4 @@ LITEVAE_EXPORT void litevae_haar_synthesis(const HaarArguments* arguments) {
     with_single_or_half(Dtype(a.pyramid_dtype), [&](auto packed) {
         with_single_or_half(Dtype(a.image_dtype), [&](auto pixel) { run(float(), packed, pixel); });
     });
-}
-
-// Of this library's functions; litevae_kernels/native.py expects the same number.
-LITEVAE_EXPORT int litevae_native_interface() { return 2; }
-
-LITEVAE_EXPORT int litevae_native_openmp() {
-#if defined(_OPENMP)
-    return 1;
-#else
-    return 0;
-#endif
 }

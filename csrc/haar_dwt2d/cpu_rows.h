@@ -5,7 +5,7 @@
 #pragma once
 #include <algorithm>
 
-#include "../half_vectors.h"
+#include "../cpu_half_vectors.h"
 
 namespace litevae {
 

@@ -6,7 +6,7 @@
 #pragma once
 #include <algorithm>
 
-#include "../half_vectors.h"
+#include "../cpu_half_vectors.h"
 #include "tile.h"
 
 namespace litevae {

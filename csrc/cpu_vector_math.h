@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 
-#include "vectors.h"
+#include "cpu_vectors.h"
 
 namespace litevae {
 

@@ -4,7 +4,7 @@
 // scalar_types.h, which says why. What AVX-512 has an instruction for is asked for by name: GCC finds none of them.
 #pragma once
 #include "scalar_types.h"
-#include "vector_math.h"
+#include "cpu_vector_math.h"
 
 namespace litevae {
 
@@ -132,13 +132,6 @@ LITEVAE_INLINE void write(V x, float16* result) {
     Bits::store(Bits::narrow(half | ((magnitude > 0x7f800000) & 0x200) | sign), result);
 }
 
-#if LITEVAE_X86
-inline const bool kHasBfloat16 = [] {
-    __builtin_cpu_init();
-    return bool(__builtin_cpu_supports("avx512bf16"));
-}();
-#endif
-
 // A pack whose vectors are `stride` elements apart.
 template <typename V, int kCount, typename Stored>
 LITEVAE_INLINE Pack<V, kCount> read_pack(const Stored* source, int64_t stride) {
@@ -150,7 +143,7 @@ template <typename V, int kCount, typename Stored>
 LITEVAE_INLINE void write_pack(Pack<V, kCount> x, Stored* result, int64_t stride) {
 #if LITEVAE_X86 && !defined(__clang__)
     if constexpr (V::kBytes == 64 && std::is_same_v<Stored, bfloat16>) {
-        if (kHasBfloat16) {  // a quarter of the time of what AVX-512 has without it
+        if (level == Level::avx512_bf16) {  // a quarter of the time of what AVX-512 has without it
             for (int k = 0; k < kCount; k++) {
                 typename Bits<64>::Halves halves;
                 asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(x.part[k].value));

@@ -8,11 +8,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "inline.h"
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define LITEVAE_X86 1
-#endif
+#include "cpu_level.h"
 
 namespace litevae {
 
@@ -119,30 +115,6 @@ LITEVAE_INLINE void prefetch(const T* place, int64_t ahead) {
 inline void finish_streaming() {
 #if LITEVAE_X86
     asm volatile("sfence" ::: "memory");
-#endif
-}
-
-#if LITEVAE_X86
-template <typename Kernel, typename... Args>
-__attribute__((target("avx512f"))) void run_on_avx512(Args... args) { Kernel::template run<64>(args...); }
-template <typename Kernel, typename... Args>
-__attribute__((target("avx2,fma"))) void run_on_avx2(Args... args) { Kernel::template run<32>(args...); }
-#endif
-template <typename Kernel, typename... Args>
-void run_on_baseline(Args... args) { Kernel::template run<16>(args...); }
-
-template <typename Kernel, typename... Args>
-void dispatch(Args... args) {
-#if defined(LITEVAE_ONE_WIDTH)  // csrc/sanitize.py: builds take minutes as it is
-    Kernel::template run<LITEVAE_ONE_WIDTH>(args...);
-#elif LITEVAE_X86
-    static const auto run = __builtin_cpu_supports("avx512f") ? &run_on_avx512<Kernel, Args...>
-                            : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-                                ? &run_on_avx2<Kernel, Args...>
-                                : &run_on_baseline<Kernel, Args...>;
-    run(args...);
-#else
-    run_on_baseline<Kernel>(args...);
 #endif
 }
 
