@@ -81,7 +81,7 @@ def _all_at_once(compile_in_turn: Callable[..., list[str]]) -> Callable[..., lis
 
 
 def compile_library(compiler: str, flags: Sequence[str], result: Path) -> None:
-    """Another build of the library, such as csrc/sanitize.py's; raises CalledProcessError after the compiler's words."""
+    """Builds the library another way, for csrc/sanitize.py and csrc/cross_aarch64.py."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def compile_source(source: Path) -> Path:
@@ -94,7 +94,7 @@ def compile_library(compiler: str, flags: Sequence[str], result: Path) -> None:
 
 
 class BuildPackages(build_py):
-    """Adds the sources that NVRTC compiles to wheels, sdists and editable installs (setuptools' SubCommand protocol)."""
+    """Adds the sources that NVRTC compiles to wheels, sdists and editable installs, by setuptools' SubCommand."""
 
     def run(self) -> None:
         super().run()

@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from litevae_kernels import native
+
 from build import FLAGS, compile_library
 from check_levels import run_tests
-
-from litevae_kernels import native
 
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
 LEVEL = ["-mavx2", "-mfma", "-DLITEVAE_ONE_LEVEL=avx2"]

@@ -1,8 +1,9 @@
-// What do the inner loops of GroupNorm then SiLU do with a block of rows, on the vector units?
+// The inner loops of GroupNorm then SiLU over a block of rows, with vectors.
 //
-// A row is contiguous: the pixels of one channel in NCHW, the channels of one pixel in channels_last. A block is read
-// element by element (Apply) or summed up, over each row (SumRows, NCHW) or over each column (SumColumns,
-// channels_last). What is done with an element is one of the four structs that come first.
+// Read first: the five structs with the arithmetic of one element, then Apply. A row is contiguous: the pixels of one
+// channel in NCHW, the channels of one pixel in channels_last. Apply computes a result for each element; cpu_sums.h has
+// the sums. Template parameters: Element is one of the five structs, T the dtype of the arithmetic, Stored the dtype of
+// the tensors. In the functions, V is one Vector of T, and Values are several, Vectors<V, kVectors>.
 #pragma once
 #include <algorithm>
 
@@ -11,7 +12,7 @@
 
 namespace litevae {
 
-enum Coefficient { kMean, kScale, kBias, kOffset, kSlope, kCoefficients };  // of tile.h, by channel
+enum Coefficient { kMean, kScale, kBias, kOffset, kSlope, kCoefficients };  // of tile.h, one of each for every channel
 
 template <typename Stored>
 struct Rows {
@@ -27,12 +28,13 @@ struct ByChannel {
     LITEVAE_INLINE const T* operator[](int coefficient) const { return data + coefficient * pitch; }
 };
 
-// --------------------------------------------------------------------------------------------- what an element does
+// ------------------------------------------------------------------------------------- the arithmetic of one element
 
-// kReads: how many coefficients it takes, the first ones. kPack: how many vectors are worth working on side by side.
+// kReads: an element reads the first kReads coefficients, `of`. kReadsGrad: and the gradient. kKeeps: what `add`
+// returns is stored. kVectors: the number of vectors that is fastest when worked on together.
 
 struct Normalised {  // y
-    static constexpr int kReads = 3, kPack = 4;
+    static constexpr int kReads = 3, kVectors = 4;
     static constexpr bool kReadsGrad = false;
     template <typename Values>
     static LITEVAE_INLINE Values value(Values x, Values, const Values* of) {
@@ -46,7 +48,7 @@ LITEVAE_INLINE Values gradient_of_z(Values grad, Values centred, const Values* o
 }
 
 struct InputGradient {  // dx
-    static constexpr int kReads = 5, kPack = 4;
+    static constexpr int kReads = 5, kVectors = 4;
     static constexpr bool kReadsGrad = true;
     template <typename Values>
     static LITEVAE_INLINE Values value(Values x, Values grad, const Values* of) {
@@ -55,8 +57,8 @@ struct InputGradient {  // dx
     }
 };
 
-struct InputGradientOfKept {  // dx, where dz was kept
-    static constexpr int kReads = 5, kPack = 4;
+struct InputGradientOfKept {  // dx from a dz that was stored
+    static constexpr int kReads = 5, kVectors = 4;
     static constexpr bool kReadsGrad = true;
     template <typename Values>
     static LITEVAE_INLINE Values value(Values x, Values dz, const Values* of) {
@@ -64,8 +66,8 @@ struct InputGradientOfKept {  // dx, where dz was kept
     }
 };
 
-struct Deviations {  // sums of d and d^2, d = x - mean; here the mean is any value near it
-    static constexpr int kReads = 1, kPack = 4;
+struct Deviations {  // sums of d and d^2, d = x - mean, where any value near the mean serves
+    static constexpr int kReads = 1, kVectors = 4;
     static constexpr bool kReadsGrad = false, kKeeps = false;
     template <typename Values>
     static LITEVAE_INLINE Values add(Values x, Values, const Values* of, Values* sums) {
@@ -77,8 +79,8 @@ struct Deviations {  // sums of d and d^2, d = x - mean; here the mean is any va
 };
 
 template <bool kKeepsGradient>
-struct GradientSums {  // sums of dz and dz (x - mean); dz may be kept
-    static constexpr int kReads = 3, kPack = 2;
+struct GradientSums {  // sums of dz and dz (x - mean); kKeepsGradient: dz is stored
+    static constexpr int kReads = 3, kVectors = 2;
     static constexpr bool kReadsGrad = true, kKeeps = kKeepsGradient;
     template <typename Values>
     static LITEVAE_INLINE Values add(Values x, Values grad, const Values* of, Values* sums) {
@@ -89,27 +91,28 @@ struct GradientSums {  // sums of dz and dz (x - mean); dz may be kept
     }
 };
 
-template <bool kReadsGrad, typename V, int kPack, typename Stored>
-LITEVAE_INLINE Pack<V, kPack> read_grad(const Stored* grad, int64_t stride) {
-    if constexpr (kReadsGrad) return read_pack<V, kPack>(grad, stride);
+template <bool kReadsGrad, typename V, int kVectors, typename Stored>
+LITEVAE_INLINE Vectors<V, kVectors> read_grad(const Stored* grad, int64_t stride) {
+    if constexpr (kReadsGrad) return read_vectors<V, kVectors>(grad, stride);
     else return {};
 }
 template <bool kReadsGrad, typename V, typename Stored>
-LITEVAE_INLINE Pack<V, 1> read_first_grad(int64_t count, const Stored* grad) {
+LITEVAE_INLINE Vectors<V, 1> read_first_grad(int64_t count, const Stored* grad) {
     if constexpr (kReadsGrad) return {read_first<V>(count, grad, 0)};
     else return {};
 }
 
 // ------------------------------------------------------------------------------------------------------- the loops
 
-// A block's rows, each row's or each column's coefficients, and where the results go, which may be where the gradient is.
+// The result of each element of a block. by_channel has the coefficients of each row (NCHW) or each column
+// (channels_last). `result` may be the memory of `grad`.
 template <typename Element, typename T, typename Stored, bool kChannelsLast>
 struct Apply {
     Rows<const Stored> x, grad;
     Rows<Stored> result;
     int64_t rows, columns;
     ByChannel<T> by_channel;
-    int64_t ahead;  // elements from what is read to what this thread reads after its unit; 0: nothing
+    int64_t ahead;  // elements from x to the x of the thread's next unit, which is prefetched; 0: no prefetch
 
     template <int Bytes>
     static LITEVAE_INLINE void run(Apply block) { block.template run_all<Bytes>(); }
@@ -122,224 +125,80 @@ struct Apply {
         } else {
             if (columns < V::kLanes) return run_few<V>();
         }
-        constexpr int kPack = Element::kPack;
+        constexpr int kVectors = Element::kVectors;
         int64_t row = 0;
         if constexpr (kChannelsLast) {
-            if (columns >= kPack * V::kLanes) {
-                for (; row + kPack <= rows; row += kPack) run_rows<V, kPack, true>(row);
+            if (columns >= kVectors * V::kLanes) {
+                for (; row + kVectors <= rows; row += kVectors) run_rows<V, kVectors, true>(row);
             } else {
-                for (; row + kPack <= rows; row += kPack) run_rows<V, kPack, false>(row);
+                for (; row + kVectors <= rows; row += kVectors) run_rows<V, kVectors, false>(row);
             }
         }
         for (; row < rows; row++) run_rows<V, 1, !kChannelsLast>(row);
     }
 
-    // Packs along the rows, if they are long enough, since memory is read fastest so; what is left, across the rows.
-    // The last vector of a row reaches back. It is made first, while what it reads is still there.
+    // Computes kRows rows. Values go along a row where it is long enough (kAlong), since memory is read fastest so, and
+    // across the rows otherwise. The last vector overlaps the one before; it is computed first, as `result` may be
+    // `grad`.
     template <typename V, int kRows, bool kAlong>
     LITEVAE_INLINE void run_rows(int64_t row) const {
-        constexpr int kPack = Element::kPack;
+        constexpr int kVectors = Element::kVectors;
         V of_row[Element::kReads];
         for (int i = 0; i < Element::kReads && !kChannelsLast; i++) of_row[i] = V::all(by_channel[i][row]);
-        Pack<V, kRows> last{};
+        Vectors<V, kRows> last{};
         if (columns % V::kLanes) last = across<V, kRows>(row, columns - V::kLanes, of_row);
         int64_t at = 0;
         for (int64_t r = row; r < row + kRows && kAlong; r++) {
-            for (at = 0; at + kPack * V::kLanes <= columns; at += kPack * V::kLanes) {
-                write_pack(along<V, kPack>(r, at, of_row), result[r] + at, V::kLanes);
+            for (at = 0; at + kVectors * V::kLanes <= columns; at += kVectors * V::kLanes) {
+                write_vectors(along<V, kVectors>(r, at, of_row), result[r] + at, V::kLanes);
             }
         }
         for (; at + V::kLanes <= columns; at += V::kLanes) {
-            write_pack(across<V, kRows>(row, at, of_row), result[row] + at, result.pitch);
+            write_vectors(across<V, kRows>(row, at, of_row), result[row] + at, result.pitch);
         }
-        if (at < columns) write_pack(last, result[row] + columns - V::kLanes, result.pitch);
+        if (at < columns) write_vectors(last, result[row] + columns - V::kLanes, result.pitch);
     }
 
-    template <typename V, int kPack>
-    LITEVAE_INLINE Pack<V, kPack> along(int64_t row, int64_t at, const V* of_row) const {
-        Pack<V, kPack> of[Element::kReads];
+    template <typename V, int kVectors>
+    LITEVAE_INLINE Vectors<V, kVectors> along(int64_t row, int64_t at, const V* of_row) const {
+        Vectors<V, kVectors> of[Element::kReads];
         for (int i = 0; i < Element::kReads; i++) {
-            if constexpr (kChannelsLast) of[i] = read_pack<V, kPack>(by_channel[i] + at, V::kLanes);
-            else of[i] = Pack<V, kPack>::all(of_row[i]);
+            if constexpr (kChannelsLast) of[i] = read_vectors<V, kVectors>(by_channel[i] + at, V::kLanes);
+            else of[i] = Vectors<V, kVectors>::all(of_row[i]);
         }
-        // Which cache is near enough was measured; why the layouts differ is not known.
-        if (ahead != 0) prefetch<kPack * V::kLanes, kChannelsLast>(x[row] + at, ahead);
+        // Which cache to prefetch to was measured; why it differs between the memory formats is not known.
+        if (ahead != 0) prefetch<kVectors * V::kLanes, kChannelsLast>(x[row] + at, ahead);
         return value(x[row] + at, grad[row] + at, V::kLanes, V::kLanes, of);
     }
 
-    template <typename V, int kPack>
-    LITEVAE_INLINE Pack<V, kPack> across(int64_t row, int64_t at, const V* of_row) const {
-        Pack<V, kPack> of[Element::kReads];
+    template <typename V, int kVectors>
+    LITEVAE_INLINE Vectors<V, kVectors> across(int64_t row, int64_t at, const V* of_row) const {
+        Vectors<V, kVectors> of[Element::kReads];
         for (int i = 0; i < Element::kReads; i++) {
-            of[i] = Pack<V, kPack>::all(kChannelsLast ? V::load(by_channel[i] + at) : of_row[i]);
+            of[i] = Vectors<V, kVectors>::all(kChannelsLast ? V::load(by_channel[i] + at) : of_row[i]);
         }
-        for (int k = 0; k < kPack && ahead != 0; k++) prefetch<V::kLanes, kChannelsLast>(x[row + k] + at, ahead);
+        for (int k = 0; k < kVectors && ahead != 0; k++) prefetch<V::kLanes, kChannelsLast>(x[row + k] + at, ahead);
         return value(x[row] + at, grad[row] + at, x.pitch, grad.pitch, of);
     }
 
-    template <typename V, int kPack>
-    static LITEVAE_INLINE Pack<V, kPack> value(const Stored* from, const Stored* from_grad, int64_t stride,
-                                               int64_t grad_stride, const Pack<V, kPack>* of) {
-        return Element::value(read_pack<V, kPack>(from, stride),
-                              read_grad<Element::kReadsGrad, V, kPack>(from_grad, grad_stride), of);
+    template <typename V, int kVectors>
+    static LITEVAE_INLINE Vectors<V, kVectors> value(const Stored* from, const Stored* from_grad, int64_t stride,
+                                               int64_t grad_stride, const Vectors<V, kVectors>* of) {
+        return Element::value(read_vectors<V, kVectors>(from, stride),
+                              read_grad<Element::kReadsGrad, V, kVectors>(from_grad, grad_stride), of);
     }
 
-    // Fewer columns than lanes of the narrowest vector.
+    // For fewer columns than a vector of 16 bytes has lanes.
     template <typename V>
     LITEVAE_INLINE void run_few() const {
         for (int64_t row = 0; row < rows; row++) {
-            Pack<V, 1> of[Element::kReads];
+            Vectors<V, 1> of[Element::kReads];
             for (int k = 0; k < Element::kReads; k++) {
                 of[k] = {kChannelsLast ? V::load(by_channel[k]) : V::all(by_channel[k][row])};
             }
-            const Pack<V, 1> from{read_first<V>(columns, x[row], 0)};
-            const Pack<V, 1> from_grad = read_first_grad<Element::kReadsGrad, V>(columns, grad[row]);
+            const Vectors<V, 1> from{read_first<V>(columns, x[row], 0)};
+            const Vectors<V, 1> from_grad = read_first_grad<Element::kReadsGrad, V>(columns, grad[row]);
             write_first(columns, Element::value(from, from_grad, of).part[0], result[row]);
-        }
-    }
-};
-
-// Sums take less time than memory does, and the CPU itself does not look beyond a page.
-template <typename Stored>
-constexpr int64_t kAhead = 4096 / int64_t(sizeof(Stored));
-
-constexpr int kTerms = 256;  // after so many terms the sum of an element is added to a total of double precision
-
-// totals[0][row] and totals[1][row] become the sums over each row.
-template <typename Element, typename T, typename Stored>
-struct SumRows {
-    Rows<const Stored> x, grad;
-    Rows<T> kept;
-    int64_t rows, columns;
-    ByChannel<T> by_channel;
-    Rows<double> totals;
-
-    template <int Bytes>
-    static LITEVAE_INLINE void run(SumRows block) {
-        using V = Vector<T, Bytes>;
-        for (int64_t row = 0; row < block.rows; row++) {
-            double total[2] = {};
-            int64_t at = 0;
-            while (at + Element::kPack * V::kLanes <= block.columns) {
-                at = block.template sum<V, Element::kPack>(row, at, total);
-            }
-            while (at < block.columns) at = block.template sum<V, 1>(row, at, total);
-            for (int i = 0; i < 2; i++) block.totals[i][row] = total[i];
-        }
-    }
-
-    // From `at` on, kTerms packs or as many as are whole, or the few of a last vector. Returns where it stopped.
-    template <typename V, int kPack>
-    LITEVAE_INLINE int64_t sum(int64_t row, int64_t at, double* total) const {
-        using Values = Pack<V, kPack>;
-        constexpr int64_t step = kPack * V::kLanes;
-        const Stored *from = x[row], *from_grad = grad[row];
-        Values of[Element::kReads], sums[2] = {};
-        for (int k = 0; k < Element::kReads; k++) of[k] = Values::all(V::all(by_channel[k][row]));
-        if (at + step <= columns) {
-            const int64_t end = std::min(at + kTerms * step, columns - columns % V::kLanes);
-            for (; at + step <= end; at += step) {
-                const Values given = read_grad<Element::kReadsGrad, V, kPack>(from_grad + at, V::kLanes);
-                prefetch<step, true>(from + at, kAhead<Stored>);
-                const Values value = Element::add(read_pack<V, kPack>(from + at, V::kLanes), given, of, sums);
-                if constexpr (Element::kKeeps) write_pack(value, kept[row] + at, V::kLanes);
-            }
-        } else if constexpr (kPack == 1) {
-            const int64_t count = columns - at;
-            const Values given = read_first_grad<Element::kReadsGrad, V>(count, from_grad + at);
-            const Values value = Element::add(Values{read_first<V>(count, from + at, by_channel[kMean][row])}, given, of, sums);
-            if constexpr (Element::kKeeps) write_first(count, value.part[0], kept[row] + at);
-            at = columns;
-        }
-        for (int i = 0; i < 2; i++) {
-            for (int k = 1; k < kPack; k++) sums[i].part[0] = sums[i].part[0] + sums[i].part[k];
-            total[i] += sum_of_lanes(sums[i].part[0]);
-        }
-        return at;
-    }
-
-    template <typename V>
-    static LITEVAE_INLINE double sum_of_lanes(V sum) {
-        T lanes[V::kLanes];
-        sum.store(lanes);
-        double parts[4] = {};
-        for (int lane = 0; lane < V::kLanes; lane++) parts[lane % 4] += double(lanes[lane]);
-        return (parts[0] + parts[1]) + (parts[2] + parts[3]);
-    }
-};
-
-// The sums over each column are added to totals[0][column] and totals[1][column].
-template <typename Element, typename T, typename Stored>
-struct SumColumns {
-    Rows<const Stored> x, grad;
-    Rows<T> kept;
-    int64_t rows, columns;
-    ByChannel<T> by_channel;
-    Rows<double> totals;
-
-    template <int Bytes>
-    static LITEVAE_INLINE void run(SumColumns block) { block.template run_all<Bytes>(); }
-
-    template <int Bytes>
-    LITEVAE_INLINE void run_all() const {
-        using V = Vector<T, Bytes>;
-        if constexpr (Bytes > 16) {
-            if (columns < V::kLanes) return run_all<16>();
-        } else {
-            if (columns < V::kLanes) return sum_few<V>();
-        }
-        const int64_t rows_at_once = std::min<int64_t>(kTerms, std::max<int64_t>(32, 8192 / columns));
-        for (int64_t row = 0; row < rows; row += rows_at_once) {
-            const int64_t end = std::min(row + rows_at_once, rows);
-            int64_t at = 0;
-            if constexpr (Element::kPack >= 4 && Bytes == 64) {
-                for (; at + 8 * V::kLanes <= columns; at += 8 * V::kLanes) sum<V, 8>(row, end, at, 0);
-                for (; at + 6 * V::kLanes <= columns; at += 6 * V::kLanes) sum<V, 6>(row, end, at, 0);  // 96, 192
-            }
-            if constexpr (Element::kPack >= 4) {
-                for (; at + 4 * V::kLanes <= columns; at += 4 * V::kLanes) sum<V, 4>(row, end, at, 0);
-            }
-            for (; at + 2 * V::kLanes <= columns; at += 2 * V::kLanes) sum<V, 2>(row, end, at, 0);
-            for (; at + V::kLanes <= columns; at += V::kLanes) sum<V, 1>(row, end, at, 0);
-            const int rest = int(columns - at);  // the last vector reaches back; what was added already is left out
-            if (rest > 0) sum<V, 1>(row, end, columns - V::kLanes, V::kLanes - rest);
-        }
-    }
-
-    // Of the columns of kPack vectors from `at` on, without the first ones that are `done`.
-    template <typename V, int kPack>
-    LITEVAE_INLINE void sum(int64_t row, int64_t end, int64_t at, int done) const {
-        using Values = Pack<V, kPack>;
-        Values of[Element::kReads], sums[2] = {};
-        for (int k = 0; k < Element::kReads; k++) of[k] = read_pack<V, kPack>(by_channel[k] + at, V::kLanes);
-        for (; row < end; row++) {
-            const Values given = read_grad<Element::kReadsGrad, V, kPack>(grad[row] + at, V::kLanes);
-            prefetch<kPack * V::kLanes, true>(x[row] + at, kAhead<Stored>);
-            const Values value = Element::add(read_pack<V, kPack>(x[row] + at, V::kLanes), given, of, sums);
-            if constexpr (Element::kKeeps) write_pack(value, kept[row] + at, V::kLanes);
-        }
-        for (int i = 0; i < 2; i++) {
-            T lanes[kPack * V::kLanes];
-            write_pack(sums[i], lanes, V::kLanes);
-            for (int lane = done; lane < kPack * V::kLanes; lane++) totals[i][at + lane] += double(lanes[lane]);
-        }
-    }
-
-    // Fewer columns than lanes of the narrowest vector.
-    template <typename V>
-    LITEVAE_INLINE void sum_few() const {
-        Pack<V, 1> of[Element::kReads];
-        for (int k = 0; k < Element::kReads; k++) of[k] = {V::load(by_channel[k])};
-        for (int64_t row = 0; row < rows; row++) {
-            Pack<V, 1> sums[2] = {};
-            const Pack<V, 1> given = read_first_grad<Element::kReadsGrad, V>(columns, grad[row]);
-            const Pack<V, 1> value = Element::add(Pack<V, 1>{read_first<V>(columns, x[row], 0)}, given, of, sums);
-            if constexpr (Element::kKeeps) write_first(columns, value.part[0], kept[row]);
-            for (int i = 0; i < 2; i++) {
-                T lanes[V::kLanes];
-                sums[i].part[0].store(lanes);
-                for (int64_t column = 0; column < columns; column++) totals[i][column] += double(lanes[column]);
-            }
         }
     }
 };

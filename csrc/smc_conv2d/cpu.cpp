@@ -20,9 +20,9 @@ struct RowShape {
     int64_t size() const { return inputs * taps; }
 };
 
-// The kernels below work on one row of `size` values. They are plain loops, which the compiler vectorises for each level,
-// so none of them uses the vector size that `run` takes. T is the dtype of the arithmetic, float or double, and Stored
-// the dtype of a tensor in memory.
+// The kernels below work on one row of `size` values. They are plain loops, which the compiler vectorises for each
+// level, so none of them uses the vector size that `run` takes. T is the dtype of the arithmetic, float or double, and
+// Stored the dtype of a tensor in memory.
 
 template <typename T, typename Stored>
 struct LoadRow {
@@ -183,7 +183,7 @@ void backward(const void* grad, Dtype grad_dtype, const void* weight, Dtype weig
 // ---------------------------------------------------------------------------------------------------- C interface
 
 // Weights are dense [O, I, K] or, channels_last, [O, K, I]. scales, scales_grad and gain_grad are float64 if the weight
-// is, else float32. After the struct come the addresses of the results.
+// is, else float32. The struct is followed by the addresses of the results.
 struct SmcArguments {
     const void *weight, *scales, *grad;  // the forward has its result in the place of grad
     int64_t weight_dtype, grad_dtype, outputs, inputs, taps, channels_last, threads;
