@@ -109,8 +109,8 @@ def pytest_configure(config: Any) -> None:
         remote.note_address(tensor, address)
         return address
 
-    torch.Tensor.data_ptr = noted_data_ptr  # type: ignore[method-assign]
-    native.library = lambda: remote  # type: ignore[assignment,return-value]
+    torch.Tensor.data_ptr = noted_data_ptr  # type: ignore[assignment,method-assign]
+    native.library = lambda: remote  # type: ignore[assignment]
     native._path = lambda: Path("_native_aarch64.so")
 
 
