@@ -161,18 +161,6 @@ struct AnalysisRow {
     }
 };
 
-// Stores the sub-bands of a row that AnalysisRow has computed.
-template <typename T, typename Packed, bool kChannelsLast>
-struct PutSubBands {
-    template <int Bytes>
-    static LITEVAE_INLINE void run(const T* low, const T* packed, int64_t width, int64_t channels, Packed* result,
-                                   int64_t band, bool stream) {
-        using Values = Vector<T, Bytes>;
-        if (kChannelsLast) return put_row<Values>(packed, 4 * channels * width, result, stream);
-        for (int k = 0; k < 4; k++) put_row<Values>(k > 0 ? packed + k * width : low, width, result + k * band, stream);
-    }
-};
-
 template <typename T, typename Image, typename Packed, bool kChannelsLast>
 class Analysis {
    public:

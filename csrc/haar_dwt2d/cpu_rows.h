@@ -78,6 +78,29 @@ LITEVAE_INLINE void put_row(const T* source, int64_t size, Stored* result, bool 
     put_through_the_caches<Values>(source, size, result);
 }
 
+// Stores the sub-bands of a row that AnalysisRow has computed.
+template <typename T, typename Packed, bool kChannelsLast>
+struct PutSubBands {
+    template <int Bytes>
+    static LITEVAE_INLINE void run(const T* low, const T* packed, int64_t width, int64_t channels, Packed* result,
+                                   int64_t band, bool stream) {
+        using Values = Vector<T, Bytes>;
+        if (kChannelsLast) return put_row<Values>(packed, 4 * channels * width, result, stream);
+        for (int k = 0; k < 4; k++) put_row<Values>(k > 0 ? packed + k * width : low, width, result + k * band, stream);
+    }
+};
+
+// Stores the two rows of the image that SynthesisRow has computed.
+template <typename T, typename Image>
+struct PutPixels {
+    template <int Bytes>
+    static LITEVAE_INLINE void run(const T* top, const T* bottom, int64_t size, Image* result, bool inside,
+                                   bool stream) {
+        put_row<Vector<T, Bytes>>(top, size, result, stream);
+        if (inside) put_row<Vector<T, Bytes>>(bottom, size, result + size, stream);
+    }
+};
+
 // Reads a row whose pixels are `pitch` elements apart.
 template <typename T, typename Stored>
 void gather_row(const Stored* source, int64_t pitch, int64_t width, int64_t channels, T* result) {

@@ -156,17 +156,6 @@ struct SynthesisRow {
     }
 };
 
-// Stores the two rows of the image that SynthesisRow has computed.
-template <typename T, typename Image>
-struct PutPixels {
-    template <int Bytes>
-    static LITEVAE_INLINE void run(const T* top, const T* bottom, int64_t size, Image* result, bool inside,
-                                   bool stream) {
-        put_row<Vector<T, Bytes>>(top, size, result, stream);
-        if (inside) put_row<Vector<T, Bytes>>(bottom, size, result + size, stream);
-    }
-};
-
 template <typename T, typename Packed, typename Image, bool kChannelsLast>
 class Synthesis {
    public:
