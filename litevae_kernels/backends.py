@@ -82,7 +82,7 @@ def _lasting_status(name: str) -> BackendStatus:
 
 def _triton_status() -> BackendStatus:
     if importlib.util.find_spec("triton") is None:
-        return BackendStatus(False, "the package triton is not installed; pip install triton (Linux)")
+        return BackendStatus(False, "the package triton is not installed; pip install triton (Linux: x86-64, aarch64)")
     try:
         import triton
     except (ImportError, OSError) as error:
