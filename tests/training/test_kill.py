@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import torch
 
 from litevae import train
+
+from .. import children
 
 Run = Callable[..., tuple[int, Path]]
 KILLS = 20
@@ -23,9 +24,7 @@ def test_a_run_killed_twenty_times_equals_an_unbroken_one(run: Run, recipe: Path
     folder = tmp_path / "killed"
     program = Path(__file__).with_name("kill_repeatedly.py")
     command = [sys.executable, str(program), str(tmp_path / "long.yaml"), str(folder), str(KILLS), "0"]
-    output = subprocess.run(
-        command, capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}
-    )
+    output = children.run(command, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert output.returncode == 0, output.stderr
     killed = json.loads(output.stdout.splitlines()[-1])
     assert len(killed["steps"]) == KILLS

@@ -15,6 +15,7 @@ from litevae import train
 from litevae.runs.processes import Processes
 from litevae.training.config import ConfigError
 
+from .. import children
 from . import two_processes, two_stopping_processes
 
 Run = Callable[..., tuple[int, Path]]
@@ -23,7 +24,7 @@ LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--npro
 
 def launch(*command: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*LAUNCH, *command], capture_output=True, text=True, timeout=200, env=environment)
+    return children.run([*LAUNCH, *command], timeout=200, env=environment)
 
 
 @pytest.fixture(scope="module")
