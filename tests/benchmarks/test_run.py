@@ -39,6 +39,7 @@ def test_one_row_is_measured_printed_and_stored(tmp_path: Path):
     assert path.with_suffix(".md").read_text() in output
 
 
+@pytest.mark.slow
 def test_quick_prints_and_stores_nothing():
     pytest.importorskip("pytest_benchmark")
     stored = {path: path.read_bytes() for path in RESULTS.iterdir()}

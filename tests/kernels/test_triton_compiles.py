@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("triton", reason="the package triton is not installed")
 
-ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
+ARCHITECTURES = [75, 90, 120, *(pytest.param(number, marks=pytest.mark.slow) for number in (80, 86, 89, 100))]
 SCRIPT = Path(__file__).with_name("compile_triton_kernels.py")
 
 
