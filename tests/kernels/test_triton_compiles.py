@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("triton", reason="the package triton is not installed")
 
-ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
+ARCHITECTURES = [75, 90, 120, *(pytest.param(number, marks=pytest.mark.slow) for number in (80, 86, 89, 100))]
 SCRIPT = Path(__file__).with_name("compile_triton_kernels.py")
 
 
@@ -65,6 +65,7 @@ def test_aligned_tensors_get_16_byte_accesses_and_no_local_memory(
             assert "fp32" not in case or all(min(widths) >= 8 for widths in sub_bands), (case, launched)
 
 
+@pytest.mark.slow
 def test_every_variant_compiles(reports: dict[tuple[str, ...], Future[Report]]) -> None:
     """Levels, dtypes, layouts, cascades, transposes, skips, and arguments that are 1, which Triton makes constants.
 
