@@ -89,7 +89,7 @@ def train(arguments: Sequence[str]) -> None:
 
 def parameters(folder: Path) -> dict[str, float]:
     """Millions of parameters of the encoder and the decoder that a run has saved."""
-    from litevae.reconstruct import load_model
+    from litevae.loading import load_model
 
     model: Any = load_model(folder)
     parts = {"encoder_m": model.encoder, "decoder_m": model.decoder}

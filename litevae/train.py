@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from litevae.data import DataError, evaluation_view, open_data
-from litevae.evaluation.held_out import Evaluation, HeldOutImage, bicubic_baseline, evaluate
+from litevae.data import DataError, open_data
+from litevae.evaluation.held_out import Evaluation, bicubic_baseline, evaluate
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 from litevae.losses.trunks import TrunkError
 from litevae.runs.board import Board
@@ -101,8 +101,6 @@ class Trainer:
     def __init__(self, config: RunConfig, folder: RunFolder, processes: Processes) -> None:
         self.config, self.folder, self.processes = config, folder, processes
         self.data = open_data(config.data, config.train.seed)
-        size = config.data.evaluation_size
-        self.held_out = [HeldOutImage(photo.name, evaluation_view(photo.image, size)) for photo in self.data.held_out]
         self.networks = Networks(config, processes)
         self.update = Update(config, self.networks, processes)
         self.lpips = self._lpips() if config.evaluates_lpips and processes.is_main else None
@@ -161,14 +159,13 @@ class Trainer:
         train, processes = self.config.train, self.processes
         if processes.is_main:
             self.board = Board(self.folder.tensorboard, self.step) if train.tensorboard else None
-            self.baseline = bicubic_baseline(self.held_out, processes.device, self.lpips)
+            self.baseline = bicubic_baseline(self.data.held_out, processes.device, self.lpips)
             self.say(
                 opening(
                     self.config,
                     self.networks,
                     processes,
                     images=self.data.description,
-                    held_out=[item.name for item in self.held_out],
                     step=self.step,
                     baseline=self.baseline,
                 )
@@ -210,7 +207,7 @@ class Trainer:
         self.evaluated_step = self.step
         is_best = False
         if self.processes.is_main:
-            networks, about = self.networks, (self.held_out, self.processes.device, self.lpips)
+            networks, about = self.networks, (self.data.held_out, self.processes.device, self.lpips)
             raw = None if networks.ema is None else evaluate(networks.model, *about)
             evaluation = evaluate(networks.kept, *about)
             self.latest = evaluation, raw

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from litevae.data import DataConfig, DataError, TrainingData, open_data
-from litevae.data.batches import _Steps
+from litevae.data.batches import _StepDataset
 
 from .. import children
 
@@ -157,7 +157,7 @@ def test_what_a_spawned_worker_gets_works(
         "webdataset": lambda: streamed(streaming=False, workers=0),
         "stream": lambda: streamed(workers=0),
     }[source]()
-    steps: _Steps = data.batches(0, 4, 3)._loader.dataset  # type: ignore[assignment]
+    steps: _StepDataset = data.batches(0, 4, 3)._loader.dataset  # type: ignore[assignment]
     copied = pickle.loads(pickle.dumps(steps))
     for step in range(4):
         assert torch.equal(copied[step][0], steps[step][0])

@@ -8,7 +8,7 @@ import pytest
 
 from litevae.data.config import DataConfig
 from litevae.data.streaming.hub import Stream
-from litevae.data.streaming.readers import Readers, choose_readers, resume_readers, shard_count
+from litevae.data.streaming.shard_assignment import Readers, choose_readers, resume_readers, shard_count
 
 
 def stream(shards: int) -> Stream:

@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from litevae.data.errors import DataError
-from litevae.data.sources import (
+from litevae.data.image_sources import (
     BUILT_IN_HELD_OUT,
     BUILT_IN_TRAINING,
-    Names,
-    Part,
-    PhotoSource,
+    FileSource,
+    PackedStrings,
+    SourceSlice,
     built_in_paths,
     find_images,
 )
@@ -23,7 +23,7 @@ Fill = Callable[[Path, int], list[Path]]
 
 def test_built_in_photographs_are_real_and_disjoint() -> None:
     assert not set(BUILT_IN_TRAINING) & set(BUILT_IN_HELD_OUT)
-    source = PhotoSource(built_in_paths(BUILT_IN_TRAINING))
+    source = FileSource(built_in_paths(BUILT_IN_TRAINING))
     sizes = {source.title(index): source.read(index).size for index in range(len(source))}
     assert list(sizes) == list(BUILT_IN_TRAINING)
     assert sizes["astronaut.png"] == (512, 512)
@@ -87,14 +87,14 @@ def test_missing_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_files_of_one_name_in_two_folders_stay_two(tmp_path: Path, fill: Fill) -> None:
-    source = PhotoSource(fill(tmp_path / "cat", 1) + fill(tmp_path / "dog", 1))
+    source = FileSource(fill(tmp_path / "cat", 1) + fill(tmp_path / "dog", 1))
     assert [source.title(index) for index in range(2)] == ["cat/photo-000.png", "dog/photo-000.png"]
     assert source.name(1) == str(tmp_path / "dog" / "photo-000.png")
 
 
 def test_decoded_once_if_kept(tmp_path: Path, fill: Fill) -> None:
     paths = fill(tmp_path, 2)
-    kept, fresh = PhotoSource(paths, keep_decoded=True), PhotoSource(paths)
+    kept, fresh = FileSource(paths, keep_decoded=True), FileSource(paths)
     first = kept.read(1)
     Image.new("RGB", (8, 8), "red").save(paths[1])
     assert kept.read(1) is first
@@ -102,7 +102,7 @@ def test_decoded_once_if_kept(tmp_path: Path, fill: Fill) -> None:
 
 
 def test_part_of_a_source(tmp_path: Path, fill: Fill) -> None:
-    part = Part(PhotoSource(fill(tmp_path, 6)), 2, 5)
+    part = SourceSlice(FileSource(fill(tmp_path, 6)), 2, 5)
     assert len(part) == 3
     assert [part.title(index) for index in range(3)] == ["photo-002.png", "photo-003.png", "photo-004.png"]
     assert [part.read(index).getpixel((0, 0)) for index in range(3)] == [(2, 2, 2), (3, 3, 3), (4, 4, 4)]
@@ -110,7 +110,7 @@ def test_part_of_a_source(tmp_path: Path, fill: Fill) -> None:
 
 def test_names_are_kept_as_they_are() -> None:
     names = ["", "a/b.png", "Zürich 東京.png", os.fsdecode(b"latin-\xfc.png"), ""]
-    packed = Names(names)
+    packed = PackedStrings(names)
     assert list(packed) == names
     assert [packed[index] for index in range(5)] == names
-    assert list(Names([])) == []
+    assert list(PackedStrings([])) == []

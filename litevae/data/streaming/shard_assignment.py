@@ -1,4 +1,4 @@
-"""Who reads which shards of a stream, and where does each reader start? Dealing out, and resuming.
+"""The assignment of a stream's shards to readers, and where each reader starts, also in a resumed run.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
@@ -11,7 +11,7 @@ from typing import Any
 from litevae.data.config import DataConfig
 from litevae.data.streaming.hub import Stream
 
-_MOST_SHARDS = 4096  # a folder of images on the hub counts each file as one: then many files make a shard
+_MOST_SHARDS = 4096  # in a folder of images on the hub each file is a shard; more of them are read as one
 
 
 def shard_count(stream: Stream) -> int:
@@ -21,7 +21,7 @@ def shard_count(stream: Stream) -> int:
 
 @dataclass(frozen=True)
 class Readers:
-    """All that the order of a stream's examples depends on: the readers, `per_process` in each process, and the rest.
+    """All that the order of a stream's examples depends on. Each process has `per_process` readers.
 
     A reader is a worker process, or the trainer's own process where there are no workers.
     """
@@ -33,9 +33,9 @@ class Readers:
     per_process: int
 
     def share(self, order: list[int], process: int, reader: int) -> tuple[list[int], tuple[int, int]]:
-        """The shards of one reader, and which of their examples: every divisor-th one, from the remainder-th on.
+        """The shards of one reader, and (remainder, divisor): it keeps examples n with n % divisor == remainder.
 
-        With fewer shards than processes each process goes through all of them and keeps every so-many-th example.
+        With fewer shards than processes each process reads all of them and keeps every world_size-th example.
         """
         if self.shards < self.world_size:
             return order, (process, self.world_size)
@@ -43,7 +43,7 @@ class Readers:
 
 
 @dataclass(frozen=True)
-class Start:
+class StreamStart:
     """Where the readers of one process start, and which of them has the first batch."""
 
     readers: Readers
@@ -52,7 +52,7 @@ class Start:
 
 
 def choose_readers(stream: Stream, config: DataConfig, seed: int, world_size: int) -> Readers:
-    """As many readers as workers are wanted, but no more than there are shards."""
+    """One reader for each of the `data.workers`, but no more than there are shards."""
     shards, wanted = shard_count(stream), max(1, config.worker_count)
     per_process = min(wanted, max(1, shards // world_size))
     if per_process < wanted or shards < world_size:
@@ -69,26 +69,26 @@ def choose_readers(stream: Stream, config: DataConfig, seed: int, world_size: in
 
 def resume_readers(
     stream: Stream, config: DataConfig, seed: int, rank: int, world_size: int, state: Sequence[dict[str, Any]]
-) -> Start:
-    """Where process `rank` goes on, from what `Batches.state_dict` returned in every process.
+) -> StreamStart:
+    """Where process `rank` continues, from what `Batches.state_dict` returned in every process.
 
-    The number of workers is that of the state unless `data.workers` says another. A state that was saved for other
-    shards, seeds or numbers of readers says nothing about who has read what: a new pass over the stream begins then.
+    The number of workers is that of the state unless `data.workers` is given. The positions of a state that was saved
+    with other shards, seeds or numbers of readers do not apply: then a new pass over the stream begins.
     """
     saved = [entry for entry in state if entry]
     readers = Readers(**saved[0]["layout"]) if saved else None
     if readers is None or readers != _same_but_for_workers(readers, stream, config, seed, world_size):
         readers = choose_readers(stream, config, seed, world_size)
     if not saved:
-        return Start(readers, [{} for _ in range(readers.per_process)])
+        return StreamStart(readers, [{} for _ in range(readers.per_process)])
     if len(saved) == world_size and all(entry["layout"] == asdict(readers) for entry in saved):
-        return Start(readers, list(saved[rank]["readers"]), saved[rank]["next_reader"])
+        return StreamStart(readers, list(saved[rank]["readers"]), saved[rank]["next_reader"])
     passes = [position.get("pass", 0) for entry in saved for position in entry["readers"]]
     warnings.warn(
         f"the stream was saved by {saved[0]['layout']} and is resumed by {asdict(readers)}: a new pass begins",
         stacklevel=2,
     )
-    return Start(readers, [{"pass": max(passes) + 1} for _ in range(readers.per_process)])
+    return StreamStart(readers, [{"pass": max(passes) + 1} for _ in range(readers.per_process)])
 
 
 def _same_but_for_workers(readers: Readers, stream: Stream, config: DataConfig, seed: int, world_size: int) -> Readers:

@@ -12,12 +12,11 @@ import torch
 from torch import Tensor
 
 from litevae.data.config import DataConfig
-from litevae.data.errors import DataError
-from litevae.data.skipped import Skip
-from litevae.data.streaming import hub, streams
+from litevae.data.errors import DataError, Skip
+from litevae.data.streaming import hub, stream_samples
 from litevae.data.streaming.hub import Stream
-from litevae.data.streaming.readers import Readers, Start
-from litevae.data.streaming.streams import StreamSamples, content_digest, first_usable
+from litevae.data.streaming.shard_assignment import Readers, StreamStart
+from litevae.data.streaming.stream_samples import StreamSamples, content_digest, usable_examples
 
 Grays = Callable[[Tensor], list[int]]
 COUNTS = [7, 3, 5, 1, 6]  # images per shard
@@ -58,19 +57,21 @@ class Reader:
         config: DataConfig | None = None,
     ) -> None:
         positions = [position or {} for _ in range(readers.per_process)]
-        self.samples = StreamSamples(stream, config or CONFIG, Start(readers, positions), process, held_out or set())
+        self.samples = StreamSamples(
+            stream, config or CONFIG, StreamStart(readers, positions), process, held_out or set()
+        )
         self.worker = worker
 
     def take(self, count: int) -> list[int]:
         return [self.next() for _ in range(count)]
 
     def next(self) -> int:
-        original = streams.get_worker_info
-        streams.get_worker_info = lambda: SimpleNamespace(id=self.worker)  # type: ignore[assignment, return-value]
+        original = stream_samples.get_worker_info
+        stream_samples.get_worker_info = lambda: SimpleNamespace(id=self.worker)  # type: ignore[assignment, return-value]
         try:
             return int(self.samples.crop(0)[0, 0, 0])
         finally:
-            streams.get_worker_info = original
+            stream_samples.get_worker_info = original
 
     def take_pass(self, number: int) -> list[int]:
         """What it reads in one pass, the first it is asked for included."""
@@ -132,13 +133,14 @@ def test_resumed_anywhere_it_goes_on_as_if_unbroken(stream: Stream, world_size: 
 
 def test_held_out_examples_are_never_trained_on(stream: Stream) -> None:
     skips: list[Skip] = []
-    photos, digests = first_usable(stream, 4, 1, skips.append)
-    assert [photo.image.getpixel((0, 0))[0] for photo in photos] == [0, 1, 2, 3]
+    first = list(itertools.islice(usable_examples(stream, 1, skips.append), 4))
+    assert [image.getpixel((0, 0))[0] for _, image in first] == [0, 1, 2, 3]
     assert not skips
+    digests = {content_digest(example) for example, _ in first}
     assert sorted(Reader(stream, Readers(0, 5, 4, 1, 1), held_out=digests).take_pass(0)) == list(range(4, 22))
-    (next_one,), _ = first_usable(stream, 1, 1, skips.append, digests)
-    assert next_one.image.getpixel((0, 0)) == (4, 4, 4)
-    assert len(first_usable(stream, 99, 1, skips.append)[0]) == 22
+    _, next_one = next(usable_examples(stream, 1, skips.append, digests))
+    assert next_one.getpixel((0, 0)) == (4, 4, 4)
+    assert len(list(usable_examples(stream, 1, skips.append))) == 22
 
 
 def test_crop_is_drawn_from_the_number_of_the_sample(parquet: Callable[..., str]) -> None:
@@ -150,7 +152,9 @@ def test_crop_is_drawn_from_the_number_of_the_sample(parquet: Callable[..., str]
     Image.fromarray(np.stack([pixels >> 8, pixels & 255, pixels & 0], -1).astype(np.uint8)).save(file, "PNG")
     folder = parquet([[file.getvalue()]])
     stream = hub.open_row_stream(DataConfig(source="dataset", path=folder, streaming=True), "train")
-    crops = [StreamSamples(stream, config(), Start(Readers(0, 1, 4, 1, 1), [{}]), 0, set()).crop(n) for n in (3, 4, 3)]
+    crops = [
+        StreamSamples(stream, config(), StreamStart(Readers(0, 1, 4, 1, 1), [{}]), 0, set()).crop(n) for n in (3, 4, 3)
+    ]
     assert torch.equal(crops[0], crops[2])
     assert not torch.equal(crops[0], crops[1])
 

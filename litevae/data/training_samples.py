@@ -1,10 +1,11 @@
-"""Which image is sample n of a run? Wherever images can be read in any order, a pure function of (seed, n).
+"""The samples of a run, by number: where images can be read in any order, sample n is a function of (seed, n) alone.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 
-So a resumed run sees what an unbroken one would, on any number of processes and workers.
+So a resumed run sees what an uninterrupted one would, with any number of processes and workers.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,9 @@ from torch import Tensor
 from litevae.data.config import DataConfig
 from litevae.data.crops import random_crop
 from litevae.data.dead_leaves import dead_leaves
-from litevae.data.errors import DataError
+from litevae.data.errors import DataError, Skip, read_or_skip
+from litevae.data.image_sources import ImageSource
 from litevae.data.images import to_pixels
-from litevae.data.skipped import Skip, usable
-from litevae.data.sources import ImageSource
 from litevae.seeds import derive_rng
 
 
@@ -37,19 +37,19 @@ class Samples:
         raise NotImplementedError
 
     def take_skips(self) -> list[Skip]:
-        """What could not be used since this was last asked."""
+        """The images skipped since the last call."""
         taken, self._skips = self._skips, []
         return taken
 
     def position(self) -> dict[str, Any] | None:
-        """What the next sample depends on besides (seed, n); None: nothing."""
+        """What the next sample depends on besides (seed, n), as plain values; None: nothing."""
         return None
 
 
-class PhotoSamples(Samples):
-    """Crops of photos that come in a new random order in every pass over the source.
+class ImageSamples(Samples):
+    """Crops of the images of a source, in a new random order in every pass over it.
 
-    An unusable photo is replaced by the next usable one of that order.
+    An unusable image is replaced by the next usable one of that order.
     """
 
     def __init__(self, source: ImageSource, config: DataConfig, seed: int) -> None:
@@ -59,9 +59,9 @@ class PhotoSamples(Samples):
         self._unusable: set[int] = set()
 
     def crop(self, n: int) -> Tensor:
-        return to_pixels(random_crop(self._photo(n), self.config, derive_rng(self.seed, "crop", n)))
+        return to_pixels(random_crop(self._image(n), self.config, derive_rng(self.seed, "crop", n)))
 
-    def _photo(self, n: int) -> Image.Image:
+    def _image(self, n: int) -> Image.Image:
         count = len(self.source)
         epoch, position = divmod(n, count)
         if self._order is None or self._order[0] != epoch:
@@ -76,14 +76,15 @@ class PhotoSamples(Samples):
         if index in self._unusable:
             return None
         source = self.source
-        image = usable(lambda: source.read(index), source.name(index), self.config.smallest_side, self._skips.append)
+        read, name = functools.partial(source.read, index), source.name(index)
+        image = read_or_skip(read, name, self.config.smallest_side, self._skips.append)
         if image is None:
             self._unusable.add(index)
         return image
 
 
 class DeadLeavesSamples(Samples):
-    """Dead leaves, drawn at the size of a crop: they have no scale of their own, so nothing is cut or resized."""
+    """Dead leaves, drawn at the size of a crop: they are scale invariant, so nothing is cut or resized."""
 
     def __init__(self, config: DataConfig, seed: int) -> None:
         super().__init__()

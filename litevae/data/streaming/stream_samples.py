@@ -1,9 +1,9 @@
-"""Which image is next in a stream? Shards in a seeded order, shuffled block by block, resumed in the middle of one.
+"""The samples of a stream: shards in a seeded order, shuffled block by block, resumed in the middle of a block.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 
-A stream can only be read from the front of each shard. A buffer from which examples are drawn at random would have to
-be saved with the run; a block that is read whole and then permuted is found again from where it began.
+A shard can only be read from its front. A shuffle buffer would have to be saved with the run; a block that is read
+whole and then permuted is restored from the position where it began.
 """
 
 import hashlib
@@ -16,18 +16,16 @@ from torch.utils.data import get_worker_info
 
 from litevae.data.config import DataConfig
 from litevae.data.crops import random_crop
-from litevae.data.errors import DataError
+from litevae.data.errors import DataError, Skip, read_or_skip
 from litevae.data.images import to_pixels
-from litevae.data.samples import Samples
-from litevae.data.skipped import Skip, usable
-from litevae.data.sources import Photo
 from litevae.data.streaming.hub import Encoded, Stream
-from litevae.data.streaming.readers import Start, shard_count
+from litevae.data.streaming.shard_assignment import StreamStart, shard_count
+from litevae.data.training_samples import Samples
 from litevae.seeds import derive_rng
 
 
 class ShardWalk:
-    """The examples of some shards, one shard after the other; it can say where it is and start from there."""
+    """The examples of some shards, one shard after the other; reading can start at a saved position."""
 
     def __init__(
         self, stream: Stream, shards: list[int], part: tuple[int, int], position: dict[str, Any] | None = None
@@ -39,11 +37,11 @@ class ShardWalk:
         self._open(within)
 
     def position(self) -> dict[str, Any]:
-        """Plain values, from which another walk over the same shards goes on."""
+        """Plain values, from which another walk over the same shards continues."""
         return {"at": self._at, "number": self._number, "within": self._rows.state_dict() if self._number else None}
 
     def take(self, count: int) -> list[Encoded]:
-        """The next `count` examples, or those that are left."""
+        """The next `count` examples, fewer at the end."""
         examples: list[Encoded] = []
         while len(examples) < count and self._at < len(self.shards):
             row = next(self._iterator, None)
@@ -69,23 +67,23 @@ class ShardWalk:
             rows = split_dataset_by_node(rows, rank=remainder, world_size=divisor)
         if within is not None:
             rows.load_state_dict(within)
-        # Not iter(rows): in a DataLoader's worker that would deal out the shards once more.
+        # Not iter(rows): in a DataLoader's worker that would split the shards between workers a second time.
         self._rows, self._iterator = rows, rows.iter(batch_size=1)
 
 
 class StreamSamples(Samples):
-    """Sample n is the next usable example of this process and worker, cropped as (seed, n) says.
+    """Sample n is the next usable example of this process and worker; its crop is drawn from (seed, n).
 
-    In one pass all readers together read every example once. A reader that is through its shards begins its next pass
-    without waiting for the others, so shards should be of about the same size.
-    A reader whose share of a pass holds nothing usable reads the shards of all for one pass, before it gives up.
+    In one pass all readers together read every example once. A reader that reaches the end of its shards begins its
+    next pass without waiting for the others, so shards should be of about the same size. A reader without a usable
+    example in its pass reads the shards of all readers for one pass before it raises.
     """
 
     def __init__(
         self,
         stream: Stream,
         config: DataConfig,
-        start: Start,
+        start: StreamStart,
         process: int,
         held_out: Collection[bytes],
     ) -> None:
@@ -169,28 +167,24 @@ class StreamSamples(Samples):
         example = example.fetch()
         if content_digest(example) in self.held_out:
             return None
-        return usable(example.decode, example.name, self.config.smallest_side, self._skips.append)
+        return read_or_skip(example.decode, example.name, self.config.smallest_side, self._skips.append)
 
 
 def content_digest(example: Encoded) -> bytes:
-    """By which a held-out example is known again, wherever in the stream it comes."""
+    """Identifies a held-out example wherever it comes in the stream."""
     return hashlib.blake2b(example.content or b"", digest_size=16).digest()
 
 
-def first_usable(
-    stream: Stream, count: int, smallest: int, report: Callable[[Skip], None], left_out: Collection[bytes] = ()
-) -> tuple[list[Photo], set[bytes]]:
-    """The first `count` usable examples of the stream, fewer if it has fewer, and their digests."""
+def usable_examples(
+    stream: Stream, smallest: int, report: Callable[[Skip], None], left_out: Collection[bytes] = ()
+) -> Iterator[tuple[Encoded, Image.Image]]:
+    """The usable examples of a stream from its front, each content once, without those of the digests `left_out`."""
     walk = ShardWalk(stream, list(range(shard_count(stream))), (0, 1))
-    photos: list[Photo] = []
-    digests: set[bytes] = set()
-    while len(photos) < count and (examples := walk.take(1)):
+    seen = set(left_out)
+    while examples := walk.take(1):
         example = examples[0].fetch()
         digest = content_digest(example)
-        if digest in digests or digest in left_out:
-            continue
-        image = usable(example.decode, example.name, smallest, report)
+        image = None if digest in seen else read_or_skip(example.decode, example.name, smallest, report)
         if image is not None:
-            photos.append(Photo(example.name, image))
-            digests.add(digest)
-    return photos, digests
+            seen.add(digest)
+            yield example, image

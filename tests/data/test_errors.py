@@ -5,9 +5,8 @@ import warnings
 import pytest
 from PIL import Image
 
-from litevae.data import skipped
-from litevae.data.images import UnreadableImageError
-from litevae.data.skipped import Skip, SkipCounts, usable
+from litevae.data import errors
+from litevae.data.errors import Skip, SkipCounts, UnreadableImageError, read_or_skip
 
 
 def test_named_once_and_counted_by_kind() -> None:
@@ -25,7 +24,7 @@ def test_named_once_and_counted_by_kind() -> None:
 
 
 def test_beyond_a_limit_they_are_only_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(skipped, "NAMED", 3)
+    monkeypatch.setattr(errors, "NAMED", 3)
     counts = SkipCounts()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -40,14 +39,14 @@ def test_beyond_a_limit_they_are_only_counted(monkeypatch: pytest.MonkeyPatch) -
     assert (counts.total, len(counts.first)) == (10, 3)
 
 
-def test_usable() -> None:
+def test_read_or_skip() -> None:
     def broken() -> Image.Image:
         raise UnreadableImageError("cannot read the image x: it is cut off", "it is cut off")
 
     skips: list[Skip] = []
-    assert usable(broken, "x", 1, skips.append) is None
-    assert usable(lambda: Image.new("RGB", (40, 31)), "y", 32, skips.append) is None
-    assert usable(lambda: Image.new("RGB", (40, 32)), "z", 32, skips.append) is not None
+    assert read_or_skip(broken, "x", 1, skips.append) is None
+    assert read_or_skip(lambda: Image.new("RGB", (40, 31)), "y", 32, skips.append) is None
+    assert read_or_skip(lambda: Image.new("RGB", (40, 32)), "z", 32, skips.append) is not None
     assert [skip[:2] for skip in skips] == [("x", "unreadable"), ("y", "too small")]
     assert skips[0].reason == "it is cut off"
     assert skips[1].reason.startswith("40x31; both sides must have at least 32 pixels")

@@ -1,4 +1,4 @@
-"""Which image files are there? A folder's or the built-in photographs, each decoded when it is asked for.
+"""Fixed lists of image files, a folder's or the built-in photographs; each file is decoded when it is asked for.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
@@ -27,14 +27,6 @@ BUILT_IN_TRAINING = (
 BUILT_IN_HELD_OUT = ("chelsea.png", "coffee.png")
 
 
-@dataclass(frozen=True)
-class Photo:
-    """A decoded image and the name it goes by in figures and tables."""
-
-    name: str
-    image: Image.Image
-
-
 class ImageSource(Protocol):
     """A fixed list of images that can be read in any order."""
 
@@ -55,7 +47,7 @@ class ImageSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Part:
+class SourceSlice:
     """Images start .. stop - 1 of a source, as a source."""
 
     source: ImageSource
@@ -75,13 +67,13 @@ class Part:
         return self.source.read(self.start + index)
 
 
-class Names:
-    """Strings in two arrays. A list of a million strings is a million objects, and every worker that so much as looks
-    at them gets a copy of its own, because looking writes their reference counts."""
+class PackedStrings:
+    """A list of strings in two arrays. Forked workers share the memory of arrays; reading a list of strings would copy
+    its pages into every worker, because reading writes reference counts."""
 
-    def __init__(self, names: Iterable[str]) -> None:
-        encoded = [os.fsencode(name) for name in names]
-        self._ends = np.cumsum([len(name) for name in encoded], dtype=np.int64)
+    def __init__(self, strings: Iterable[str]) -> None:
+        encoded = [os.fsencode(string) for string in strings]
+        self._ends = np.cumsum([len(string) for string in encoded], dtype=np.int64)
         self._text = np.frombuffer(b"".join(encoded), dtype=np.uint8)
 
     def __len__(self) -> int:
@@ -95,11 +87,11 @@ class Names:
         return (self[index] for index in range(len(self)))
 
 
-class PhotoSource:
-    """A fixed list of image files; with `keep_decoded` each is decoded once."""
+class FileSource:
+    """A list of image files; with `keep_decoded` each is decoded once and stays in memory."""
 
     def __init__(self, paths: Iterable[str | Path], keep_decoded: bool = False) -> None:
-        self.paths = Names(os.fspath(path) for path in paths)
+        self.paths = PackedStrings(os.fspath(path) for path in paths)
         folders = {os.path.dirname(path) for path in self.paths}
         self._root = os.path.commonpath(folders) if folders else ""
         self._decoded: dict[int, Image.Image] | None = {} if keep_decoded else None
@@ -111,7 +103,7 @@ class PhotoSource:
         return self.paths[index]
 
     def title(self, index: int) -> str:
-        """The path below the folder that all files share: cat/1.png and dog/1.png stay two."""
+        """The path below the folder that all files share: cat/1.png and dog/1.png keep different titles."""
         return Path(os.path.relpath(self.paths[index], self._root)).as_posix()
 
     def read(self, index: int) -> Image.Image:
@@ -125,8 +117,8 @@ class PhotoSource:
 def find_images(folder: str, key: str) -> list[str]:
     """All files below `folder` whose ending Pillow knows, in name order; hidden files and folders are left out.
 
-    This is not `datasets.load_dataset("imagefolder")`: that reads a folder named "train" or "test" as a split of its
-    own, mixes in metadata files, takes labels from the names of folders, and copies its table into the user's cache.
+    Not `datasets.load_dataset("imagefolder")`, which takes a folder named "train" or "test" for a split and writes to
+    the user's cache.
 
     Raises:
         DataError: no such folder, not a folder, or no image in it; the message names `key` and the folder.
@@ -150,7 +142,7 @@ def find_images(folder: str, key: str) -> list[str]:
 
 
 def _walk(root: Path) -> list[str]:
-    """Every file below `root` that is not hidden; links to folders are followed, but into no folder twice."""
+    """Every file below `root` that is not hidden; links are followed, but no folder is entered twice."""
     found: list[str] = []
     entered: set[tuple[int, int]] = set()
     for parent, folders, names in os.walk(root, followlinks=True):
@@ -165,7 +157,7 @@ def _walk(root: Path) -> list[str]:
 
 
 def _other_source(path: str) -> str:
-    """What to say where a folder of images was expected and `path` looks like something else."""
+    """The way out where a folder of images was expected and `path` looks like something else."""
     name = path.lower()
     if name.endswith((".tar", ".tar.gz", ".tgz")):
         return "; tar shards are read with data.source=webdataset"
@@ -177,7 +169,7 @@ def _other_source(path: str) -> str:
 
 
 def built_in_paths(names: Sequence[str]) -> list[Path]:
-    """Where scikit-image keeps photographs that come with the package itself.
+    """The photographs that scikit-image's own package holds.
 
     Raises:
         DataError: scikit-image is missing, or its package holds no such file.

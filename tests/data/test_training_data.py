@@ -3,16 +3,27 @@
 import sys
 import tarfile
 import warnings
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from torch import Tensor
 
-from litevae.data import DataConfig, DataError, TrainingData, open_data
+from litevae.data import (
+    DataConfig,
+    DataError,
+    HeldOutImage,
+    TrainingData,
+    image_sources,
+    open_data,
+    read_image,
+    to_image,
+)
 
 Fill = Callable[[Path, int], list[Path]]
 Grays = Callable[[Tensor], list[int]]
@@ -24,7 +35,12 @@ def opened(path: str | Path | None, **changes: Any) -> TrainingData:
 
 
 def held_out(data: TrainingData) -> list[int]:
-    return [photo.image.getpixel((0, 0))[0] for photo in data.held_out]
+    return [int(pixels(item)[0, 0, 0]) for item in data.held_out]
+
+
+def pixels(item: HeldOutImage) -> Tensor:
+    """What a held-out image of 8 bits was made of: uint8 [3, H, W]."""
+    return torch.from_numpy(np.array(to_image(item.image))).permute(2, 0, 1)
 
 
 def trained_on(data: TrainingData, grays: Grays, steps: int = 30) -> set[int]:
@@ -33,25 +49,28 @@ def trained_on(data: TrainingData, grays: Grays, steps: int = 30) -> set[int]:
 
 def test_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)  # none of this needs the library
-    data = opened(None)
+    data = opened(None, evaluation_size=None)
     assert data.description == "6 photographs"
-    assert [photo.name for photo in data.held_out] == ["chelsea.png", "coffee.png"]
-    assert data.held_out[0].image.size == (451, 300)
+    assert [item.name for item in data.held_out] == ["chelsea.png", "coffee.png"]
+    assert next(iter(data.held_out)).image.shape == (3, 300, 451)
     mixed = opened(None, source="photographs+dead_leaves", dead_leaves_share=0.25)
     assert mixed.description == "6 photographs, and dead leaves for 25% of the samples"
-    assert [photo.name for photo in mixed.held_out] == ["chelsea.png", "coffee.png"]
+    assert [item.name for item in mixed.held_out] == ["chelsea.png", "coffee.png"]
 
 
 def test_dead_leaves_hold_out_others_of_their_kind() -> None:
     data = opened(None, source="dead_leaves", crop_size=32, evaluation_size=32, evaluation_images=3)
     assert data.description == "dead leaves without end"
-    assert len({photo.image.tobytes() for photo in data.held_out}) == 3
-    trained = next(iter(data.batches(0, 1, 64))).permute(0, 2, 3, 1).numpy()
-    for photo in data.held_out:
-        assert photo.image.size == (32, 32)
-        assert not (trained == np.asarray(photo.image)).all(axis=(1, 2, 3)).any()
+    drawn = [pixels(item) for item in data.held_out]
+    assert len({image.numpy().tobytes() for image in drawn}) == 3
+    trained = next(iter(data.batches(0, 1, 64)))
+    for image in drawn:
+        assert image.shape == (3, 32, 32)
+        assert not (trained == image).all(dim=(1, 2, 3)).any()
     other_seed = open_data(data.config, seed=1)
-    assert [photo.image.tobytes() for photo in other_seed.held_out] == [p.image.tobytes() for p in data.held_out]
+    assert all(
+        torch.equal(item.image, mine.image) for item, mine in zip(other_seed.held_out, data.held_out, strict=True)
+    )
 
 
 def test_last_share_of_a_folder(tmp_path: Path, fill: Fill, grays: Grays) -> None:
@@ -96,7 +115,7 @@ def test_shards_and_datasets_hold_out_their_last_share(
     for options, description, first in cases:
         data = opened(holdout=0.2, **options)
         assert data.description == description
-        assert data.held_out[0].name == first
+        assert next(iter(data.held_out)).name == first
         assert (held_out(data), trained_on(data, grays)) == ([8, 9], set(range(8)))
 
 
@@ -215,5 +234,40 @@ def test_small_held_out_images_are_refused_if_small_ones_are(tmp_path: Path, fil
     data = opened(tmp_path, holdout=0.2)
     assert held_out(data) == [8, 0]
     with pytest.warns(UserWarning, match="too small"):
-        data = opened(tmp_path, holdout=0.2, small_images="refuse")
-    assert held_out(data) == [8]
+        assert held_out(opened(tmp_path, holdout=0.2, small_images="refuse")) == [8]
+
+
+def test_held_out_images_are_decoded_when_they_are_asked_for(
+    tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening decodes the first one, to see that there is one; each iteration decodes all, in order, and keeps none."""
+    fill(tmp_path, 20)
+    decoded: list[weakref.ref[Image.Image]] = []
+
+    def recorded(path: str) -> Image.Image:
+        image = read_image(path)
+        decoded.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(image_sources, "read_image", recorded)
+    data = opened(tmp_path, holdout=0.5)
+    assert len(decoded) == 2  # and the first one to train on
+    for _ in range(2):
+        decoded.clear()
+        assert held_out(data) == list(range(10, 20))
+        assert len(decoded) == 10
+        assert [image for image in decoded if image() is not None] == []
+
+
+def test_held_out_images_that_all_vanish_are_an_error(tmp_path: Path, fill: Fill) -> None:
+    paths = fill(tmp_path, 4)
+    data = opened(tmp_path, holdout=0.5)
+    paths[2].unlink()
+    with pytest.warns(UserWarning, match=r"skipped \(unreadable\) .*photo-002.png: no such file"):
+        assert held_out(data) == [3]
+    paths[3].unlink()
+    with (
+        pytest.warns(UserWarning, match="photo-003"),
+        pytest.raises(DataError, match="none of the 2 held-out images can be used"),
+    ):
+        held_out(data)
