@@ -66,7 +66,7 @@ def group_norm_silu(
         raise checks.wrong_value("num_groups", f"divide the number of channels, {channels}", num_groups)
     _check_parameter("weight", weight, channels, x)
     _check_parameter("bias", bias, channels, x)
-    checks.check_positive_float("eps", eps)
+    checks.check_number("eps", eps, above=0)
     check_backend(backend)
     if inside_transform(backend, x, skip, weight, bias):
         return reference.group_norm_silu(x, skip, num_groups, weight, bias, eps)[0]

@@ -130,4 +130,4 @@ def _check_parameters(weight: Any, scales: Any, gain: Any, eps: Any) -> None:
         if gain.numel() != 1:
             raise checks.wrong_value("gain", "have one element", gain)
         checks.check_same_device("gain", gain, "weight", weight.device)
-    checks.check_positive_float("eps", eps)
+    checks.check_number("eps", eps, above=0)
