@@ -53,6 +53,7 @@ def load_model(path: Path) -> nn.Module:
     """
     from litevae.runs.checkpoint import load_newest_checkpoint, load_state
     from litevae.runs.run_folder import RunFolder
+    from litevae.training.config import RunConfig
     from litevae.training.networks import build_autoencoder
 
     path = path.expanduser()
@@ -61,7 +62,7 @@ def load_model(path: Path) -> nn.Module:
         if (candidate / "config.json").is_file():
             return _load_saved(candidate).eval()
     if folder.config.is_file():
-        model = build_autoencoder(folder.read_config().model)
+        model = build_autoencoder(folder.read_config(RunConfig).model)
         checkpoint = load_newest_checkpoint(folder.checkpoints)
         load_state(model, checkpoint["ema"] or checkpoint["model"], str(folder.checkpoints))
         print(f"{path} is not finished: using its checkpoint of step {checkpoint['step']}", file=sys.stderr)
@@ -94,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
     from litevae.runs.checkpoint import CheckpointError
-    from litevae.training.config import ConfigError
+    from litevae.runs.config import ConfigError
 
     photo: Path = arguments.photo
     output: Path = arguments.output or Path(f"{photo.stem}-reconstruction.png")

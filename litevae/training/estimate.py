@@ -1,4 +1,4 @@
-"""What will a run need? Parameters, arithmetic and memory of a training step, found without allocating any of it.
+"""What a step of training needs: parameters, arithmetic and memory, found without allocating any of it.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 """
@@ -13,14 +13,13 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from litevae.cost import multiply_accumulates, parameter_count
-from litevae.losses.gaussian import gaussian_high_pass_loss
-from litevae.losses.kl import kl_loss
-from litevae.losses.l1 import l1_loss
-from litevae.losses.wavelet import wavelet_charbonnier_loss
+from litevae.losses.adversarial import discriminator_loss, r1_penalty
+from litevae.losses.total import AutoencoderLoss
 from litevae.memory import LiveTensors
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
-from litevae_kernels import haar_dwt2d
+from litevae.pixels import to_float
+from litevae.training.update import frozen
 from litevae_kernels.checks import check_choice, check_int
 
 
@@ -28,9 +27,9 @@ from litevae_kernels.checks import check_choice, check_int
 class Estimate:
     """What `estimate` finds.
 
-    Arithmetic is in multiply-accumulates of one crop's forward pass. Memory is in bytes, at the fullest moment of a
-    step, of one process; `total_bytes` is their sum. An allocator's rounding, workspaces inside operations and, on a
-    GPU, the CUDA context come on top.
+    Arithmetic is in multiply-accumulates of one crop's forward pass. Memory is in bytes of one process at the peak of
+    a step; `total_bytes` is their sum. The rounding of an allocator, workspaces inside operations and, on a GPU, the
+    CUDA context come on top.
     """
 
     encoder_parameters: int
@@ -47,9 +46,9 @@ class Estimate:
     average_bytes: int
     """The moving average of the model."""
     gradient_bytes: int
-    """The gradients that exist at that moment, and DistributedDataParallel's buckets."""
+    """The gradients that exist at the peak, and DistributedDataParallel's buckets."""
     activation_bytes: int
-    """Images, and what forward and backward passes remember and make."""
+    """Images, what the forward passes keep for the backward passes, and temporaries."""
 
     @property
     def total_bytes(self) -> int:
@@ -60,30 +59,31 @@ class Estimate:
 def estimate(
     model: LiteVAE | StableDiffusionVAE,
     discriminator: nn.Module | None,
+    loss: AutoencoderLoss,
     batch_size: int,
     crop_size: int,
     *,
-    perceptual: nn.Module | None = None,
+    penalises: bool = False,
     autocast_dtype: torch.dtype | None = None,
     averages: bool = False,
     accumulates: bool = False,
     distributes: bool = False,
     device_type: str = "cpu",
 ) -> Estimate:
-    """Parameters, arithmetic and memory of a training step, with Adam, of the losses of Eq. (1).
+    """Parameters, arithmetic and memory of a training step with Adam.
 
-    The networks are copied as shapes, wherever they are (torch.device("meta") will do), and the shapes take the step:
-    seconds, no memory. Gradient checkpointing counts where it is enabled; torch.compile, the R1 penalty and the
-    average's own reconstruction (the LDL loss) do not.
+    The networks are copied as fake tensors, wherever they are (torch.device("meta") will do), and take the step. That
+    needs seconds and no memory. Gradient checkpointing counts where it is enabled, torch.compile does not.
 
     Args:
         discriminator: image [B, 3, H, W] -> tuple of logits; None: the run has none.
+        loss: with its perceptual network, if it has one.
         batch_size: crops that one process takes at once.
         crop_size: their height and width, a multiple of 8.
-        perceptual: (reconstruction, image) -> scalar; None: the run has none.
+        penalises: whether the step has the R1 penalty.
         autocast_dtype: torch.bfloat16 or float16, as the trainer's autocast around the networks; None: float32.
         averages: whether a moving average of the model is kept.
-        accumulates: whether gradients of an earlier slice of the batch are already there.
+        accumulates: whether there are gradients of an earlier accumulation step already.
         distributes: whether DistributedDataParallel keeps its buckets beside the gradients.
         device_type: where the run would be, "cpu" or "cuda": autocast and attention differ. "cuda" needs a GPU,
             without using its memory.
@@ -91,36 +91,37 @@ def estimate(
     Raises:
         TypeError, ValueError: batch_size, crop_size or device_type is none.
 
+    >>> from litevae.losses.total import LossConfig
     >>> with torch.device("meta"):
     ...     model = LiteVAE.from_preset("B")
-    >>> needed = estimate(model, None, batch_size=16, crop_size=256)
+    >>> needed = estimate(model, None, AutoencoderLoss(LossConfig()), batch_size=16, crop_size=256)
     >>> needed.encoder_parameters, round(needed.encoder_macs / 1e9, 2), round(needed.total_bytes / 1e9)
     (6753252, 37.84, 24)
     """
     check_int("batch_size", batch_size, at_least=1)
     check_int("crop_size", crop_size, at_least=8)
     check_choice("device_type", device_type, ("cpu", "cuda"))
-    networks = [network for network in (model, discriminator, perceptual) if network is not None]
-    held = _bytes(tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
+    networks = [network for network in (model, discriminator, loss) if network is not None]
+    parameters = _bytes(tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
+    average = _bytes([*model.parameters(), *model.buffers()]) if averages else 0
     trained = _bytes([*model.parameters(), *(() if discriminator is None else discriminator.parameters())])
-    device = torch.device(device_type)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        step = _Step(model, discriminator, perceptual, device, autocast_dtype)
+        step = _Step(model, discriminator, loss, averages, penalises, torch.device(device_type), autocast_dtype)
         for _ in range(2 if accumulates else 1):
             step.take(batch_size, crop_size)
     gradients = step.tensors.gradient_bytes_at_peak
     return Estimate(
-        **_counts(model, discriminator, perceptual, crop_size),
-        parameter_bytes=held,
+        **_counts(model, discriminator, loss.perceptual, crop_size),
+        parameter_bytes=parameters,
         optimizer_bytes=2 * trained,
-        average_bytes=_bytes([*model.parameters(), *model.buffers()]) if averages else 0,
+        average_bytes=average,
         gradient_bytes=gradients + (trained if distributes else 0),
-        activation_bytes=step.tensors.peak_bytes - held - gradients,
+        activation_bytes=step.tensors.peak_bytes - parameters - average - gradients,
     )
 
 
 class _StepTensors(LiveTensors):
-    """Live tensors, and how much of them were finished gradients at the fullest moment."""
+    """Live tensors, and how many bytes of them were finished gradients at the peak."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +129,7 @@ class _StepTensors(LiveTensors):
         self._gradients: dict[Tensor, int] = {}
 
     def watch(self, parameter: Tensor) -> None:
-        """Know the gradient of `parameter` once it is there."""
+        """Count the gradient of `parameter` once it is there."""
         parameter.register_post_accumulate_grad_hook(self._note)
 
     def _note(self, parameter: Tensor) -> None:
@@ -143,22 +144,25 @@ class _StepTensors(LiveTensors):
 
 
 class _Step:
-    """A step of `litevae.training.update`, of shapes."""
+    """A step of `litevae.training.update` on fake tensors."""
 
     def __init__(
         self,
         model: nn.Module,
         discriminator: nn.Module | None,
-        perceptual: nn.Module | None,
+        loss: AutoencoderLoss,
+        averages: bool,
+        penalises: bool,
         device: torch.device,
         autocast_dtype: torch.dtype | None,
     ) -> None:
-        self.device, self.dtype = device, autocast_dtype
+        self.penalises, self.device, self.dtype = penalises, device, autocast_dtype
         self.model: Any = _shapes_of(model, device).train()
+        self.average = _shapes_of(model, device).eval().requires_grad_(False) if averages else None
         self.discriminator = None if discriminator is None else _shapes_of(discriminator, device).train()
-        self.perceptual = None if perceptual is None else _shapes_of(perceptual, device)
+        self.loss: Any = _shapes_of(loss, device)
         self.tensors = _StepTensors()
-        for network in (self.model, self.discriminator, self.perceptual):
+        for network in (self.model, self.average, self.discriminator, self.loss):
             if network is not None:
                 self.tensors.hold([*network.parameters(), *network.buffers()])
         for network in (self.model, self.discriminator):
@@ -169,27 +173,40 @@ class _Step:
         """Forward and backward of the generator's losses, then of the discriminator's."""
         with self.tensors:
             pixels = torch.empty(batch_size, 3, crop_size, crop_size, dtype=torch.uint8, device=self.device)
-            image = pixels.to(torch.float32).div_(127.5).sub_(1.0)
+            image = to_float(pixels)
             with self.autocast():
                 output = self.model(image, sample_posterior=True)
             self.generator_loss(image, output).backward()
             if self.discriminator is not None:
-                with self.autocast():
-                    logits = self.discriminator(torch.cat([image, output.sample.detach().to(image.dtype)]))
-                sum(logit.float().relu().mean() for logit in logits).backward()
+                self.discriminator_loss(self.discriminator, image, output.sample.detach()).backward()
 
     def generator_loss(self, image: Tensor, output: Any) -> Tensor:
-        loss = l1_loss(output.sample, image) + kl_loss(output.latent_dist, image, "per_image_element")
-        loss = loss + wavelet_charbonnier_loss(output.wavelet, haar_dwt2d(image, 1, scaling="mean")[0])
-        loss = loss + gaussian_high_pass_loss(output.sample, image)
+        ema_reconstruction = fake_logits = None
         with self.autocast():
-            if self.perceptual is not None:
-                loss = loss + self.perceptual(output.sample, image)
+            if self.average is not None and self.loss.config.ldl_weight:
+                with torch.no_grad():
+                    ema_reconstruction = self.average(image, sample_posterior=True).sample
             if self.discriminator is not None:
-                self.discriminator.requires_grad_(False)
-                loss = loss - sum(logit.float().mean() for logit in self.discriminator(output.sample))
-                self.discriminator.requires_grad_(True)
-        return loss
+                with frozen(self.discriminator):
+                    fake_logits = self.discriminator(output.sample)
+            total, _ = self.loss(
+                image,
+                output.sample,
+                output.wavelet,
+                output.latent_dist,
+                fake_logits=fake_logits,
+                ema_reconstruction=ema_reconstruction,
+                last_layer=getattr(self.model, "last_layer", None),
+            )
+        return total
+
+    def discriminator_loss(self, discriminator: nn.Module, image: Tensor, reconstruction: Tensor) -> Tensor:
+        real = image.requires_grad_() if self.penalises else image
+        with self.autocast():
+            logits = discriminator(torch.cat([real, reconstruction.to(real.dtype)]))
+        real_logits, fake_logits = map(tuple, zip(*(logit.float().chunk(2) for logit in logits), strict=True))
+        loss = discriminator_loss(real_logits, fake_logits, self.loss.config.adversarial_loss)
+        return loss + r1_penalty(real_logits, real) if self.penalises else loss
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
@@ -205,7 +222,7 @@ def _counts(
     with torch.no_grad():
         encoder = multiply_accumulates(model.encode, image)
         whole = multiply_accumulates(model, image)
-        judged = 0 if discriminator is None else multiply_accumulates(_shapes_of(discriminator, meta), image)
+        discriminated = 0 if discriminator is None else multiply_accumulates(_shapes_of(discriminator, meta), image)
         compared = 0 if perceptual is None else multiply_accumulates(_shapes_of(perceptual, meta), image, image)
     return {
         "encoder_parameters": parameter_count(model.encoder, model.quant_conv),
@@ -213,7 +230,7 @@ def _counts(
         "discriminator_parameters": parameter_count(discriminator),
         "encoder_macs": encoder,
         "decoder_macs": whole - encoder,
-        "discriminator_macs": judged,
+        "discriminator_macs": discriminated,
         "perceptual_macs": compared,
     }
 

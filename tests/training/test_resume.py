@@ -19,6 +19,7 @@ import torch
 
 from litevae import train
 from litevae.losses.total import AutoencoderLoss
+from litevae.runs import loop
 from litevae.runs.stopping import StopRequest
 
 from .runs import ADVERSARIAL, assert_same_state, checkpoint, logged
@@ -139,8 +140,8 @@ def test_finished_run_needs_more_steps(run: Run, capsys: pytest.CaptureFixture[s
 def test_run_killed_before_its_first_checkpoint_starts_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its folder holds a config and nothing that could be lost; with another config it is refused."""
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_checkpoint", lambda *_: None)
-        patch.setattr(train.Trainer, "fit", lambda _: 0)
+        patch.setattr(loop, "save_checkpoint", lambda *_: None)
+        patch.setattr(loop.Loop, "fit", lambda _: 0)
         run("run")
     assert run("run", "train.seed=1")[0] == 2
     assert run("run")[0] == 0

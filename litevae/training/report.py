@@ -1,4 +1,4 @@
-"""What does a run say about itself? The lines at its start, the table and the files at its end.
+"""What an autoencoder's run says about itself: the lines at its start, the table and the figures at its end.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses -> [report]
 """
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from litevae.evaluation.figures import save_curves, save_reconstruction_grid
+from litevae.evaluation.figures import latent_to_rgb, save_curves, save_reconstruction_grid
 from litevae.evaluation.held_out import Evaluation, Measured
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import RunFolder
@@ -18,8 +18,25 @@ from litevae.training.config import RunConfig
 from litevae.training.networks import Autoencoder, Networks
 from litevae_kernels.files import replacing
 
+MAX_PICTURES = 8  # held-out images in TensorBoard
 
-def opening(
+
+class AutoencoderFolder(RunFolder):
+    """A run folder with an autoencoder's figures.
+
+    grids/                 step-XXXXXX.png: held-out originals, reconstructions and latents
+    loss_and_psnr.png      the curves of metrics.jsonl
+    reconstructions.png    the last of the grids
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.grids = path / "grids"
+        self.curves = path / "loss_and_psnr.png"
+        self.reconstructions = path / "reconstructions.png"
+
+
+def introduction(
     config: RunConfig,
     networks: Networks,
     processes: Processes,
@@ -29,7 +46,7 @@ def opening(
     step: int,
     baseline: Evaluation,
 ) -> str:
-    """What is about to be trained, on what."""
+    """What is about to be trained, and on what."""
     train, architecture = config.train, config.model.architecture
     names = ", ".join(held_out[:4]) + (" ..." if len(held_out) > 4 else "")
     device = "GPU" if processes.device.type == "cuda" else "CPU"
@@ -55,11 +72,12 @@ def model_name(config: RunConfig) -> str:
 
 
 def precision_name(config: RunConfig) -> str:
-    return {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}[config.train.mixed_precision]
+    dtype = config.train.autocast_dtype
+    return "float32" if dtype is None else f"{str(dtype).removeprefix('torch.')} autocast"
 
 
 def loss_summary(config: RunConfig, networks: Networks) -> str:
-    """Every weight that is not 0, and which networks judge."""
+    """Every weight that is not 0, and the networks that losses come from."""
     weights = {name: weight for name, weight in config.loss.weights.items() if weight}
     names = {"adversarial": f"adversarial ({config.loss.adversarial_loss}, {config.discriminator.kind})"}
     if networks.loss.perceptual is not None:
@@ -73,8 +91,8 @@ def quality(evaluation: Evaluation) -> str:
     return f"{evaluation.psnr:.2f} dB, SSIM {evaluation.ssim:.3f}{lpips}"
 
 
-def closing(folder: RunFolder, evaluation: Evaluation, baseline: Evaluation) -> str:
-    """The quality that was reached, and where to look."""
+def conclusion(folder: AutoencoderFolder, evaluation: Evaluation, baseline: Evaluation) -> str:
+    """The quality that was reached, and the files that were written."""
     return "\n".join(
         [
             "",
@@ -99,8 +117,20 @@ def write_grid(path: Path, evaluation: Evaluation, raw: Evaluation | None, step:
         save_reconstruction_grid(temporary, evaluation, title, raw=raw)
 
 
+def pictures(evaluation: Evaluation, with_originals: bool) -> dict[str, Tensor]:
+    """Reconstructions and latents of the first held-out images, [3, H, W] in [-1, 1], by name."""
+    shown = {}
+    for image in evaluation.images[:MAX_PICTURES]:
+        if with_originals:
+            shown[f"{image.name}/original"] = image.original
+        shown[f"{image.name}/reconstruction"] = image.reconstruction
+        if image.latent is not None:
+            shown[f"{image.name}/latent"] = latent_to_rgb(image.latent)
+    return shown
+
+
 def write_results(
-    folder: RunFolder,
+    folder: AutoencoderFolder,
     model: Autoencoder,
     evaluation: Evaluation,
     raw: Evaluation | None,
