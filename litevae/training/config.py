@@ -48,7 +48,8 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         check_choice("model.kind", self.kind, MODEL_KINDS)
-        check_choice("model.size", self.size.upper(), PRESETS)
+        if self.size.upper() not in PRESETS:
+            check_choice("model.size", self.size, PRESETS)
         if self.kind == "litevae" and self.encoder_channels is not None:
             raise ValueError("model.encoder_channels must be null unless model.kind=sd-vae")
         if self.kind == "sd-vae":

@@ -8,7 +8,6 @@ from omegaconf import OmegaConf
 
 from litevae.data import evaluation_view, open_data
 from litevae.losses.perceptual import build_perceptual
-from litevae.losses.total import AutoencoderLoss
 from litevae.models.discriminators import build_discriminator
 from litevae.runs.processes import check_shares
 from litevae.training.config import RunConfig
@@ -52,17 +51,9 @@ def costs(config: RunConfig, processes: int) -> str:
         discriminator = build_discriminator(config.discriminator) if config.has_discriminator else None
     if train.gradient_checkpointing:
         model.enable_gradient_checkpointing()
+    accumulates, distributes = train.accumulation > 1, processes > 1
     needed = estimate(
-        model,
-        discriminator,
-        AutoencoderLoss(config.loss, perceptual),
-        batch_size=per_process,
-        crop_size=config.data.crop_size,
-        penalises=config.discriminator.r1_weight > 0,
-        autocast_dtype=train.autocast_dtype,
-        averages=train.ema_decay > 0,
-        accumulates=train.accumulation > 1,
-        distributes=processes > 1,
+        config, model, discriminator, perceptual, per_process, accumulates=accumulates, distributes=distributes
     )
     return "\n".join([*_network_lines(needed), *_memory_lines(needed, per_process, processes)])
 

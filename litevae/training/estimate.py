@@ -4,8 +4,8 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losse
 """
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from litevae.cost import multiply_accumulates, parameter_count
-from litevae.losses.adversarial import discriminator_loss, r1_penalty
 from litevae.losses.total import AutoencoderLoss
 from litevae.memory import LiveTensors
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
-from litevae.pixels import to_float
-from litevae.training.update import frozen
+from litevae.training.config import RunConfig
+from litevae.training.update import Update
 from litevae_kernels.checks import check_choice, check_int
 
 
@@ -57,66 +56,68 @@ class Estimate:
 
 
 def estimate(
+    config: RunConfig,
     model: LiteVAE | StableDiffusionVAE,
     discriminator: nn.Module | None,
-    loss: AutoencoderLoss,
+    perceptual: nn.Module | None,
     batch_size: int,
-    crop_size: int,
     *,
-    penalises: bool = False,
-    autocast_dtype: torch.dtype | None = None,
-    averages: bool = False,
     accumulates: bool = False,
     distributes: bool = False,
     device_type: str = "cpu",
 ) -> Estimate:
     """Parameters, arithmetic and memory of a training step with Adam.
 
-    The networks are copied as fake tensors, wherever they are (torch.device("meta") will do), and take the step. That
-    needs seconds and no memory. Gradient checkpointing counts where it is enabled, torch.compile does not.
+    The networks are copied as fake tensors, wherever they are (torch.device("meta") will do), and take a step of
+    `Update`. That needs seconds and no memory. Gradient checkpointing counts where it is enabled, torch.compile does not.
 
     Args:
-        discriminator: image [B, 3, H, W] -> tuple of logits; None: the run has none.
-        loss: with its perceptual network, if it has one.
+        discriminator: (image [B, 3, H, W], parts) -> tuple of logits; None: the run has none.
+        perceptual: (reconstruction, image) -> scalar; None: the run has none.
         batch_size: crops that one process takes at once.
-        crop_size: their height and width, a multiple of 8.
-        penalises: whether the step has the R1 penalty.
-        autocast_dtype: torch.bfloat16 or float16, as the trainer's autocast around the networks; None: float32.
-        averages: whether a moving average of the model is kept.
         accumulates: whether there are gradients of an earlier accumulation step already.
         distributes: whether DistributedDataParallel keeps its buckets beside the gradients.
         device_type: where the run would be, "cpu" or "cuda": autocast and attention differ. "cuda" needs a GPU,
             without using its memory.
 
     Raises:
-        TypeError, ValueError: batch_size, crop_size or device_type is none.
+        TypeError, ValueError: batch_size or device_type is none, or the model does not take the crop size.
 
-    >>> from litevae.losses.total import LossConfig
+    >>> from litevae.data.config import DataConfig
     >>> with torch.device("meta"):
     ...     model = LiteVAE.from_preset("B")
-    >>> needed = estimate(model, None, AutoencoderLoss(LossConfig()), batch_size=16, crop_size=256)
+    >>> needed = estimate(RunConfig(data=DataConfig(crop_size=256)), model, None, None, batch_size=16)
     >>> needed.encoder_parameters, round(needed.encoder_macs / 1e9, 2), round(needed.total_bytes / 1e9)
     (6753252, 37.84, 24)
     """
     check_int("batch_size", batch_size, at_least=1)
-    check_int("crop_size", crop_size, at_least=8)
     check_choice("device_type", device_type, ("cpu", "cuda"))
-    networks = [network for network in (model, discriminator, loss) if network is not None]
-    parameters = _bytes(tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
-    average = _bytes([*model.parameters(), *model.buffers()]) if averages else 0
-    trained = _bytes([*model.parameters(), *(() if discriminator is None else discriminator.parameters())])
+    crop_size, averages = config.data.crop_size, config.train.ema_decay > 0
+    parameters = sum(_bytes(network) for network in (model, discriminator, perceptual))
+    trained = _bytes(model, buffers=False) + _bytes(discriminator, buffers=False)
+    average = _bytes(model) if averages else 0
+    tensors = _StepTensors()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        step = _Step(model, discriminator, loss, averages, penalises, torch.device(device_type), autocast_dtype)
+        device = torch.device(device_type)
+        networks: Any = _fake_networks(model, discriminator, AutoencoderLoss(config.loss, perceptual), averages, device)
+        processes: Any = SimpleNamespace(
+            device=device, share_of=lambda *_: batch_size, average=lambda gradient: gradient
+        )
+        update = Update(config, networks, processes)
+        for network in (networks.model, networks.ema, networks.loss, getattr(networks.discriminator, "network", None)):
+            tensors.hold_network(network)
         for _ in range(2 if accumulates else 1):
-            step.take(batch_size, crop_size)
-    gradients = step.tensors.gradient_bytes_at_peak
+            with tensors:
+                pixels = torch.empty(batch_size, 3, crop_size, crop_size, dtype=torch.uint8, device=device)
+                update.backward(pixels, 0, networks.discriminator, 0)
+    gradients = tensors.gradient_bytes_at_peak
     return Estimate(
-        **_counts(model, discriminator, loss.perceptual, crop_size),
+        **_counts(model, discriminator, perceptual, crop_size),
         parameter_bytes=parameters,
         optimizer_bytes=2 * trained,
         average_bytes=average,
         gradient_bytes=gradients + (trained if distributes else 0),
-        activation_bytes=step.tensors.peak_bytes - parameters - average - gradients,
+        activation_bytes=tensors.peak_bytes - parameters - average - gradients,
     )
 
 
@@ -128,9 +129,13 @@ class _StepTensors(LiveTensors):
         self.gradient_bytes_at_peak = 0
         self._gradients: dict[Tensor, int] = {}
 
-    def watch(self, parameter: Tensor) -> None:
-        """Count the gradient of `parameter` once it is there."""
-        parameter.register_post_accumulate_grad_hook(self._note)
+    def hold_network(self, network: nn.Module | None) -> None:
+        """Count its parameters and buffers, and the gradients once they are there."""
+        if network is not None:
+            self.hold([*network.parameters(), *network.buffers()])
+            for parameter in network.parameters():
+                if parameter.requires_grad:
+                    parameter.register_post_accumulate_grad_hook(self._note)
 
     def _note(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
@@ -143,73 +148,22 @@ class _StepTensors(LiveTensors):
             self.gradient_bytes_at_peak = sum(self._gradients.values())
 
 
-class _Step:
-    """A step of `litevae.training.update` on fake tensors."""
+def _fake_networks(
+    model: nn.Module, discriminator: nn.Module | None, loss: nn.Module, averages: bool, device: torch.device
+) -> SimpleNamespace:
+    """What `Update` uses of `Networks`."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        discriminator: nn.Module | None,
-        loss: AutoencoderLoss,
-        averages: bool,
-        penalises: bool,
-        device: torch.device,
-        autocast_dtype: torch.dtype | None,
-    ) -> None:
-        self.penalises, self.device, self.dtype = penalises, device, autocast_dtype
-        self.model: Any = _shapes_of(model, device).train()
-        self.average = _shapes_of(model, device).eval().requires_grad_(False) if averages else None
-        self.discriminator = None if discriminator is None else _shapes_of(discriminator, device).train()
-        self.loss: Any = _shapes_of(loss, device)
-        self.tensors = _StepTensors()
-        for network in (self.model, self.average, self.discriminator, self.loss):
-            if network is not None:
-                self.tensors.hold([*network.parameters(), *network.buffers()])
-        for network in (self.model, self.discriminator):
-            for parameter in () if network is None else network.parameters():
-                self.tensors.watch(parameter)
+    def learner(network: nn.Module) -> SimpleNamespace:
+        return SimpleNamespace(network=network, distributed=network, backward=lambda loss: loss.backward())
 
-    def take(self, batch_size: int, crop_size: int) -> None:
-        """Forward and backward of the generator's losses, then of the discriminator's."""
-        with self.tensors:
-            pixels = torch.empty(batch_size, 3, crop_size, crop_size, dtype=torch.uint8, device=self.device)
-            image = to_float(pixels)
-            with self.autocast():
-                output = self.model(image, sample_posterior=True)
-            self.generator_loss(image, output).backward()
-            if self.discriminator is not None:
-                self.discriminator_loss(self.discriminator, image, output.sample.detach()).backward()
-
-    def generator_loss(self, image: Tensor, output: Any) -> Tensor:
-        ema_reconstruction = fake_logits = None
-        with self.autocast():
-            if self.average is not None and self.loss.config.ldl_weight:
-                with torch.no_grad():
-                    ema_reconstruction = self.average(image, sample_posterior=True).sample
-            if self.discriminator is not None:
-                with frozen(self.discriminator):
-                    fake_logits = self.discriminator(output.sample)
-            total, _ = self.loss(
-                image,
-                output.sample,
-                output.wavelet,
-                output.latent_dist,
-                fake_logits=fake_logits,
-                ema_reconstruction=ema_reconstruction,
-                last_layer=getattr(self.model, "last_layer", None),
-            )
-        return total
-
-    def discriminator_loss(self, discriminator: nn.Module, image: Tensor, reconstruction: Tensor) -> Tensor:
-        real = image.requires_grad_() if self.penalises else image
-        with self.autocast():
-            logits = discriminator(torch.cat([real, reconstruction.to(real.dtype)]))
-        real_logits, fake_logits = map(tuple, zip(*(logit.float().chunk(2) for logit in logits), strict=True))
-        loss = discriminator_loss(real_logits, fake_logits, self.loss.config.adversarial_loss)
-        return loss + r1_penalty(real_logits, real) if self.penalises else loss
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+    copied = _shapes_of(model, device).train()
+    return SimpleNamespace(
+        model=copied,
+        ema=_shapes_of(model, device).eval().requires_grad_(False) if averages else None,
+        loss=_shapes_of(loss, device),
+        generator=learner(copied),
+        discriminator=None if discriminator is None else learner(_shapes_of(discriminator, device).train()),
+    )
 
 
 def _counts(
@@ -244,5 +198,8 @@ def _shapes_of(network: nn.Module, device: torch.device) -> nn.Module:
     return copy.deepcopy(network, copies)
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
+def _bytes(network: nn.Module | None, buffers: bool = True) -> int:
+    if network is None:
+        return 0
+    tensors = [*network.parameters(), *(network.buffers() if buffers else ())]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -56,7 +56,7 @@ class Update:
         for index, part in enumerate(pixels.chunk(train.accumulation)):
             is_last = index == train.accumulation - 1
             with self.processes.synchronising([learner.distributed for learner in learners], is_last):
-                terms = self._backward(part, first + index * len(part), discriminator, step)
+                terms = self.backward(part, first + index * len(part), discriminator, step)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term / train.accumulation
         schedule = train.schedule_of(step)
@@ -65,7 +65,7 @@ class Update:
         networks.average()
         return sums
 
-    def _backward(self, pixels: Tensor, first_sample: int, discriminator: Learner | None, step: int) -> Terms:
+    def backward(self, pixels: Tensor, first_sample: int, discriminator: Learner | None, step: int) -> Terms:
         """One forward pass of the autoencoder, and the gradients that both networks take from it."""
         image = to_float(pixels)
 

@@ -9,7 +9,7 @@ import torch
 import litevae
 from litevae.config import LiteVAEConfig
 from litevae.losses.total import LossConfig
-from litevae.runs.recipes import load_config, named_overrides, recipes
+from litevae.runs.recipes import load_config, named_overrides
 from litevae.training.config import ModelConfig, RunConfig, TrainConfig
 
 

@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from litevae import DiagonalGaussian, LiteVAE, LiteVAEOutput
+from litevae.data.config import DataConfig
 from litevae.losses.gaussian import gaussian_high_pass_loss
-from litevae.losses.total import AutoencoderLoss, LossConfig
+from litevae.losses.total import LossConfig
 from litevae.memory import LiveTensors
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.discriminators import build_discriminator
 from litevae.models.discriminators.config import DiscriminatorConfig
 from litevae.runs.processes import Processes
-from litevae.training.config import RunConfig
+from litevae.training.config import RunConfig, TrainConfig
 from litevae.training.estimate import estimate
 from litevae.training.networks import Networks
 from litevae.training.update import Update
@@ -35,7 +36,7 @@ class Discriminator(nn.Module):
         self.first, self.second = nn.Conv2d(3, channels, 4, 2, 1), nn.Conv2d(channels, 1, 3)
         self.register_buffer("state", torch.zeros(10))
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, parts: int = 1) -> tuple[Tensor, Tensor]:
         features = F.leaky_relu(self.first(image), 0.2)
         return features, self.second(features)
 
@@ -65,8 +66,9 @@ def sd_vae() -> StableDiffusionVAE:
     return StableDiffusionVAE.from_architecture(block_out_channels=(16, 16, 16, 16))
 
 
-def loss_with(perceptual: nn.Module | None = None, **weights: float) -> AutoencoderLoss:
-    return AutoencoderLoss(LossConfig(perceptual_weight=float(perceptual is not None), **weights), perceptual)
+def config_of(crop_size: int = SIDE, perceptual: bool = False, **train: Any) -> RunConfig:
+    loss = LossConfig(perceptual_weight=float(perceptual), adversarial_weight=0.1)
+    return RunConfig(data=DataConfig(crop_size=crop_size), loss=loss, train=TrainConfig(**train))
 
 
 def real_step(model: Any, discriminator: Any, perceptual: Any, dtype: torch.dtype | None) -> None:
@@ -147,7 +149,8 @@ def test_memory_is_what_the_allocator_gives_out(
     model, perceptual = make().train(), Perceptual()
     if checkpointing:
         model.enable_gradient_checkpointing()
-    expected = estimate(model, discriminator, loss_with(perceptual), BATCH, SIDE, autocast_dtype=dtype)
+    config = config_of(perceptual=True, mixed_precision="float32" if dtype is None else "bf16")
+    expected = estimate(config, model, discriminator, perceptual, BATCH)
     made = expected.activation_bytes + expected.gradient_bytes
     counted = counted_at_most(
         lambda: real_step(model, discriminator, perceptual, dtype), model, discriminator, perceptual
@@ -189,20 +192,11 @@ def test_memory_is_that_of_an_update(changes: dict[str, Any]) -> None:
     networks = Networks(config, processes)
     assert networks.discriminator is not None
     discriminator = networks.discriminator.network
-    expected = estimate(
-        networks.model,
-        discriminator,
-        networks.loss,
-        BATCH,
-        SIDE,
-        penalises=config.discriminator.r1_weight > 0,
-        autocast_dtype=config.train.autocast_dtype,
-        averages=networks.ema is not None,
-    )
+    expected = estimate(config, networks.model, discriminator, None, BATCH)
     pixels = torch.zeros(BATCH, 3, SIDE, SIDE, dtype=torch.uint8)
     update = Update(config, networks, processes)
     counted = counted_at_most(
-        lambda: update._backward(pixels, 0, networks.discriminator, 0), networks.model, networks.ema, discriminator
+        lambda: update.backward(pixels, 0, networks.discriminator, 0), networks.model, networks.ema, discriminator
     )
     assert expected.activation_bytes + expected.gradient_bytes == pytest.approx(counted, rel=0.02)
 
@@ -210,7 +204,7 @@ def test_memory_is_that_of_an_update(changes: dict[str, Any]) -> None:
 class Tiny(nn.Module):
     """A quarter of LiteVAE's interface, whose costs a pencil can count: two 8x8 convolutions."""
 
-    quant_conv, post_quant_conv = None, None
+    quant_conv, post_quant_conv, last_layer = None, None, None
 
     def __init__(self) -> None:
         super().__init__()
@@ -220,16 +214,17 @@ class Tiny(nn.Module):
     def encode(self, image: Tensor) -> DiagonalGaussian:
         return DiagonalGaussian(self.encoder(image))
 
-    def forward(self, image: Tensor, sample_posterior: bool = False) -> LiteVAEOutput:
+    def forward(self, image: Tensor, sample_posterior: bool = False, generator: Any = None) -> LiteVAEOutput:
         posterior = self.encode(image)
-        latent = posterior.sample() if sample_posterior else posterior.mode()
+        latent = posterior.sample(generator) if sample_posterior else posterior.mode()
         sample = self.decoder(latent)
         return LiteVAEOutput(sample, haar_dwt2d(sample, scaling="mean")[0], posterior, latent)
 
 
 def test_counts_by_hand() -> None:
     model: Any = Tiny()
-    found = estimate(model, Discriminator(), loss_with(Perceptual()), 2, 16, averages=True, distributes=True)
+    config = config_of(16, perceptual=True, ema_decay=0.5)
+    found = estimate(config, model, Discriminator(), Perceptual(), 2, distributes=True)
     encoder, decoder, discriminator = 4 * 3 * 64 + 4, 2 * 3 * 64, 16 * 3 * 16 + 16 + 16 * 9 + 1
     assert (found.encoder_parameters, found.decoder_parameters) == (encoder, decoder)
     assert found.discriminator_parameters == discriminator
@@ -253,10 +248,10 @@ def test_the_fullest_moment_by_hand() -> None:
     """
     model, perceptual = cast(Any, Tiny()), Perceptual(channels=240)
     trained = sum(parameter.nbytes for parameter in model.parameters())
-    loss = loss_with(perceptual)
-    first = estimate(model, None, loss, 2, 16)
-    second = estimate(model, None, loss, 2, 16, accumulates=True)
-    distributed = estimate(model, None, loss, 2, 16, distributes=True)
+    config = config_of(16, perceptual=True)
+    first = estimate(config, model, None, perceptual, 2)
+    second = estimate(config, model, None, perceptual, 2, accumulates=True)
+    distributed = estimate(config, model, None, perceptual, 2, distributes=True)
     assert [found.gradient_bytes for found in (first, second, distributed)] == [0, trained, trained]
     assert first.activation_bytes == second.activation_bytes == distributed.activation_bytes
     features = 2 * 240 * 16 * 16 * 4
@@ -268,9 +263,9 @@ def test_litevae_b_with_stable_diffusion_s_decoder_at_the_paper_s_size() -> None
     with torch.device("meta"):
         model, baseline = LiteVAE.from_preset("B"), StableDiffusionVAE.from_architecture()
     single, half = (
-        estimate(model, None, loss_with(), 16, 256, autocast_dtype=dtype) for dtype in (None, torch.bfloat16)
+        estimate(config_of(256, mixed_precision=name), model, None, None, 16) for name in ("float32", "bf16")
     )
-    sd_vae = estimate(baseline, None, loss_with(), 16, 256)
+    sd_vae = estimate(config_of(256), baseline, None, None, 16)
     assert (single.encoder_parameters, single.decoder_parameters) == (6_753_252, 49_490_179)
     assert (sd_vae.encoder_parameters, sd_vae.decoder_parameters) == (34_163_664, 49_490_179 + 4 * 4 + 4)
     assert round(single.encoder_macs / 1e9, 2) == 37.84
@@ -285,20 +280,21 @@ def test_litevae_b_with_stable_diffusion_s_decoder_at_the_paper_s_size() -> None
     ("arguments", "error", "message"),
     [
         ({"batch_size": 0}, ValueError, "batch_size must be at least 1, got 0"),
-        ({"crop_size": 20}, ValueError, "multiples of 8"),
-        ({"crop_size": 8.0}, TypeError, "crop_size must be an int"),
+        ({"crop_size": 20}, ValueError, "multiple of 8"),
+        ({"batch_size": 8.0}, TypeError, "batch_size must be an int"),
         ({"device_type": "tpu"}, ValueError, "device_type must be one of 'cpu', 'cuda', got 'tpu'"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        estimate(litevae(), None, loss_with(), **{"batch_size": 1, "crop_size": 16, **arguments})
+        given = {"batch_size": 1, **arguments}
+        estimate(config_of(given.pop("crop_size", 16)), litevae(), None, None, **given)
 
 
 def test_nothing_is_allocated_and_the_networks_stay_as_they_are() -> None:
     model, discriminator = litevae().eval(), Discriminator()
     before = [tensor.clone() for network in (model, discriminator) for tensor in network.state_dict().values()]
-    assert allocated_at_most(lambda: estimate(model, discriminator, loss_with(), 16, 256)) < 2**16
+    assert allocated_at_most(lambda: estimate(config_of(256), model, discriminator, None, 16)) < 2**16
     after = [tensor for network in (model, discriminator) for tensor in network.state_dict().values()]
     assert all(map(torch.equal, before, after))
     assert not model.training

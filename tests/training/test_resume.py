@@ -179,11 +179,11 @@ def test_run_whose_terminal_closes_is_saved(recipe: Path, tmp_path: Path) -> Non
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 200, 0, 0))  # room for the progress bar
     options = ["train.steps=1000", "train.checkpoint_every=1000", "train.evaluate_every=1000", "data.workers=1"]
     command = [sys.executable, "-m", "litevae.train", str(recipe), f"run.dir={tmp_path / 'run'}", *options]
-    of_terminal = (
+    in_terminal = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", of_terminal, *command], stdin=end, stdout=end, stderr=end, start_new_session=True
+        [sys.executable, "-c", in_terminal, *command], stdin=end, stdout=end, stderr=end, start_new_session=True
     )
     os.close(end)
     text = b""

@@ -340,7 +340,7 @@ def test_gradients_lie_in_memory_as_their_parameters(make: Make, precision: str)
         learner.optimizer.register_step_pre_hook(compare)
     update(pixels(), 0)
     assert layouts
-    assert [of_gradient for of_gradient, _ in layouts] == [of_parameter for _, of_parameter in layouts]
+    assert [gradient for gradient, _ in layouts] == [parameter for _, parameter in layouts]
 
 
 def test_compiled_update_is_the_eager_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
