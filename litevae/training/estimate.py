@@ -68,8 +68,8 @@ def estimate(
 ) -> Estimate:
     """Parameters, arithmetic and memory of a training step with Adam.
 
-    The networks are copied as fake tensors, wherever they are (torch.device("meta") will do), and take a step of
-    `Update`. That needs seconds and no memory. Gradient checkpointing counts where it is enabled, torch.compile does not.
+    The networks are copied as fake tensors, wherever they are (torch.device("meta") will do), and make an `Update`:
+    seconds, no memory. Gradient checkpointing counts where it is enabled, torch.compile does not.
 
     Args:
         discriminator: (image [B, 3, H, W], parts) -> tuple of logits; None: the run has none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,8 +13,7 @@ from torch import Tensor, nn
 
 from litevae import DiagonalGaussian, LiteVAE, LiteVAEOutput
 from litevae.data.config import DataConfig
-from litevae.losses.gaussian import gaussian_high_pass_loss
-from litevae.losses.total import LossConfig
+from litevae.losses.total import AutoencoderLoss, LossConfig
 from litevae.memory import LiveTensors
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.discriminators import build_discriminator
@@ -71,26 +71,22 @@ def config_of(crop_size: int = SIDE, perceptual: bool = False, **train: Any) -> 
     return RunConfig(data=DataConfig(crop_size=crop_size), loss=loss, train=TrainConfig(**train))
 
 
-def real_step(model: Any, discriminator: Any, perceptual: Any, dtype: torch.dtype | None) -> None:
-    """One step of training, written down once more, on real tensors."""
+def real_step(config: RunConfig, model: nn.Module, discriminator: nn.Module, perceptual: nn.Module) -> Any:
+    """A function that takes the gradients of an update on real tensors."""
+
+    def learner(network: nn.Module) -> SimpleNamespace:
+        return SimpleNamespace(network=network, distributed=network, backward=lambda loss: loss.backward())
+
+    networks: Any = SimpleNamespace(
+        model=model,
+        ema=None,
+        loss=AutoencoderLoss(config.loss, perceptual),
+        generator=learner(model),
+        discriminator=learner(discriminator),
+    )
+    update = Update(config, networks, Processes("cpu"))
     pixels = torch.zeros(BATCH, 3, SIDE, SIDE, dtype=torch.uint8)
-    image = pixels.to(torch.float32).div_(127.5).sub_(1)
-    autocast = torch.autocast("cpu", dtype=dtype, enabled=dtype is not None)
-    with autocast:
-        output = model(image, sample_posterior=True)
-    sample = output.sample.float()
-    bands = output.wavelet.float()[:, 3:] - haar_dwt2d(image, scaling="mean")[0][:, 3:]
-    loss = (sample - image).abs().mean() + output.latent_dist.kl().mean() + (bands.square() + 1e-12).sqrt().mean()
-    loss = loss + gaussian_high_pass_loss(sample, image)
-    with autocast:
-        loss = loss + perceptual(output.sample, image)
-        discriminator.requires_grad_(False)
-        loss = loss - sum(logit.float().mean() for logit in discriminator(output.sample))
-        discriminator.requires_grad_(True)
-    loss.backward()
-    with autocast:
-        logits = discriminator(torch.cat([image, output.sample.detach().float()]))
-    sum(logit.float().relu().mean() for logit in logits).backward()
+    return lambda: update.backward(pixels, 0, networks.discriminator, 0)
 
 
 def allocated_at_most(function: Any) -> int:
@@ -152,14 +148,12 @@ def test_memory_is_what_the_allocator_gives_out(
     config = config_of(perceptual=True, mixed_precision="float32" if dtype is None else "bf16")
     expected = estimate(config, model, discriminator, perceptual, BATCH)
     made = expected.activation_bytes + expected.gradient_bytes
-    counted = counted_at_most(
-        lambda: real_step(model, discriminator, perceptual, dtype), model, discriminator, perceptual
-    )
-    assert made == pytest.approx(counted, rel=0.01)
+    step = real_step(config, model, discriminator, perceptual)
+    assert made == pytest.approx(counted_at_most(step, model, discriminator, perceptual), rel=0.01)
     for network in (model, discriminator):
         network.zero_grad()
     operands = largest_operands(model, discriminator, perceptual)
-    allocated = allocated_at_most(lambda: real_step(model, discriminator, perceptual, dtype))
+    allocated = allocated_at_most(step)
     assert allocated - 2 * max(operands) < made < 1.001 * allocated
 
 
@@ -286,9 +280,9 @@ def test_litevae_b_with_stable_diffusion_s_decoder_at_the_paper_s_size() -> None
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
+    given = {"batch_size": 1, "crop_size": 16, **arguments}
     with pytest.raises(error, match=message):
-        given = {"batch_size": 1, **arguments}
-        estimate(config_of(given.pop("crop_size", 16)), litevae(), None, None, **given)
+        estimate(config_of(given.pop("crop_size")), litevae(), None, None, **given)
 
 
 def test_nothing_is_allocated_and_the_networks_stay_as_they_are() -> None:
