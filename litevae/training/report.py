@@ -4,12 +4,12 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from litevae.data import TrainingData
 from litevae.evaluation.figures import latent_to_rgb, save_curves, save_reconstruction_grid
 from litevae.evaluation.held_out import Evaluation, Measured
 from litevae.runs.processes import Processes
@@ -37,18 +37,12 @@ class AutoencoderFolder(RunFolder):
 
 
 def introduction(
-    config: RunConfig,
-    networks: Networks,
-    processes: Processes,
-    *,
-    images: str,
-    held_out: Sequence[str],
-    step: int,
-    baseline: Evaluation,
+    config: RunConfig, networks: Networks, processes: Processes, data: TrainingData, step: int, baseline: Evaluation
 ) -> str:
     """What is about to be trained, and on what."""
-    train, architecture = config.train, config.model.architecture
-    names = ", ".join(held_out[:4]) + (" ..." if len(held_out) > 4 else "")
+    train, architecture, held_out = config.train, config.model.architecture, data.held_out
+    dtype = "float32" if train.autocast_dtype is None else f"{train.autocast_dtype} autocast".removeprefix("torch.")
+    names = ", ".join(photo.name for photo in held_out[:4]) + (" ..." if len(held_out) > 4 else "")
     device = "GPU" if processes.device.type == "cuda" else "CPU"
     where = f"on the {device}" if processes.world_size == 1 else f"in {processes.world_size} processes, a {device} each"
     average = f", averaged at {train.ema_decay:g}" if train.ema_decay else ""
@@ -58,9 +52,9 @@ def introduction(
             f"decoder {_millions(networks.model.decoder)} ({', '.join(map(str, architecture.block_out_channels))}), "
             f"{architecture.latent_channels} latent channels",
             f"losses    {loss_summary(config, networks)}",
-            f"images    {images} to train on, {len(held_out)} held out ({names})",
+            f"images    {data.description} to train on, {len(held_out)} held out ({names})",
             f"training  steps {step} to {train.steps}, {train.batch_size} crops of {config.data.crop_size} pixels, "
-            f"Adam at {train.learning_rate:g}{average}, {precision_name(config)}, {where}",
+            f"Adam at {train.learning_rate:g}{average}, {dtype}, {where}",
             f"baseline  8x down, bicubic up: {quality(baseline)}",
         ]
     )
@@ -69,11 +63,6 @@ def introduction(
 def model_name(config: RunConfig) -> str:
     """LiteVAE-B, say, or SD-VAE."""
     return "SD-VAE" if config.model.kind == "sd-vae" else f"LiteVAE-{config.model.size.upper()}"
-
-
-def precision_name(config: RunConfig) -> str:
-    dtype = config.train.autocast_dtype
-    return "float32" if dtype is None else f"{str(dtype).removeprefix('torch.')} autocast"
 
 
 def loss_summary(config: RunConfig, networks: Networks) -> str:

@@ -44,17 +44,7 @@ class Trainer(Loop):
 
     def introduce(self) -> None:
         self.baseline = bicubic_baseline(self.held_out, self.processes.device, self.lpips)
-        self.say(
-            introduction(
-                self.config,
-                self.networks,
-                self.processes,
-                images=self.data.description,
-                held_out=[item.name for item in self.held_out],
-                step=self.step,
-                baseline=self.baseline,
-            )
-        )
+        self.say(introduction(self.config, self.networks, self.processes, self.data, self.step, self.baseline))
 
     def open_batches(self) -> Batches:
         train, processes = self.config.train, self.processes
