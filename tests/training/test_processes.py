@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from litevae import train
+from litevae.runs.config import ConfigError
 from litevae.runs.processes import Processes
-from litevae.training.config import ConfigError
 
 from .. import children
 from . import two_processes, two_stopping_processes

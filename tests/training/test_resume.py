@@ -18,6 +18,7 @@ import torch
 
 from litevae import train
 from litevae.losses.total import AutoencoderLoss
+from litevae.runs import loop
 from litevae.runs.stopping import StopRequest
 
 from .. import children
@@ -140,8 +141,8 @@ def test_finished_run_needs_more_steps(run: Run, capsys: pytest.CaptureFixture[s
 def test_run_killed_before_its_first_checkpoint_starts_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its folder holds a config and nothing that could be lost; with another config it is refused."""
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_checkpoint", lambda *_: None)
-        patch.setattr(train.Trainer, "fit", lambda _: 0)
+        patch.setattr(loop, "save_checkpoint", lambda *_: None)
+        patch.setattr(loop.Loop, "fit", lambda _: 0)
         run("run")
     assert run("run", "train.seed=1")[0] == 2
     assert run("run")[0] == 0
@@ -180,11 +181,11 @@ def test_run_whose_terminal_closes_is_saved(recipe: Path, tmp_path: Path) -> Non
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 200, 0, 0))  # room for the progress bar
     options = ["train.steps=1000", "train.checkpoint_every=1000", "train.evaluate_every=1000", "data.workers=1"]
     command = [sys.executable, "-m", "litevae.train", str(recipe), f"run.dir={tmp_path / 'run'}", *options]
-    of_terminal = (
+    in_terminal = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     )
     streams = {"stdin": end, "stdout": end, "stderr": end}
-    with children.started([sys.executable, "-c", of_terminal, *command], **streams) as process:
+    with children.started([sys.executable, "-c", in_terminal, *command], **streams) as process:
         os.close(end)
         text = b""
         while not re.search(rb"step [1-9]\d*/1000", text):

@@ -319,11 +319,12 @@ def test_a_training_run_is_read_stage_by_stage(tmp_path: Path):
 def test_the_training_runs_are_configs_that_the_program_takes():
     pytest.importorskip("omegaconf")
     from litevae.runs.recipes import load_config
+    from litevae.training.config import RunConfig
 
     for name, own in training.RUNS.items():
         for small in (False, True):
             extra = training.SMALL if small else []
             for side, stage in training.stages(small).items():
-                config = load_config(training.RECIPE, [*training.COMMON, *own, *extra, *stage])
+                config = load_config(RunConfig, training.RECIPE, [*training.COMMON, *own, *extra, *stage])
                 assert config.data.crop_size == (side // 4 if small else side)
                 assert config.train.mixed_precision == name.rpartition("-")[2]
