@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and names that are still free. Of the standard library alone."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,13 @@ def replacing(path: Path) -> Iterator[Path]:
     What is written may be a file or a folder. After an exception the temporary is gone and `path` as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    name = f".{path.stem}.{secrets.token_hex(4)}"  # machines that share a folder may share a process's number
+    temporary = path.with_name(f"{name}.part{path.suffix}")
     try:
         yield temporary
         for written in [temporary, *temporary.rglob("*")]:
             _flush(written)
-        old = path.with_name(f".{path.stem}.{os.getpid()}.old.part{path.suffix}")
+        old = path.with_name(f"{name}.old.part{path.suffix}")
         if path.is_dir():  # a folder cannot be renamed onto another: for a moment neither has the name
             os.replace(path, old)
         os.replace(temporary, path)
@@ -58,6 +60,8 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _flush(path: Path) -> None:
+    if os.name == "nt":  # Windows flushes neither folders nor files that are open for reading
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

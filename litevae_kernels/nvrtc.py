@@ -6,11 +6,11 @@ This needs neither nvcc nor a host compiler: NVRTC and cuda-bindings come with e
 `cuda` adds cuda-core. Nothing is imported, compiled or initialised before the first launch.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from litevae_kernels.files import replacing
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_CACHE"
 OPTIONS = ("--std=c++17",)
@@ -152,16 +154,8 @@ def _read_entry(path: Path) -> Compiled | None:
 def _write_entry(path: Path, compiled: Compiled) -> None:
     (symbol,) = compiled.symbols
     content = symbol.encode() + b"\0" + compiled.cubin
-    part = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            part = file.name
-            file.write(ENTRY_FORMAT + hashlib.sha256(content).digest() + content)
-        os.replace(part, path)
-    except OSError:  # a full disk or no permission: this process has the kernel in memory
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
+    with contextlib.suppress(OSError), replacing(path) as temporary:  # a full disk, no permission
+        temporary.write_bytes(ENTRY_FORMAT + hashlib.sha256(content).digest() + content)
 
 
 def _key(operator: str, kernel: str, architecture: str) -> str:
