@@ -30,7 +30,7 @@ ROWS: dict[str, list[str]] = {
     "LiteVAE-S": ["model.size=S"],
     "LiteVAE-B": [],
     "LiteVAE-B, SMC decoder": ["model=smc"],
-    "LiteVAE-B, no high-frequency losses": ["loss=baseline"],
+    "LiteVAE-B, no high-frequency losses": ["loss=no-high-frequency"],
 }
 # Beside the recipe's own values, which are the small ones. SD-VAE's encoder is Stable Diffusion's at either size.
 SIZES: dict[str, list[str]] = {
@@ -141,14 +141,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
     """What all rows share, in words."""
     from litevae.runs.recipes import load_config
+    from litevae.training.config import RunConfig
 
-    config = load_config("comparison", overrides)
+    config = load_config(RunConfig, "comparison", overrides)
     return {
         "steps": config.train.steps,
         "batch": f"{config.train.batch_size} crops of {config.data.crop_size} pixels",
         "images": f"{config.data.source}",
         "precision": config.train.mixed_precision,
-        "decoder": ", ".join(map(str, config.model.block_out_channels or [])),
+        "decoder": ", ".join(map(str, config.model.architecture.block_out_channels or [])),
         "losses": ", ".join(f"{name} ({weight:g})" for name, weight in config.loss.weights.items() if weight),
     }
 

@@ -71,13 +71,14 @@ def _from_pretrained(name: str, saved_class: str) -> Autoencoder:
 
 def _from_checkpoint(run: Path) -> Autoencoder:
     from litevae.runs.checkpoint import CheckpointError, load_newest_checkpoint, load_state  # need the extra "train"
+    from litevae.runs.config import ConfigError
     from litevae.runs.run_folder import RunFolder
-    from litevae.training.config import ConfigError
+    from litevae.training.config import RunConfig
     from litevae.training.networks import build_autoencoder
 
     folder = RunFolder(run)
     try:
-        model = build_autoencoder(folder.read_config().model)
+        model = build_autoencoder(folder.read_config(RunConfig).model)
         checkpoint = load_newest_checkpoint(folder.checkpoints)
         load_state(model, checkpoint["ema"] or checkpoint["model"], str(folder.checkpoints))
     except (CheckpointError, ConfigError) as error:

@@ -62,10 +62,10 @@ def config_of(name: str, resolution: int, precision: str) -> RunConfig:
     settings = {
         "train.batch_size": BATCH,
         "train.device": DEVICE.type,
-        "train.mixed_precision": "bf16" if precision == BFLOAT16 else "no",
+        "train.mixed_precision": "bf16" if precision == BFLOAT16 else "float32",
     }
     overrides = [*ROWS[name], *OVERRIDES, *(f"{key}={value}" for key, value in settings.items())]
-    return load_config(RECIPES[resolution], overrides)
+    return load_config(RunConfig, RECIPES[resolution], overrides)
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from litevae.data.errors import UnreadableImageError, one_line
+from litevae.pixels import to_float
 
 # Formats that Pillow hands to other programs. EPS is dangerous: Ghostscript would run the file as a PostScript program,
 # whatever the file's name.
@@ -134,7 +135,7 @@ def to_pixels(image: Image.Image) -> Tensor:
 
 def to_tensor(image: Image.Image) -> Tensor:
     """An RGB image to float32 [3, H, W] in [-1, 1]: x / 127.5 - 1."""
-    return to_pixels(image).to(torch.float32).div_(127.5).sub_(1.0)
+    return to_float(to_pixels(image))
 
 
 def to_image(x: Tensor) -> Image.Image:

@@ -35,15 +35,23 @@ class LossConfig:
     """
 
     l1_weight: float = 1.0
+    """Mean absolute difference of the pixels."""
     perceptual_weight: float = 0.0
     """Which perceptual loss: section `perceptual`."""
     kl_weight: float = 1e-6
+    """Divergence of the posterior from N(0, I)."""
     kl_reduction: str = "per_image_element"
+    """"per_image_element": of a batch's mean, divided by C*H*W of the image. "sum": of a batch's mean, as it is."""
     wavelet_weight: float = 1.0
+    """Charbonnier loss on the detail sub-bands of level 1 (section 4.3)."""
     wavelet_eps: float = 1e-6
+    """Width of the quadratic bottom of that loss, in a sub-band's values."""
     gaussian_weight: float = 0.5
+    """L1 of what a Gaussian blur takes away (section 4.3)."""
     gaussian_kernel_size: int = 5
+    """Side of the blur's window, odd."""
     gaussian_sigma: float = 1.0
+    """Standard deviation of the blur, in pixels."""
     ldl_weight: float = 0.0
     """Locally discriminative learning (Table 15); it needs `train.ema_decay`."""
     adversarial_weight: float = 0.0

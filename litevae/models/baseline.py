@@ -23,6 +23,7 @@ from litevae.models import pretrained
 from litevae.models.blocks import compute_again, group_count
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.litevae import LiteVAEOutput
+from litevae.pixels import to_float
 from litevae_kernels import haar_dwt2d
 from litevae_kernels.checks import check_int, wrong_value
 
@@ -170,7 +171,7 @@ class StableDiffusionVAE(nn.Module):
     def _posterior(self, image: Tensor) -> DiagonalGaussian:
         check_image(image, self.vae.config.in_channels)
         if image.dtype == torch.uint8:
-            image = image.to(self.dtype) / 127.5 - 1
+            image = to_float(image, self.dtype)
         moments = self.vae.encoder(image)
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
         return DiagonalGaussian(moments)

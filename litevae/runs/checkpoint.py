@@ -1,6 +1,15 @@
-"""How is a run's state saved and found again? Atomic writes, safe loading, the newest checkpoint that is whole.
+"""How a run's state is stored: atomic writes, safe loading, the newest checkpoint that is whole.
 
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+A checkpoint is a dict, everything that step `step` needs from the steps before it. Every run has
+
+    format      version of this layout
+    step        finished steps
+    data        where each process is in its stream of samples; empty for samples that are addressed by number
+    progress    `Progress.state`: the losses since the last log line
+    best        None, or the step and the score of the best evaluation so far
+
+and what its kind of training adds (of the autoencoder: litevae/training/snapshot.py). No random generator is among
+it: crops, noise and dropout are functions of the seed and of the step.
 """
 
 import pickle
@@ -8,14 +17,16 @@ import re
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from litevae_kernels.files import replacing
 
+Checkpoint = dict[str, Any]
 _FORMAT = 2
+_OWN_KEYS = {"format", "step", "data", "progress", "best"}
 _PATTERN = re.compile(r"step-(\d+)\.pt")
 # What torch.load raises for a file that is empty, cut off, altered, or holds more than plain tensors and values. A disk
 # that does not answer (OSError) is no damage: the file may be whole, and a run must not go back because of it.
@@ -30,46 +41,19 @@ class SaveError(OSError):
     """A checkpoint could not be written (a full disk, say); the ones before it are as they were."""
 
 
-class Best(TypedDict):
-    """The evaluation with the highest mean PSNR so far."""
-
-    step: int
-    psnr: float
-
-
-class Checkpoint(TypedDict):
-    """Everything that step `step` needs from the steps before it.
-
-    No random generator is among it: crops, noise and dropout are functions of the seed and of the step.
-    """
-
-    format: int
-    step: int
-    model: dict[str, Tensor]
-    ema: dict[str, Tensor] | None
-    discriminator: dict[str, Tensor] | None
-    optimizers: list[dict[str, Any]]
-    """Of the autoencoder and, if there is one, of the discriminator; `scalers` likewise."""
-    scalers: list[dict[str, Any]]
-    data: list[Any]
-    """Where each process is in its stream of images; empty for images that are addressed by number."""
-    progress: dict[str, Any]
-    best: Best | None
-
-
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """(step, file) of every checkpoint in the folder, oldest first."""
     found = [(int(match[1]), path) for path in folder.glob("step-*.pt") if (match := _PATTERN.fullmatch(path.name))]
     return sorted(found)
 
 
-def save_checkpoint(folder: Path, content: dict[str, Any], keep: int) -> Path:
+def save_checkpoint(folder: Path, content: Checkpoint, keep: int) -> Path:
     """Write step-XXXXXX.pt atomically, then delete all but the newest `keep` up to this step and the best.
 
-    Those of later steps go too: the run has come back to before them because they are damaged.
+    Those of later steps are deleted too: they are damaged, or the run would not have come back to before them.
 
     Args:
-        content: the fields of `Checkpoint` but `format`.
+        content: a checkpoint without its `format`.
 
     Raises:
         SaveError: it cannot be written; every older checkpoint is still there.
@@ -141,6 +125,6 @@ def _load(path: Path) -> Checkpoint:
         raise ValueError("not a LiteVAE training checkpoint")
     if content["format"] != _FORMAT:
         raise ValueError(f"checkpoint format {content['format']}, this version reads {_FORMAT}")
-    if set(content) != set(Checkpoint.__annotations__):
+    if not set(content) >= _OWN_KEYS:
         raise ValueError("not a LiteVAE training checkpoint")
-    return Checkpoint(**content)  # type: ignore[typeddict-item]
+    return content

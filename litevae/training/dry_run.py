@@ -1,7 +1,4 @@
-"""What would a run do? `--dry-run`: the whole config, what it costs, and a look at the data. Nothing is trained.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
-"""
+"""`--dry-run`: the whole config, what a step costs, and a look at the data; nothing is trained."""
 
 import os
 from pathlib import Path
@@ -13,10 +10,10 @@ from litevae.data import open_data
 from litevae.losses.perceptual import build_perceptual
 from litevae.models.discriminators import build_discriminator
 from litevae.runs.processes import check_shares
-from litevae.runs.run_folder import RunFolder
 from litevae.training.config import RunConfig
 from litevae.training.estimate import Estimate, estimate
 from litevae.training.networks import build_autoencoder, check_discriminator
+from litevae.training.report import AutoencoderFolder
 from litevae.training.snapshot import check_start
 
 MIB = 2**20
@@ -28,10 +25,10 @@ def dry_run(config: RunConfig) -> int:
     Raises:
         ConfigError, DataError, TrunkError: what would end the run at its start.
     """
-    RunFolder(Path(config.run.dir or "").expanduser()).check_free(config)
+    AutoencoderFolder(Path(config.run.dir or "").expanduser()).check_free(config)
     if config.train.start_from is not None:
         check_start(Path(config.train.start_from).expanduser())
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun says it
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate
     check_shares(config.train.batch_size, config.train.accumulation, processes)
     if config.has_discriminator:
         check_discriminator(config)
@@ -54,16 +51,9 @@ def costs(config: RunConfig, processes: int) -> str:
         discriminator = build_discriminator(config.discriminator) if config.has_discriminator else None
     if train.gradient_checkpointing:
         model.enable_gradient_checkpointing()
+    accumulates, distributes = train.accumulation > 1, processes > 1
     needed = estimate(
-        model,
-        discriminator,
-        batch_size=per_process,
-        crop_size=config.data.crop_size,
-        perceptual=perceptual,
-        autocast_dtype=train.autocast_dtype,
-        averages=train.ema_decay > 0,
-        accumulates=train.accumulation > 1,
-        distributes=processes > 1,
+        config, model, discriminator, perceptual, per_process, accumulates=accumulates, distributes=distributes
     )
     return "\n".join([*_network_lines(needed), *_memory_lines(needed, per_process, processes)])
 

@@ -62,9 +62,10 @@ def test_rows_have_the_numbers_of_their_runs(tmp_path: Path) -> None:
 def test_rows_share_everything_but_what_their_names_say() -> None:
     """The same decoder, steps, data; Stable Diffusion's encoder at its own widths."""
     from litevae.runs.recipes import load_config
+    from litevae.training.config import RunConfig
 
     common = comparison.SIZES["small"]
-    configs = {label: load_config("comparison", [*own, *common]) for label, own in comparison.ROWS.items()}
+    configs = {label: load_config(RunConfig, "comparison", [*own, *common]) for label, own in comparison.ROWS.items()}
     first = configs["LiteVAE-B"]
     for label, config in configs.items():
         assert config.train == first.train

@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -18,6 +17,8 @@ from torch import Tensor
 
 from litevae.data import DataConfig, DataError, TrainingData, open_data
 from litevae.data.batches import _StepDataset
+
+from .. import children
 
 Grays = Callable[[Tensor], list[int]]
 Fill = Callable[[Path, int], list[Path]]
@@ -211,6 +212,6 @@ def test_the_process_can_end_in_the_middle(tmp_path: Path, fill: Fill) -> None:
         "sys.exit(3)\n"
     )
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", script], timeout=60, capture_output=True, text=True, check=False)
+    done = children.run([sys.executable, "-c", script], timeout=60)
     assert (done.returncode, done.stderr) == (3, "")
     assert time.monotonic() - start < 50

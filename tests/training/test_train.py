@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from litevae import LiteVAE, train
+from litevae.training import trainer
 from litevae.training.networks import Networks
 
 from .runs import ADVERSARIAL, assert_same_state, checkpoint, logged
@@ -184,10 +185,10 @@ def test_best_checkpoint_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
         return made[id(evaluation)][1]
 
     monkeypatch.setattr(Evaluation, "psnr", property(psnr))
-    monkeypatch.setattr(train, "bicubic_baseline", lambda *_: Evaluation([]))
-    monkeypatch.setattr(train, "opening", lambda *_, **__: "")
-    monkeypatch.setattr(train, "closing", lambda *_: "")
-    monkeypatch.setattr(train, "write_results", lambda *_: None)
+    monkeypatch.setattr(trainer, "bicubic_baseline", lambda *_: Evaluation([]))
+    monkeypatch.setattr(trainer, "introduction", lambda *_, **__: "")
+    monkeypatch.setattr(trainer, "conclusion", lambda *_: "")
+    monkeypatch.setattr(trainer, "write_results", lambda *_: None)
     _, folder = run("run", "train.steps=8", "train.evaluate_every=2", "train.checkpoint_every=1", "train.log_every=1")
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert names == ["step-000002.pt", "step-000007.pt", "step-000008.pt"]

@@ -1,18 +1,15 @@
-// How do the CPU kernels use the vector units, whatever the CPU? One build, the width chosen when first called.
+// Vectors of numbers with the operators of a number, for the CPU kernels.
 //
-// A kernel is a struct with `template <int Bytes> static void run(...)`, written with Vector<T, Bytes>.
-// dispatch<Kernel>(...) runs it compiled for AVX-512 (64 bytes), AVX2 (32) or the baseline (16).
+// Read first: Vector<T, Bytes>. T is float or double; Bytes is 16 (baseline), 32 (AVX2) or 64 (AVX-512), as dispatch in
+// cpu_level.h passes it to a kernel. The code is GCC's and clang's vector extension; assembly stands only where GCC
+// does not find the instruction.
 #pragma once
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
-#include "inline.h"
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define LITEVAE_X86 1
-#endif
+#include "cpu_level.h"
 
 namespace litevae {
 
@@ -26,7 +23,7 @@ struct Vector {
     static LITEVAE_INLINE Vector all(T x) {
 #if defined(__clang__)
         return {x - Type{}};
-#else  // which GCC makes lane by lane
+#else  // GCC would make the expression above lane by lane
         typedef std::conditional_t<sizeof(T) == 8, int64_t, int32_t> Index __attribute__((vector_size(Bytes)));
         Type first = {};
         first[0] = x;
@@ -40,7 +37,7 @@ struct Vector {
     }
     LITEVAE_INLINE void store(T* result) const { std::memcpy(result, &value, Bytes); }
 
-    // kStream: past the caches, for results too large to stay there; spares reading each line before it is written.
+    // kStream: a non-temporal store, for results too large for the caches. It spares reading a line before writing it.
     template <bool kStream>
     LITEVAE_INLINE void put(T* result) const {
         if constexpr (!kStream) {
@@ -61,12 +58,12 @@ struct Vector {
         }
     }
 
-    // The values of x and y, one after the other, in the order of Lane.
+    // The lanes of x followed by those of y, numbered from 0, in the order of Lane.
     template <int... Lane>
     static LITEVAE_INLINE Vector shuffled(Vector x, Vector y) {
 #if defined(__clang__)
         return {__builtin_shufflevector(x.value, y.value, Lane...)};
-#else  // GCC has had this one since 4.7, the other since 12
+#else  // GCC has __builtin_shufflevector only from version 12 on
         typedef std::conditional_t<sizeof(T) == 8, int64_t, int32_t> Index __attribute__((vector_size(Bytes)));
         return {__builtin_shuffle(x.value, y.value, Index{Lane...})};
 #endif
@@ -83,7 +80,7 @@ struct Vector {
     friend LITEVAE_INLINE Vector operator-(Vector x) { return {-x.value}; }
 };
 
-// x and y together are a row of pairs; the firsts (seconds) of all its pairs.
+// x and y hold a row of pairs; `firsts` (`seconds`) returns the first (second) element of each pair.
 template <typename T, int Bytes, int... Lane>
 LITEVAE_INLINE Vector<T, Bytes> firsts(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
     return Vector<T, Bytes>::template shuffled<(2 * Lane)...>(x, y);
@@ -92,7 +89,7 @@ template <typename T, int Bytes, int... Lane>
 LITEVAE_INLINE Vector<T, Bytes> seconds(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
     return Vector<T, Bytes>::template shuffled<(2 * Lane + 1)...>(x, y);
 }
-// The other way: the first (last) half of the row whose pairs are (x[0], y[0]), (x[1], y[1]), ...
+// The inverse: the first (last) half of the row of pairs (x[0], y[0]), (x[1], y[1]), ...
 template <typename T, int Bytes, int... Lane>
 LITEVAE_INLINE Vector<T, Bytes> first_pairs(Vector<T, Bytes> x, Vector<T, Bytes> y, std::integer_sequence<int, Lane...>) {
     constexpr int lanes = sizeof...(Lane);
@@ -104,8 +101,8 @@ LITEVAE_INLINE Vector<T, Bytes> last_pairs(Vector<T, Bytes> x, Vector<T, Bytes> 
     return Vector<T, Bytes>::template shuffled<(lanes / 2 + Lane / 2 + Lane % 2 * lanes)...>(x, y);
 }
 
-// Asks for the lines of `count` elements that lie `ahead` elements from `place`, whether or not anything is there, so
-// that they are on their way while other work is done. kNear: to the first cache; else to the second.
+// Prefetches `count` elements from `place + ahead` on, into the L1 cache (kNear) or the L2 cache. The address need not
+// be valid.
 template <int count, bool kNear, typename T>
 LITEVAE_INLINE void prefetch(const T* place, int64_t ahead) {
     constexpr int line = 64 / int(sizeof(T));
@@ -115,34 +112,10 @@ LITEVAE_INLINE void prefetch(const T* place, int64_t ahead) {
     }
 }
 
-// Makes streamed results visible to other threads.
+// Makes non-temporal stores visible to other threads.
 inline void finish_streaming() {
 #if LITEVAE_X86
     asm volatile("sfence" ::: "memory");
-#endif
-}
-
-#if LITEVAE_X86
-template <typename Kernel, typename... Args>
-__attribute__((target("avx512f"))) void run_on_avx512(Args... args) { Kernel::template run<64>(args...); }
-template <typename Kernel, typename... Args>
-__attribute__((target("avx2,fma"))) void run_on_avx2(Args... args) { Kernel::template run<32>(args...); }
-#endif
-template <typename Kernel, typename... Args>
-void run_on_baseline(Args... args) { Kernel::template run<16>(args...); }
-
-template <typename Kernel, typename... Args>
-void dispatch(Args... args) {
-#if defined(LITEVAE_ONE_WIDTH)  // csrc/sanitize.py: builds take minutes as it is
-    Kernel::template run<LITEVAE_ONE_WIDTH>(args...);
-#elif LITEVAE_X86
-    static const auto run = __builtin_cpu_supports("avx512f") ? &run_on_avx512<Kernel, Args...>
-                            : __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
-                                ? &run_on_avx2<Kernel, Args...>
-                                : &run_on_baseline<Kernel, Args...>;
-    run(args...);
-#else
-    run_on_baseline<Kernel>(args...);
 #endif
 }
 

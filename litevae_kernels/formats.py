@@ -1,4 +1,4 @@
-"""Which dtype is the arithmetic done in, and which memory format has the result?"""
+"""The dtype of the arithmetic, and the memory format of the results."""
 
 import torch
 from torch import Tensor
@@ -10,9 +10,9 @@ def arithmetic_dtype(*dtypes: torch.dtype) -> torch.dtype:
 
 
 def memory_format_of(x: Tensor) -> torch.memory_format:
-    """channels_last for a tensor that is dense in that order (and not in NCHW order as well), else contiguous.
+    """channels_last for a tensor that is dense in that order and not in NCHW order as well, else contiguous.
 
-    Inside torch.func contiguous: vmap does not let a tensor be asked.
+    Contiguous inside torch.func, where vmap does not allow the question.
     """
     if x.is_contiguous() or torch._C._are_functorch_transforms_active():
         return torch.contiguous_format

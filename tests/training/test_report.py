@@ -5,8 +5,7 @@ from pathlib import Path
 import torch
 
 from litevae.evaluation.held_out import Evaluation, Measured
-from litevae.runs.report import quality_table
-from litevae.runs.run_folder import RunFolder
+from litevae.training.report import AutoencoderFolder, quality_table
 
 
 def evaluation(**psnr: float) -> Evaluation:
@@ -15,7 +14,7 @@ def evaluation(**psnr: float) -> Evaluation:
 
 
 def test_an_image_that_was_not_measured_before_training_has_a_dash(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
+    folder = AutoencoderFolder(tmp_path)
     folder.append_metrics(evaluation(one=10.0).as_metrics(0))
     lines = quality_table(folder, evaluation(one=20.0, two=30.0), evaluation(one=25.0, two=26.0)).splitlines()
     assert lines[2].split() == ["one.png", "10.00", "dB", "0.500", "20.00", "dB", "0.500", "25.00", "dB", "0.500"]

@@ -1,18 +1,13 @@
-"""What does TensorBoard show of a run? The numbers of metrics.jsonl, and held-out pictures.
+"""What TensorBoard shows of a run: the numbers of metrics.jsonl, and pictures."""
 
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses -> [metrics]
-"""
-
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from litevae.evaluation.figures import latent_to_rgb
-from litevae.evaluation.held_out import Evaluation
-
-MAX_IMAGES = 8
+from torch import Tensor
 
 
-class Board:
+class TensorBoard:
     """Writes a run's TensorBoard folder; what an earlier attempt wrote after `step` is hidden."""
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -34,14 +29,10 @@ class Board:
         if isinstance(value, (int, float)):
             self._writer.add_scalar(name, value, step)
 
-    def add_images(self, evaluation: Evaluation, step: int) -> None:
-        """Reconstructions and latents; the originals once."""
-        for image in evaluation.images[:MAX_IMAGES]:
-            if step == 0:
-                self._writer.add_image(f"{image.name}/original", (image.original + 1) / 2, step)
-            self._writer.add_image(f"{image.name}/reconstruction", (image.reconstruction + 1) / 2, step)
-            if image.latent is not None:
-                self._writer.add_image(f"{image.name}/latent", (latent_to_rgb(image.latent) + 1) / 2, step)
+    def add_pictures(self, pictures: Mapping[str, Tensor], step: int) -> None:
+        """Pictures [3, H, W] in [-1, 1] by name."""
+        for name, picture in pictures.items():
+            self._writer.add_image(name, (picture + 1) / 2, step)
         self._writer.flush()
 
     def close(self) -> None:

@@ -1,10 +1,10 @@
-"""How are the Triton kernels of GroupNorm+SiLU launched? Sizes of tiles, numbers of programs, and the two functions.
+"""The Triton backend of GroupNorm+SiLU: sizes of tiles, numbers of programs, and the launches.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 
-Groups that fit the registers of one program take one launch and one read of the data. Larger ones take three:
-partial results of every (sample, channel, part of the pixels), each by one writer; their combination; and the
-application, a second read. No atomics.
+Groups that fit the registers of one program take one launch and one read of the data. Larger ones take three launches:
+partial results of every (sample, channel, part of the pixels), their combination, and the application, which reads the
+data again. No atomics: every partial result has one writer.
 """
 
 import functools
@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 from litevae_kernels.group_norm_silu.triton_backward import (
     group_norm_silu_bwd_apply_kernel,
     group_norm_silu_bwd_combine_kernel,
@@ -30,14 +30,14 @@ from litevae_kernels.group_norm_silu.triton_forward import (
     group_norm_silu_fwd_partials_kernel,
 )
 
-WHOLE_GROUPS_ELEMENTS = 16384  # of a program that holds whole groups, as many as fit its registers (float64: a quarter)
-TILE_ELEMENTS = 2048  # of a program that holds a part of the pixels (float64: half)
-COMBINED_CHANNELS = 16  # whose parameters' gradients one program adds up
-ENOUGH_PROGRAMS = 1024  # about eight for each multiprocessor of a large GPU; more only cost time to combine
+WHOLE_GROUPS_ELEMENTS = 16384  # at most, in the registers of a program for whole groups (float64: a quarter)
+TILE_ELEMENTS = 2048  # of a program for a part of the pixels (float64: half)
+COMBINED_CHANNELS = 16  # of a program that sums the gradients of weight and bias
+ENOUGH_PROGRAMS = 1024  # about eight for each multiprocessor of a large GPU; more take longer to combine
 
 
 class Sizes(NamedTuple):
-    """What the kernels need to know of concat(x, skip), in their order."""
+    """The sizes of concat(x, skip), in the order of the kernels' parameters."""
 
     x_channels: int
     skip_channels: int
@@ -47,14 +47,14 @@ class Sizes(NamedTuple):
 
 
 class WholeGroups(NamedTuple):
-    """Programs that hold all groups of CHANNELS channels of one sample, in a tile [BLOCK_C, BLOCK_P]."""
+    """Programs for all groups of CHANNELS channels of one sample each, in a tile [BLOCK_C, BLOCK_P]."""
 
     programs: int
     tile: dict[str, Any]
 
 
 class Parts(NamedTuple):
-    """Programs that hold one of `splits` parts of the pixels: `iterations` tiles [BLOCK_C, BLOCK_P] of x or of skip."""
+    """Programs for one of `splits` parts of the pixels each: `iterations` tiles [BLOCK_C, BLOCK_P] of x or of skip."""
 
     programs: int
     splits: int
@@ -71,7 +71,7 @@ def whole_groups(
     if backward and sizes.skip_channels > 0:
         most_elements //= 2  # pointers to five tensors instead of three
     groups = 1
-    if channels_last:  # as many as make pieces of 32 bytes and more that start at multiples of 16 bytes
+    if channels_last:  # enough for accesses of at least 32 bytes, aligned to 16
         group_bytes = sizes.group_size * dtype.itemsize
         step = 16 // math.gcd(16, group_bytes)
         groups = min(step * triton.cdiv(32, step * group_bytes), sizes.num_groups)
@@ -86,7 +86,7 @@ def whole_groups(
 
 @functools.lru_cache(maxsize=1024)
 def parts(sizes: Sizes, batch: int, channels_last: bool, dtype: torch.dtype) -> Parts:
-    """The launches with partial results: enough programs also where the batch is 1."""
+    """The launches with partial results, with enough programs to fill a GPU even for a batch of 1."""
     elements = TILE_ELEMENTS // (2 if dtype == torch.float64 else 1)
     most_channels = triton.next_power_of_2(max(sizes.x_channels, sizes.skip_channels))
     if channels_last:
@@ -105,11 +105,11 @@ def parts(sizes: Sizes, batch: int, channels_last: bool, dtype: torch.dtype) -> 
 
 
 def group_norm_silu(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`."""
-    sizes, memory_format, flags = _describe(x, skip, num_groups, weight, bias)
-    x, skip, weight, bias = _dense(x, skip, weight, bias)
+    sizes, memory_format, flags = _describe(x, num_groups, weight, bias, skip)
+    x, weight, bias, skip = _dense(x, weight, bias, skip)
     batch, _, height, width = x.shape
     shape = (batch, sizes.x_channels + sizes.skip_channels, height, width)
     output = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
@@ -145,35 +145,35 @@ def group_norm_silu(
 def group_norm_silu_backward(
     grad: Tensor,
     x: Tensor,
-    skip: Tensor | None,
     num_groups: int,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu_backward`."""
-    sizes, memory_format, flags = _describe(x, skip, num_groups, weight, bias)
+    sizes, memory_format, flags = _describe(x, num_groups, weight, bias, skip)
     gradients = (
         torch.empty_like(x, memory_format=memory_format),
-        x.new_empty(0) if skip is None else torch.empty_like(skip, memory_format=memory_format),
         x.new_empty(0) if weight is None else torch.empty_like(weight, memory_format=torch.contiguous_format),
         x.new_empty(0) if bias is None else torch.empty_like(bias, memory_format=torch.contiguous_format),
+        x.new_empty(0) if skip is None else torch.empty_like(skip, memory_format=memory_format),
     )
-    x_grad, skip_grad, weight_grad, bias_grad = gradients
+    x_grad, weight_grad, bias_grad, skip_grad = gradients
     if grad.numel() == 0:
         weight_grad.zero_()
         bias_grad.zero_()
         return gradients
-    x, skip, weight, bias = _dense(x, skip, weight, bias)
+    x, weight, bias, skip = _dense(x, weight, bias, skip)
     grad, mean, rstd = grad.contiguous(memory_format=memory_format), mean.contiguous(), rstd.contiguous()
     batch, channels, channels_last = x.shape[0], grad.shape[1], flags["CHANNELS_LAST"]
     inputs = (grad, x, skip, weight, bias, mean, rstd)
     with torch.cuda.device_of(x):
         whole = whole_groups(sizes, batch, channels_last, x.dtype, backward=True)
         part = parts(sizes, batch, channels_last, x.dtype)
-        splits, groups_of_batch = (part.splits, batch * num_groups) if whole is None else (1, 0)
-        partials, of_groups = mean.new_empty(2 * batch * channels * splits), mean.new_empty(2 * groups_of_batch)
+        splits, batch_groups = (part.splits, batch * num_groups) if whole is None else (1, 0)
+        partials, coefficients = mean.new_empty(2 * batch * channels * splits), mean.new_empty(2 * batch_groups)
         if whole is not None:
             group_norm_silu_bwd_kernel[(whole.programs,)](
                 *inputs, x_grad, skip_grad, partials, *sizes, **whole.tile, **flags
@@ -183,22 +183,22 @@ def group_norm_silu_backward(
                 *inputs, partials, *sizes, splits, part.iterations, **part.tile, **flags
             )
         has_parameters = flags["HAS_WEIGHT"] or flags["HAS_BIAS"]
-        programs = groups_of_batch + (triton.cdiv(channels, COMBINED_CHANNELS) if has_parameters else 0)
+        programs = batch_groups + (triton.cdiv(channels, COMBINED_CHANNELS) if has_parameters else 0)
         if programs > 0:
             group_norm_silu_bwd_combine_kernel[(programs,)](
-                partials, weight, of_groups, weight_grad, bias_grad, batch, groups_of_batch, channels, *sizes[2:],
+                partials, weight, coefficients, weight_grad, bias_grad, batch, batch_groups, channels, *sizes[2:],
                 splits, CHANNELS=COMBINED_CHANNELS, BLOCK=_combined_at_once(max(sizes.group_size, batch) * splits),
                 HAS_WEIGHT=flags["HAS_WEIGHT"], HAS_BIAS=flags["HAS_BIAS"], ARITHMETIC=flags["ARITHMETIC"], num_warps=1,
             )  # fmt: skip
         if whole is None:
             group_norm_silu_bwd_apply_kernel[(part.programs,)](
-                *inputs, of_groups, x_grad, skip_grad, *sizes, splits, part.iterations, **part.tile, **flags
+                *inputs, coefficients, x_grad, skip_grad, *sizes, splits, part.iterations, **part.tile, **flags
             )
     return gradients
 
 
 def _describe(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, skip: Tensor | None
 ) -> tuple[Sizes, torch.memory_format, dict[str, Any]]:
     x_channels, skip_channels = x.shape[1], 0 if skip is None else skip.shape[1]
     group_size = (x_channels + skip_channels) // num_groups
@@ -214,19 +214,19 @@ def _describe(
 
 
 def _dense(
-    x: Tensor, skip: Tensor | None, weight: Tensor | None, bias: Tensor | None
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Dense in x's memory format; in the place of an absent input stands x, which the kernels then do not read."""
+    """The inputs, dense in x's memory format; x itself for an absent one, which the kernels do not read."""
     memory_format = memory_format_of(x)
     x = x.contiguous(memory_format=memory_format)
     return (
         x,
-        x if skip is None else skip.contiguous(memory_format=memory_format),
         x if weight is None else weight.contiguous(),
         x if bias is None else bias.contiguous(),
+        x if skip is None else skip.contiguous(memory_format=memory_format),
     )
 
 
 def _combined_at_once(run: int) -> int:
-    """How many partial results a combining program takes at a time; of few kinds, so that few kernels get compiled."""
+    """The number of partial results that a combining program reads at once: two values, so that few kernels compile."""
     return 64 if run <= 64 else 512

@@ -1,4 +1,4 @@
-"""What does a run say about itself? The lines at its start, the table and the files at its end.
+"""What an autoencoder's run says about itself: the lines at its start, the table and the figures at its end.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses -> [report]
 """
@@ -7,9 +7,10 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from litevae.evaluation.figures import save_curves, save_reconstruction_grid
+from litevae.data import TrainingData
+from litevae.evaluation.figures import latent_to_rgb, save_curves, save_reconstruction_grid
 from litevae.evaluation.held_out import Evaluation, Measured
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import RunFolder
@@ -17,18 +18,30 @@ from litevae.training.config import RunConfig
 from litevae.training.networks import Autoencoder, Networks
 from litevae_kernels.files import replacing
 
+MAX_PICTURES = 8  # held-out images in TensorBoard
 
-def opening(
-    config: RunConfig,
-    networks: Networks,
-    processes: Processes,
-    *,
-    images: str,
-    step: int,
-    baseline: Evaluation,
+
+class AutoencoderFolder(RunFolder):
+    """A run folder with an autoencoder's figures.
+
+    grids/                 step-XXXXXX.png: held-out originals, reconstructions and latents
+    loss_and_psnr.png      the curves of metrics.jsonl
+    reconstructions.png    the last of the grids
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.grids = path / "grids"
+        self.curves = path / "loss_and_psnr.png"
+        self.reconstructions = path / "reconstructions.png"
+
+
+def introduction(
+    config: RunConfig, networks: Networks, processes: Processes, data: TrainingData, step: int, baseline: Evaluation
 ) -> str:
-    """What is about to be trained, on what."""
+    """What is about to be trained, and on what."""
     train, architecture = config.train, config.model.architecture
+    dtype = "float32" if train.autocast_dtype is None else f"{train.autocast_dtype} autocast".removeprefix("torch.")
     names = ", ".join(image.name for image in baseline.images[:4]) + (" ..." if baseline.count > 4 else "")
     device = "GPU" if processes.device.type == "cuda" else "CPU"
     where = f"on the {device}" if processes.world_size == 1 else f"in {processes.world_size} processes, a {device} each"
@@ -39,9 +52,9 @@ def opening(
             f"decoder {_millions(networks.model.decoder)} ({', '.join(map(str, architecture.block_out_channels))}), "
             f"{architecture.latent_channels} latent channels",
             f"losses    {loss_summary(config, networks)}",
-            f"images    {images} to train on, {baseline.count} held out ({names})",
+            f"images    {data.description} to train on, {baseline.count} held out ({names})",
             f"training  steps {step} to {train.steps}, {train.batch_size} crops of {config.data.crop_size} pixels, "
-            f"Adam at {train.learning_rate:g}{average}, {precision_name(config)}, {where}",
+            f"Adam at {train.learning_rate:g}{average}, {dtype}, {where}",
             f"baseline  8x down, bicubic up: {quality(baseline)}",
         ]
     )
@@ -52,12 +65,8 @@ def model_name(config: RunConfig) -> str:
     return "SD-VAE" if config.model.kind == "sd-vae" else f"LiteVAE-{config.model.size.upper()}"
 
 
-def precision_name(config: RunConfig) -> str:
-    return {"no": "float32", "bf16": "bfloat16 autocast", "fp16": "float16 autocast"}[config.train.mixed_precision]
-
-
 def loss_summary(config: RunConfig, networks: Networks) -> str:
-    """Every weight that is not 0, and which networks judge."""
+    """Every weight that is not 0, and the networks that losses come from."""
     weights = {name: weight for name, weight in config.loss.weights.items() if weight}
     names = {"adversarial": f"adversarial ({config.loss.adversarial_loss}, {config.discriminator.kind})"}
     if networks.loss.perceptual is not None:
@@ -71,8 +80,8 @@ def quality(evaluation: Evaluation) -> str:
     return f"{evaluation.psnr:.2f} dB, SSIM {evaluation.ssim:.3f}{lpips}"
 
 
-def closing(folder: RunFolder, evaluation: Evaluation, baseline: Evaluation) -> str:
-    """The quality that was reached, and where to look."""
+def conclusion(folder: AutoencoderFolder, evaluation: Evaluation, baseline: Evaluation) -> str:
+    """The quality that was reached, and the files that were written."""
     return "\n".join(
         [
             "",
@@ -97,8 +106,20 @@ def write_grid(path: Path, evaluation: Evaluation, raw: Evaluation | None, step:
         save_reconstruction_grid(temporary, evaluation, title, raw=raw)
 
 
+def pictures(evaluation: Evaluation, with_originals: bool) -> dict[str, Tensor]:
+    """Reconstructions and latents of the first held-out images, [3, H, W] in [-1, 1], by name."""
+    shown = {}
+    for image in evaluation.images[:MAX_PICTURES]:
+        if with_originals:
+            shown[f"{image.name}/original"] = image.original
+        shown[f"{image.name}/reconstruction"] = image.reconstruction
+        if image.latent is not None:
+            shown[f"{image.name}/latent"] = latent_to_rgb(image.latent)
+    return shown
+
+
 def write_results(
-    folder: RunFolder,
+    folder: AutoencoderFolder,
     model: Autoencoder,
     evaluation: Evaluation,
     raw: Evaluation | None,

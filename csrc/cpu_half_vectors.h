@@ -1,15 +1,16 @@
-// How do vectors read and write every floating dtype?
+// Vectors that are read from and written to memory of every floating dtype.
 //
-// read<V>(source) and write(vector, result), V a vector of the arithmetic's type. The halves are handled as in
-// scalar_types.h, which says why. What AVX-512 has an instruction for is asked for by name: GCC finds none of them.
+// Read first: read<V>(source) and write(vector, result). V is a Vector of float or double; the dtype in memory is the
+// pointer's. float16 and bfloat16 are converted as in scalar_types.h, which explains the bits. Assembly stands where an
+// instruction of AVX-512 or AVX2 does the conversion and GCC does not find it.
 #pragma once
 #include "scalar_types.h"
-#include "vector_math.h"
+#include "cpu_vector_math.h"
 
 namespace litevae {
 
-// The bits of as many halves as Vector<float, Bytes> has lanes, and of its floats. Spelled out one by one, since GCC
-// does not see that a vector_size that depends on a template's argument makes a vector.
+// For as many values as Vector<float, Bytes> has lanes: Halves has their 16 bits each, Words 32 bits each. They are
+// written out one by one, since GCC does not accept a vector_size that depends on a template parameter here.
 template <int Bytes>
 struct BitVectors;
 template <>
@@ -60,7 +61,7 @@ struct Bits {
 #endif
         return __builtin_convertvector(halves, Words);
     }
-    static LITEVAE_INLINE Halves narrow(Words words) {  // each of them below 2^16
+    static LITEVAE_INLINE Halves narrow(Words words) {  // words below 2^16
 #if LITEVAE_X86 && !defined(__clang__)
         Halves halves;
         if constexpr (Bytes == 64) {
@@ -107,7 +108,7 @@ template <typename V>
 LITEVAE_INLINE void write(V x, bfloat16* result) {
     using Bits = Bits<V::kBytes>;
     const typename Bits::Words bits = Bits::words(x), upper = (bits >> 16) & 0xffff, not_a_number = x.value != x.value;
-    typedef uint32_t Unsigned __attribute__((vector_size(V::kBytes)));  // a NaN may overflow
+    typedef uint32_t Unsigned __attribute__((vector_size(V::kBytes)));  // the sum may overflow for NaN
     const typename Bits::Words rounded =
         (typename Bits::Words)(((Unsigned)bits + 0x7fff + ((Unsigned)upper & 1)) >> 16) & 0xffff;
     Bits::store(Bits::narrow((not_a_number & (upper | 0x40)) | (~not_a_number & rounded)), result);
@@ -132,25 +133,18 @@ LITEVAE_INLINE void write(V x, float16* result) {
     Bits::store(Bits::narrow(half | ((magnitude > 0x7f800000) & 0x200) | sign), result);
 }
 
-#if LITEVAE_X86
-inline const bool kHasBfloat16 = [] {
-    __builtin_cpu_init();
-    return bool(__builtin_cpu_supports("avx512bf16"));
-}();
-#endif
-
-// A pack whose vectors are `stride` elements apart.
+// kCount vectors whose first elements are `stride` elements apart in memory.
 template <typename V, int kCount, typename Stored>
-LITEVAE_INLINE Pack<V, kCount> read_pack(const Stored* source, int64_t stride) {
-    Pack<V, kCount> result;
+LITEVAE_INLINE Vectors<V, kCount> read_vectors(const Stored* source, int64_t stride) {
+    Vectors<V, kCount> result;
     for (int k = 0; k < kCount; k++) result.part[k] = read<V>(source + k * stride);
     return result;
 }
 template <typename V, int kCount, typename Stored>
-LITEVAE_INLINE void write_pack(Pack<V, kCount> x, Stored* result, int64_t stride) {
+LITEVAE_INLINE void write_vectors(Vectors<V, kCount> x, Stored* result, int64_t stride) {
 #if LITEVAE_X86 && !defined(__clang__)
     if constexpr (V::kBytes == 64 && std::is_same_v<Stored, bfloat16>) {
-        if (kHasBfloat16) {  // a quarter of the time of what AVX-512 has without it
+        if (level == Level::avx512_bf16) {  // takes a quarter of the time of `write`
             for (int k = 0; k < kCount; k++) {
                 typename Bits<64>::Halves halves;
                 asm("vcvtneps2bf16 %1, %0" : "=v"(halves) : "v"(x.part[k].value));
@@ -163,7 +157,7 @@ LITEVAE_INLINE void write_pack(Pack<V, kCount> x, Stored* result, int64_t stride
     for (int k = 0; k < kCount; k++) write(x.part[k], result + k * stride);
 }
 
-// Fewer values than lanes: the others are `fill`, and are not written.
+// The first `count` lanes of a vector: the other lanes are `fill` when read, and are not written.
 template <typename V, typename Stored>
 LITEVAE_INLINE V read_first(int64_t count, const Stored* source, typename V::Scalar fill) {
     Stored buffer[V::kLanes] = {};
