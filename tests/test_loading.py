@@ -28,12 +28,8 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     LiteVAE.from_preset("S", block_out_channels=WIDTHS, layers_per_block=1).save_pretrained(folder / "litevae")
     StableDiffusionVAE.from_architecture(block_out_channels=WIDTHS).save_pretrained(folder / "baseline")
     diffusers.AutoencoderKL(norm_num_groups=2, block_out_channels=(4,)).save_pretrained(folder / "diffusers")
-    unet = diffusers.UNet2DModel(
-        block_out_channels=(4, 4),
-        down_block_types=("DownBlock2D",) * 2,
-        up_block_types=("UpBlock2D",) * 2,
-        norm_num_groups=2,
-    )
+    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "add_attention": False}
+    unet = diffusers.UNet2DModel(block_out_channels=(8,), norm_num_groups=2, **blocks)
     unet.save_pretrained(folder / "unet")
     return folder
 
