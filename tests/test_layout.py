@@ -1,0 +1,185 @@
+"""The rooms of the house, which way imports go between them, and the names that CONTRIBUTING.md promises.
+
+A new room needs a row in `ROOMS`, and a sentence in CONTRIBUTING.md.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGES = ("litevae_kernels", "litevae", "benchmarks")
+
+# Every room of litevae with those that it may import, beside litevae_kernels and the modules of FOUNDATION.
+ROOMS = {
+    "models": set(),
+    "losses": {"models"},
+    "data": set(),
+    "runs": set(),
+    "evaluation": {"models", "losses", "data"},
+    "training": {"models", "losses", "data", "runs", "evaluation"},
+}
+FOUNDATION = {"__init__", "config", "checks", "seeds", "cost", "torchvision_shim"}
+LOADING = {"loading"}  # finds out which class wrote a folder: reads models and runs
+COMMANDS = {"train", "reconstruct"}  # `python -m litevae.<name>`; nothing imports them
+OPERATORS = {"haar_dwt2d", "smc_conv2d", "group_norm_silu"}
+BACKENDS = {"reference", "cpu", "cuda", "triton_backend"}
+TOP_LEVEL = {"README.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", "constraints.txt", *PACKAGES, "csrc", "tests"}
+MOST_LINES = {"litevae": 300, "litevae_kernels": 300, "benchmarks": 300, "csrc": 350}
+
+
+def python_files(*folders: str) -> list[Path]:
+    return sorted(path for folder in folders for path in (REPOSITORY / folder).rglob("*.py"))
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(REPOSITORY).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in python_files(*PACKAGES)}
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of this repository that a file imports, at its top or within a function."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (submodules & MODULES.keys()) or {node.module}
+    return {name for name in found if name.partition(".")[0] in PACKAGES}
+
+
+IMPORTS = {module: imported(path) for module, path in MODULES.items()}
+
+
+def room_of(module: str) -> str:
+    """The folder or file just below litevae; "__init__" for litevae itself."""
+    return [*module.split("."), "__init__"][1]
+
+
+def arrows() -> Iterator[tuple[str, str]]:
+    for module, targets in IMPORTS.items():
+        yield from ((module, target) for target in sorted(targets))
+
+
+def test_the_top_level_is_fixed():
+    tracked = {path.name for path in REPOSITORY.iterdir() if not path.name.startswith((".", "build", "dist", "runs"))}
+    assert {name for name in tracked if not name.endswith((".egg-info", "__pycache__"))} == TOP_LEVEL
+
+
+def test_the_operators_know_nothing_of_the_models():
+    assert [(a, b) for a, b in arrows() if a.startswith("litevae_kernels") and not b.startswith("litevae_kernels")] == []
+
+
+def test_the_packages_know_nothing_of_the_benchmarks():
+    assert [(a, b) for a, b in arrows() if a.startswith("litevae") and b.startswith("benchmarks")] == []
+
+
+def test_every_place_of_litevae_has_a_row():
+    places = {room_of(module) for module in MODULES if module.startswith("litevae.")}
+    assert places == {*ROOMS, *FOUNDATION - {"__init__"}, *LOADING, *COMMANDS}
+
+
+def test_imports_go_one_way_between_the_rooms():
+    wrong = []
+    for module, target in arrows():
+        if not (module.startswith("litevae.") and target.startswith("litevae.")):
+            continue
+        room, other = room_of(module), room_of(target)
+        if room == other or room in COMMANDS | LOADING:
+            continue
+        allowed = ROOMS.get(room, set()) | FOUNDATION
+        if other not in allowed:
+            wrong.append(f"{module} -> {target}")
+    assert wrong == []
+
+
+def test_nothing_imports_a_command():
+    assert [(a, b) for a, b in arrows() if b.startswith("litevae.") and room_of(b) in COMMANDS] == []
+
+
+def test_there_is_no_circle_of_imports():
+    finished: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module in finished:
+            return
+        for target in IMPORTS.get(module, ()):
+            visit(target, (*path, module))
+        finished.add(module)
+
+    for module in MODULES:
+        visit(module, ())
+
+
+def test_backends_never_import_each_other():
+    wrong = []
+    for module, target in arrows():
+        parts, others = module.split("."), target.split(".")
+        if parts[0] == "litevae_kernels" and others[:2] == parts[:2] and len(parts) == len(others) == 3:
+            if parts[2] in BACKENDS and others[2] in BACKENDS | {"api", "ops"}:
+                wrong.append((module, target))
+            if parts[2] == "ops" and others[2] == "api":
+                wrong.append((module, target))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("operator", sorted(OPERATORS))
+def test_an_operator_has_its_name_in_every_folder(operator: str):
+    room = REPOSITORY / "litevae_kernels" / operator
+    expected = {"README.md", "__init__.py", "api.py", "ops.py", *(f"{backend}.py" for backend in BACKENDS)}
+    assert expected <= {path.name for path in room.iterdir()}
+    assert {"tile.h", "cuda.cu"} <= {path.name for path in (REPOSITORY / "csrc" / operator).iterdir()}
+    assert list((REPOSITORY / "csrc" / operator).glob("cpu*.cpp"))
+    assert (REPOSITORY / "benchmarks" / f"bench_{operator}.py").exists()
+    assert (REPOSITORY / "tests" / "kernels" / f"test_{operator}.py").exists()
+
+
+def test_the_roots_of_csrc_say_whose_they_are():
+    both = {"inline.h", "scalar_types.h", "library.cpp"}
+    names = {path.name for path in (REPOSITORY / "csrc").iterdir() if path.suffix in (".h", ".cpp", ".cu")}
+    assert {name for name in names - both if not name.startswith(("cpu_", "cuda_"))} == set()
+
+
+def test_files_are_short():
+    sources = [path for name in MOST_LINES for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".h", ".cpp", ".cu")]
+    lengths = {path.relative_to(REPOSITORY): len(path.read_text(encoding="utf-8").splitlines()) for path in sources}
+    assert {str(path): lines for path, lines in lengths.items() if lines > MOST_LINES[path.parts[0]]} == {}
+
+
+def test_commands_are_thin():
+    lengths = {name: len((REPOSITORY / "litevae" / f"{name}.py").read_text().splitlines()) for name in COMMANDS}
+    assert {name: lines for name, lines in lengths.items() if lines > 100} == {}
+
+
+def test_no_file_is_a_drawer():
+    drawers = {"utils.py", "util.py", "common.py", "helpers.py", "misc.py"}
+    assert [path for path in python_files(*PACKAGES, "tests") if path.name in drawers] == []
+
+
+def test_names_are_nouns():
+    """No identifier `of_x`, no "judge" for a discriminator."""
+    pattern = re.compile(r"\b(of_[a-z_]+|judge\w*)\b")
+    found = {
+        str(path.relative_to(REPOSITORY)): sorted(names)
+        for path in python_files(*PACKAGES)
+        if (names := {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name) and pattern.fullmatch(n.id)})
+    }
+    assert found == {}
+
+
+def test_a_data_flow_line_marks_its_stage():
+    flow = re.compile(r"^.*DWT -> .*losses.*$", re.MULTILINE)
+    unmarked = [
+        str(path.relative_to(REPOSITORY))
+        for path in python_files(*PACKAGES)
+        if path.name != "__init__.py" and any("[" not in line for line in flow.findall(path.read_text(encoding="utf-8")))
+    ]
+    assert unmarked == []
