@@ -1,4 +1,4 @@
-"""What does a run look like? Latents as colours, the grid of held-out images, the curves of a run.
+"""Figures of a run: latents as colours, the grid of held-out images, the curves of losses and PSNR.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses -> [figures]
 """
@@ -54,8 +54,8 @@ STYLE: Any = {
 def latent_to_rgb(latent: Tensor) -> Tensor:
     """The first three channels of a latent [C, h, w] as colours [3, h, w] in [-1, 1] (the paper's Fig. 2 and 4).
 
-    Each channel is stretched from its 1st to its 99th percentile. With fewer than three channels the last one
-    stands in for the missing ones.
+    Each channel is stretched from its 1st to its 99th percentile. With fewer than three channels the last one is
+    repeated.
     """
     channels = latent.detach().float().cpu()[:3]
     channels = torch.cat([channels, channels[-1:].expand(3 - len(channels), -1, -1)])
@@ -73,7 +73,7 @@ def side_by_side(original: Tensor, reconstruction: Tensor, latent: Tensor, capti
     text = max(12, min(width // 24, 48))
     font = ImageFont.load_default(size=text)
     gap, top = text // 2, 2 * text
-    column = max(width, *(round(font.getlength(caption)) for caption in captions))  # captions of a tiny photo fit too
+    column = max(width, *(round(font.getlength(caption)) for caption in captions))  # at least as wide as the captions
     canvas = Image.new("RGB", (3 * column + 4 * gap, top + height + gap), "white")
     draw = ImageDraw.Draw(canvas)
     for index, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
@@ -88,8 +88,7 @@ def save_reconstruction_grid(
 ) -> None:
     """A row for each held-out image: original, reconstruction with its PSNR, first three latent channels as RGB.
 
-    With `raw`, `evaluation` is of a moving average of the weights, and the reconstruction of the weights as they are
-    stands beside its.
+    `raw`: an evaluation of the weights themselves, where `evaluation` is of their moving average; it gets a column.
     """
     import matplotlib
 
@@ -108,8 +107,8 @@ def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int, raw: 
     figure = Figure(figsize=(width, total))
     figure.text(gap / width, 1 - 0.40 / total, title, fontsize=15, fontweight="bold", va="center")
     top = total - header
-    for index, (row, height) in enumerate(zip(rows, heights, strict=True)):
-        panels = _panels(row, None if raw is None else raw.images[index])
+    for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
+        panels = _panels(row, None if raw is None else raw.images[number])
         top -= caption
         for index, (image, head, detail) in enumerate(panels):
             left = gap + index * (column + gap)
