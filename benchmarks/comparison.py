@@ -89,7 +89,7 @@ def train(arguments: Sequence[str]) -> None:
 
 def parameters(folder: Path) -> dict[str, float]:
     """Millions of parameters of the encoder and the decoder that a run has saved."""
-    from litevae.reconstruct import load_model
+    from litevae.loading import load_model
 
     model: Any = load_model(folder)
     parts = {"encoder_m": model.encoder, "decoder_m": model.decoder}
@@ -149,7 +149,7 @@ def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
         "batch": f"{config.train.batch_size} crops of {config.data.crop_size} pixels",
         "images": f"{config.data.source}",
         "precision": config.train.mixed_precision,
-        "decoder": ", ".join(map(str, config.model.block_out_channels or [])),
+        "decoder": ", ".join(map(str, config.model.architecture.block_out_channels or [])),
         "losses": ", ".join(f"{name} ({weight:g})" for name, weight in config.loss.weights.items() if weight),
     }
 

@@ -1,24 +1,21 @@
-"""Which backends work on this machine and, if not, why not?
+"""The backends: which of them work on this machine, why the others do not, and which one a call takes.
 
 A backend is a module of the same name in every operator's room (`reference.py`, `cpu.py`, `cuda.py`,
-`triton_kernels.py`) with the functions of `reference.py`. Nothing is imported, built or initialised before the first
+`triton_backend.py`) with the functions of `reference.py`. Nothing is imported, built or initialised before the first
 call.
 """
 
 import functools
-import importlib
 import importlib.util
 import os
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from litevae_kernels import checks, native, nvrtc
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_BACKEND"
-MODULES = {"triton": "triton_kernels", "cuda": "cuda", "cpu": "cpu", "reference": "reference"}
+MODULES = {"triton": "triton_backend", "cuda": "cuda", "cpu": "cpu", "reference": "reference"}
 FASTEST = {"cuda": ("triton", "cuda"), "cpu": ("cpu",)}  # by type of device; the reference runs on any
 
 
@@ -39,17 +36,6 @@ def backends() -> dict[str, BackendStatus]:
     return {name: _status(name) for name in MODULES}
 
 
-def check_backend(requested: str | None) -> None:
-    """Refuses a name that is no backend's. Whether the backend can run is decided when it runs."""
-    if requested is not None:
-        checks.check_choice("backend", requested, tuple(MODULES))
-
-
-def implementation(operator: str, requested: str | None, tensor: Tensor) -> ModuleType:
-    """The module that implements `operator` on the backend chosen for `tensor`."""
-    return _module(operator, choose_backend(requested, tensor.device.type))
-
-
 def choose_backend(requested: str | None, device: str) -> str:
     """The requested backend, the environment's, else the fastest for tensors on `device`.
 
@@ -59,7 +45,10 @@ def choose_backend(requested: str | None, device: str) -> str:
     if name is None:
         source, name = ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE) or None
     if name is None:
-        return next((name for name in FASTEST.get(device, ()) if _status(name).available), "reference")
+        for fastest in FASTEST.get(device, ()):
+            if _status(fastest).available:
+                return fastest
+        return "reference"
     checks.check_choice(source, name, tuple(MODULES))
     status = _status(name)
     if not status.available:
@@ -76,13 +65,8 @@ def choose_backend(requested: str | None, device: str) -> str:
     return name
 
 
-@functools.cache
-def _module(operator: str, backend: str) -> ModuleType:
-    return importlib.import_module(f"litevae_kernels.{operator}.{MODULES[backend]}")
-
-
 def _status(name: str) -> BackendStatus:
-    if name == "cuda":  # may change: a test can give it a launcher
+    if name == "cuda":  # not cached, because a test may replace its launcher
         return BackendStatus(*nvrtc.status())
     return _lasting_status(name)
 
@@ -98,7 +82,7 @@ def _lasting_status(name: str) -> BackendStatus:
 
 def _triton_status() -> BackendStatus:
     if importlib.util.find_spec("triton") is None:
-        return BackendStatus(False, "the package triton is not installed; pip install triton (Linux, x86-64)")
+        return BackendStatus(False, "the package triton is not installed; pip install triton (Linux: x86-64, aarch64)")
     try:
         import triton
     except (ImportError, OSError) as error:

@@ -1,7 +1,7 @@
-"""Where is the C++ of csrc for the CPU, and how is it called?
+"""The library of CPU kernels that is built from csrc: where it is, whether it works, and how it is called.
 
-The library `_native` is built when the package is installed (csrc/build.py), has a plain C interface and is
-loaded with ctypes: it knows nothing of torch and survives every torch release.
+`_native` is built when the package is installed (csrc/build.py). It has a plain C interface and is loaded with ctypes,
+so it does not depend on torch's version.
 """
 
 import ctypes
@@ -15,10 +15,12 @@ from pathlib import Path
 import torch
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_NATIVE"  # path of another build of the library, such as csrc/sanitize.py's
+LEVEL_VARIABLE = "LITEVAE_KERNELS_CPU_LEVEL"  # a lower level of vector instructions than the CPU's highest
+LEVELS = ("baseline", "avx2", "avx512", "avx512_bf16")  # csrc/cpu_level.h
 BUILD_LOG = Path(__file__).with_name("_native_build.log")
 # csrc/scalar_types.h
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3, torch.uint8: 4}
-INTERFACE = 2  # of the C functions; csrc/haar_dwt2d/cpu.cpp has the same number, raise both with every change
+INTERFACE = 3  # version of the C functions; csrc/library.cpp has the same number, raise both with every change
 GRAIN_SIZE = 32768  # elements, as in ATen's parallel_for
 
 
@@ -29,7 +31,10 @@ def library() -> ctypes.CDLL:
 
 
 def status() -> tuple[bool, str]:
-    """Whether the C++ kernels are there, and where from, or why not."""
+    """Whether the C++ kernels work; the reason names the library and the level it runs at, or says why not.
+
+    Sets the level to LITEVAE_KERNELS_CPU_LEVEL, by default to the highest one that the CPU has.
+    """
     path = _path()
     if path is None:
         reason = "the C++ kernels were not built when litevae was installed"
@@ -43,8 +48,22 @@ def status() -> tuple[bool, str]:
         return False, f"{path.name} does not load ({error}); {way_out}"
     if not hasattr(library(), "litevae_native_interface") or library().litevae_native_interface() != INTERFACE:
         return False, f"{path.name} was built from another version of this code; install litevae again"
+    available = levels()
+    level = os.environ.get(LEVEL_VARIABLE) or available[-1]
+    if level not in available:
+        names = ", ".join(map(repr, available))
+        return (
+            False,
+            f"{LEVEL_VARIABLE} must be one of {names} on this CPU, got {level!r}; unset it for the last of them",
+        )
+    library().litevae_native_limit_level(LEVELS.index(level))
     threads = "OpenMP" if library().litevae_native_openmp() else "one thread: built without OpenMP"
-    return True, f"{path.name}, {threads}"
+    return True, f"{path.name}, level {level}, {threads}"
+
+
+def levels() -> tuple[str, ...]:
+    """The levels that this CPU and this build have, lowest first. The kernels use the last one from now on."""
+    return tuple(name for index, name in enumerate(LEVELS) if library().litevae_native_limit_level(index) == index)
 
 
 def threads_for(elements: int) -> int:
@@ -53,9 +72,9 @@ def threads_for(elements: int) -> int:
 
 
 def call(function: str, layout: str, *values: int | float) -> None:
-    """Calls a C function that takes a pointer to one struct; `layout` as in the module struct, 8 bytes a field.
+    """Calls a C function that takes a pointer to one struct, whose fields have 8 bytes and struct's `layout`.
 
-    A call costs a microsecond so, and ctypes would take 0.2 more for every argument.
+    One packed struct makes a call cost 1 us; ctypes would add 0.2 us for every argument.
     """
     getattr(library(), function)(struct.pack(layout, *values))
 

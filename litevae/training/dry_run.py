@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from litevae.data import evaluation_view, open_data
+from litevae.data import open_data
 from litevae.losses.perceptual import build_perceptual
 from litevae.models.discriminators import build_discriminator
 from litevae.runs.processes import check_shares
@@ -93,13 +93,13 @@ def data_lines(config: RunConfig) -> str:
     """Open the data as a run would, read one batch and the held-out images."""
     data = open_data(config.data, config.train.seed)
     batch = next(iter(data.batches(0, 1, config.train.batch_size)))
-    sizes = {tuple(evaluation_view(photo.image, config.data.evaluation_size).shape[1:]) for photo in data.held_out}
-    held_out = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
+    sizes = [tuple(item.image.shape[1:]) for item in data.held_out]
+    held_out = ", ".join(f"{width}x{height}" for height, width in sorted(set(sizes)))
     lines = [
         "",
         f"images to train on: {data.description}; a batch of {'x'.join(map(str, batch.shape))} was read, "
         f"mean {batch.float().mean():.0f} of 255",
-        f"held out: {len(data.held_out)} ({held_out})",
+        f"held out: {len(sizes)} ({held_out})",
     ]
     if data.skipped.total:
         lines.append(f"skipped: {', '.join(f'{count} {kind}' for kind, count in data.skipped.by_kind().items())}")

@@ -40,9 +40,9 @@ def introduction(
     config: RunConfig, networks: Networks, processes: Processes, data: TrainingData, step: int, baseline: Evaluation
 ) -> str:
     """What is about to be trained, and on what."""
-    train, architecture, held_out = config.train, config.model.architecture, data.held_out
+    train, architecture = config.train, config.model.architecture
     dtype = "float32" if train.autocast_dtype is None else f"{train.autocast_dtype} autocast".removeprefix("torch.")
-    names = ", ".join(photo.name for photo in held_out[:4]) + (" ..." if len(held_out) > 4 else "")
+    names = ", ".join(image.name for image in baseline.images[:4]) + (" ..." if baseline.count > 4 else "")
     device = "GPU" if processes.device.type == "cuda" else "CPU"
     where = f"on the {device}" if processes.world_size == 1 else f"in {processes.world_size} processes, a {device} each"
     average = f", averaged at {train.ema_decay:g}" if train.ema_decay else ""
@@ -52,7 +52,7 @@ def introduction(
             f"decoder {_millions(networks.model.decoder)} ({', '.join(map(str, architecture.block_out_channels))}), "
             f"{architecture.latent_channels} latent channels",
             f"losses    {loss_summary(config, networks)}",
-            f"images    {data.description} to train on, {len(held_out)} held out ({names})",
+            f"images    {data.description} to train on, {baseline.count} held out ({names})",
             f"training  steps {step} to {train.steps}, {train.batch_size} crops of {config.data.crop_size} pixels, "
             f"Adam at {train.learning_rate:g}{average}, {dtype}, {where}",
             f"baseline  8x down, bicubic up: {quality(baseline)}",
@@ -151,8 +151,10 @@ def quality_table(folder: RunFolder, evaluation: Evaluation, baseline: Evaluatio
             f"{after.psnr:5.2f} dB {after.ssim:7.3f}   {rival.psnr:8.2f} dB {rival.ssim:7.3f}"
         )
 
-    for image, rival in zip(evaluation.images, baseline.images, strict=True):
-        lines.append(row(image.name, before["images"].get(image.name), image, rival))
+    rivals = {image.name: image for image in baseline.images}
+    for image in evaluation.images:
+        if image.name in rivals:  # an image may have become unreadable since the start of the run
+            lines.append(row(image.name, before["images"].get(image.name), image, rivals[image.name]))
     same_images = set(before["images"]) == {image.name for image in evaluation.images}
     lines.append(row("mean", before if same_images else None, evaluation, baseline))
     difference = evaluation.psnr - baseline.psnr

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from litevae.data import Batches, evaluation_view, open_data
-from litevae.evaluation.held_out import Evaluation, HeldOutImage, bicubic_baseline, evaluate
+from litevae.data import Batches, open_data
+from litevae.evaluation.held_out import Evaluation, bicubic_baseline, evaluate
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 from litevae.runs.checkpoint import Checkpoint
 from litevae.runs.loop import Loop
@@ -34,8 +34,6 @@ class Trainer(Loop):
     def __init__(self, config: RunConfig, folder: AutoencoderFolder, processes: Processes) -> None:
         super().__init__(config, folder, processes)
         self.data = open_data(config.data, config.train.seed)
-        size = config.data.evaluation_size
-        self.held_out = [HeldOutImage(photo.name, evaluation_view(photo.image, size)) for photo in self.data.held_out]
         self.networks = Networks(config, processes)
         self.learners = self.networks.learners
         self.update = Update(config, self.networks, processes)
@@ -43,7 +41,7 @@ class Trainer(Loop):
         self.latest: tuple[Evaluation, Evaluation | None]
 
     def introduce(self) -> None:
-        self.baseline = bicubic_baseline(self.held_out, self.processes.device, self.lpips)
+        self.baseline = bicubic_baseline(self.data.held_out, self.processes.device, self.lpips)
         self.say(introduction(self.config, self.networks, self.processes, self.data, self.step, self.baseline))
 
     def open_batches(self) -> Batches:
@@ -60,7 +58,7 @@ class Trainer(Loop):
 
     def measure(self) -> dict[str, Any]:
         """The held-out images: of the averaged weights, if there are any, and of the weights as they are."""
-        networks, about = self.networks, (self.held_out, self.processes.device, self.lpips)
+        networks, about = self.networks, (self.data.held_out, self.processes.device, self.lpips)
         raw = None if networks.ema is None else evaluate(networks.model, *about)
         evaluation = evaluate(networks.kept, *about)
         self.latest = evaluation, raw

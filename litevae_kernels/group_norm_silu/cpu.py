@@ -1,14 +1,14 @@
-"""How does GroupNorm+SiLU reach csrc/group_norm_silu/cpu_*.cpp? Allocates the results and passes pointers."""
+"""The C++ backend of GroupNorm+SiLU: allocates the results and passes pointers to csrc/group_norm_silu/cpu_*.cpp."""
 
 import torch
 from torch import Tensor
 
 from litevae_kernels import native
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 
 
 def group_norm_silu(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`; x and skip are copied where they are not dense in x's memory format."""
     memory_format, arithmetic = memory_format_of(x), arithmetic_dtype(x.dtype)
@@ -20,19 +20,19 @@ def group_norm_silu(
         mean = torch.zeros((batch, num_groups), dtype=arithmetic)
         return output, mean, torch.full_like(mean, eps**-0.5)
     mean, rstd = torch.empty((batch, num_groups), dtype=arithmetic), torch.empty((batch, num_groups), dtype=arithmetic)
-    _call("litevae_group_norm_silu", x, skip, weight, bias, mean, rstd, (output, None, None, None, None), eps)
+    _call("litevae_group_norm_silu", x, weight, bias, mean, rstd, skip, (output, None, None, None, None), eps)
     return output, mean, rstd
 
 
 def group_norm_silu_backward(
     grad: Tensor,
     x: Tensor,
-    skip: Tensor | None,
     num_groups: int,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu_backward`."""
     memory_format, arithmetic = memory_format_of(x), arithmetic_dtype(x.dtype)
@@ -44,23 +44,23 @@ def group_norm_silu_backward(
         grad = grad.to(x.dtype).contiguous(memory_format=memory_format)
         outputs = (x_grad, grad, skip_grad, weight_grad, bias_grad)
         mean, rstd = mean.contiguous(), rstd.contiguous()
-        _call("litevae_group_norm_silu_backward", x, skip, weight, bias, mean, rstd, outputs, 0.0)
+        _call("litevae_group_norm_silu_backward", x, weight, bias, mean, rstd, skip, outputs, 0.0)
     return (
         x_grad,
-        x.new_empty(0) if skip_grad is None else skip_grad,
         x.new_empty(0) if weight is None else weight_grad.to(weight.dtype),
         x.new_empty(0) if bias is None else bias_grad.to(bias.dtype),
+        x.new_empty(0) if skip_grad is None else skip_grad,
     )
 
 
 def _call(
     function: str,
     x: Tensor,
-    skip: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
     others: tuple[Tensor | None, ...],
     eps: float,
 ) -> None:
@@ -82,7 +82,7 @@ def _call(
         "11P8qd",
         *pointers,
         native.DTYPE_CODES[x.dtype],
-        memory_format == torch.channels_last or pixels == 1,  # a pixel lies the same either way, and is faster so
+        memory_format == torch.channels_last or pixels == 1,  # the same layout for one pixel, and the faster path
         batch,
         channels,
         skip_channels,

@@ -1,4 +1,4 @@
-"""How does GroupNorm+SiLU reach csrc/group_norm_silu/cuda.cu? Allocates the results and launches its kernels.
+"""The CUDA C++ backend of GroupNorm+SiLU: launches the kernels of csrc/group_norm_silu/cuda.cu.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 """
@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import native, nvrtc
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 
 THREADS, WARP = 256, 32  # kWalkThreads, kWarp of cuda_walk.h
-MAX_PACKS = 16  # that a thread goes through, of 16 bytes
-ENOUGH_BLOCKS = 1024  # to keep a large GPU busy; below it a thread goes through fewer packs
+MAX_PACKS = 16  # packs of 16 bytes for each thread
+ENOUGH_BLOCKS = 1024  # to fill a large GPU; with fewer blocks a thread takes fewer packs
 MAX_GRID_Y = 65535
 
 
 def group_norm_silu(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`; x and skip are copied where they are not dense in x's memory format."""
     memory_format, arithmetic = memory_format_of(x), arithmetic_dtype(x.dtype)
@@ -42,12 +42,12 @@ def group_norm_silu(
 def group_norm_silu_backward(
     grad: Tensor,
     x: Tensor,
-    skip: Tensor | None,
     num_groups: int,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu_backward`; grad is copied where it is not dense in x's memory format."""
     memory_format = memory_format_of(x)
@@ -72,7 +72,7 @@ def group_norm_silu_backward(
         if weight is not None or bias is not None:
             gradients = (None if weight is None else weight_grad, None if bias is None else bias_grad)
             plan.for_each_channel("parameters", [sums, *_parameter(gradients[0]), *_parameter(gradients[1])])
-    return x_grad, skip_grad, weight_grad, bias_grad
+    return x_grad, weight_grad, bias_grad, skip_grad
 
 
 class _Plan(NamedTuple):
@@ -111,12 +111,12 @@ class _Plan(NamedTuple):
 
 
 def _plan(x: Tensor, num_groups: int, tensors: Sequence[Tensor | None]) -> _Plan:
-    """`tensors`: what is read or written in packs; the first one has all channels."""
+    """`tensors` are accessed in packs; the first one has all channels."""
     whole = tensors[0]
     assert whole is not None
     batch, channels, height, width = whole.shape
     x_channels, pixels = x.shape[1], height * width
-    # A sample of one pixel lies the same way in both formats, and is a single run in channels_last.
+    # A sample of one pixel has the same layout in both formats, and is contiguous as channels_last.
     channels_last = pixels == 1 or not whole.is_contiguous()
     pack = 16 // x.element_size()
     runs = (x_channels, channels - x_channels) if channels_last else (pixels,)
@@ -147,7 +147,7 @@ def _plan(x: Tensor, num_groups: int, tensors: Sequence[Tensor | None]) -> _Plan
 
 
 def _share(packs: int) -> tuple[int, int]:
-    """How many blocks the packs of a pixel take, and how many threads of each."""
+    """The number of blocks for the packs of a pixel, and of threads in each."""
     parts = -(-packs // THREADS)
     return parts, -(-packs // parts) if parts else 0
 
@@ -157,7 +157,7 @@ def _dense(tensor: Tensor | None, memory_format: torch.memory_format) -> Tensor 
 
 
 def _parameter(parameter: Tensor | None) -> tuple[Tensor | None, c_int32]:
-    """The kernels' two parameters for a vector of any floating dtype: where it is, and Dtype of csrc/scalar_types.h."""
+    """The kernels' two parameters for a vector of any floating dtype: its pointer, and Dtype of csrc/scalar_types.h."""
     if parameter is None:
         return None, c_int32(0)
     return parameter.contiguous(), c_int32(native.DTYPE_CODES[parameter.dtype])

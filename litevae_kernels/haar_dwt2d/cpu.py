@@ -1,4 +1,4 @@
-"""How does the Haar DWT reach csrc/haar_dwt2d/cpu.cpp? Allocates the results and passes pointers."""
+"""The C++ backend of the Haar DWT: allocates the results and passes pointers to csrc/haar_dwt2d/cpu.cpp."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import native
-from litevae_kernels.conventions import memory_format_of
-from litevae_kernels.haar_dwt2d.reference import level_sizes, values_of
+from litevae_kernels.formats import memory_format_of
+from litevae_kernels.haar_dwt2d.geometry import level_sizes, values_of
 
 
 def analysis(
     image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
 ) -> list[Tensor]:
-    """As `reference.analysis`; the image's strides are read as they are."""
-    if dtype != image.dtype and torch.float64 in (dtype, image.dtype):  # the kernel knows float64 in and out alone
+    """As `reference.analysis`; for an image of any strides, without a copy."""
+    if dtype != image.dtype and torch.float64 in (dtype, image.dtype):  # the kernel mixes no dtype with float64
         pyramid = analysis(values_of(image, torch.float64), levels, factor, torch.float64, transpose_of_synthesis)
         return [packed.to(dtype) for packed in pyramid]
     batch, channels, height, width = image.shape

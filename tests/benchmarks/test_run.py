@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from .. import children
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -17,7 +18,7 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 
 def run_pytest(*arguments: str) -> str:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    finished = children.run(command, timeout=300, cwd=REPOSITORY)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
 
@@ -38,6 +39,7 @@ def test_one_row_is_measured_printed_and_stored(tmp_path: Path):
     assert path.with_suffix(".md").read_text() in output
 
 
+@pytest.mark.slow
 def test_quick_prints_and_stores_nothing():
     pytest.importorskip("pytest_benchmark")
     stored = {path: path.read_bytes() for path in RESULTS.iterdir()}

@@ -112,6 +112,6 @@ def test_import_initialises_nothing() -> None:
         "import sys, litevae_kernels, torch; "
         "assert not torch.cuda.is_initialized(); assert 'triton' not in sys.modules, 'triton'; "
         "assert 'cuda.core' not in sys.modules; "
-        "assert 'litevae_kernels.haar_dwt2d.triton_kernels' not in sys.modules"
+        "assert 'litevae_kernels.haar_dwt2d.triton_backend' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from litevae_kernels import haar_dwt2d, haar_idwt2d
-from litevae_kernels.conventions import memory_format_of
+from litevae_kernels.formats import memory_format_of
 from litevae_kernels.haar_dwt2d import ops
 from litevae_kernels.testing import SIZES, TOLERANCES, assert_close, image_of, sample_layouts
 

@@ -11,6 +11,8 @@ import torch
 
 from litevae import LiteVAE, LiteVAEOutput
 
+from .precision import LAYERS, exact, relative_error, rounded_once
+
 DECODERS = [
     {},
     {"decoder_normalization": "smc"},
@@ -101,49 +103,43 @@ def test_channels_last_gives_the_same(make_model, image, assert_same, arguments)
     assert output.sample.is_contiguous(memory_format=torch.channels_last)
 
 
-def relative_error(actual: torch.Tensor, expected: torch.Tensor) -> float:
-    return ((actual.double() - expected).abs().mean() / expected.abs().mean()).item()
-
-
 @pytest.fixture
 def in_precisions(make_model, image):
     """in_precisions(**arguments): a float32 model, its float64 output, and that after rounding image and parameters."""
 
     def run(**arguments: object) -> tuple[LiteVAE, LiteVAEOutput, LiteVAEOutput]:
         model = make_model(**arguments)
-        rounded = copy.deepcopy(model).bfloat16().double()
-        return model, copy.deepcopy(model).double()(image.double()), rounded(image.bfloat16().double())
+        return model, exact(model)(image.double()), rounded_once(model)(image.bfloat16().double())
 
     return run
 
 
-# In bfloat16 each of some forty layers rounds as the parameters were rounded once; in float32 2^16 times less.
 FIELDS = ("sample", "wavelet", "latent")
 
 
 @pytest.mark.parametrize("arguments", DECODERS)
 def test_bfloat16_and_float32_err_by_their_rounding_alone(in_precisions, image, arguments):
-    model, exact, rounded = in_precisions(**arguments)
+    model, expected, rounded = in_precisions(**arguments)
     half = copy.deepcopy(model).bfloat16()(image.bfloat16())
     single = model(image)
     for field in FIELDS:
         assert half[field].dtype == torch.bfloat16
-        once = relative_error(rounded[field], exact[field])
-        assert 0 < relative_error(half[field], exact[field]) < 4 * once
-        assert 0 < relative_error(single[field], exact[field]) < 4 * once / 2**12
+        once = relative_error(rounded[field], expected[field])
+        assert 0 < relative_error(half[field], expected[field]) < LAYERS * once
+        assert 0 < relative_error(single[field], expected[field]) < LAYERS * once / 2**12  # 2^16 times the precision
 
 
 @pytest.mark.parametrize("arguments", DECODERS)
 def test_autocast_computes_in_bfloat16_and_trains_in_float32(in_precisions, image, arguments):
-    model, exact, rounded = in_precisions(**arguments)
+    model, expected, rounded = in_precisions(**arguments)
     with torch.autocast("cpu", torch.bfloat16):
         output = model.train()(image)
         loss = output.sample.float().square().mean() + output.latent_dist.kl().mean() * 1e-3
     loss.backward()
     for field in FIELDS:
         assert output[field].dtype == torch.bfloat16
-        once = relative_error(rounded[field], exact[field])
-        assert 0 < relative_error(output[field], exact[field]) < 4 * once
+        once = relative_error(rounded[field], expected[field])
+        assert 0 < relative_error(output[field], expected[field]) < LAYERS * once
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in model.parameters())
 
 

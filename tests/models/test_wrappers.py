@@ -26,7 +26,7 @@ def test_compiles_in_one_graph(make_short_model, image, assert_same):
     assert_same(latent, model(image).latent)
 
 
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
+@pytest.mark.parametrize("part", [pytest.param("encoder", marks=pytest.mark.slow), "decoder"])
 def test_compiles_once_for_every_size(make_short_model, assert_same, part):
     torch.compiler.reset()
     module = getattr(make_short_model(), part)
@@ -40,6 +40,7 @@ def test_compiles_once_for_every_size(make_short_model, assert_same, part):
                 assert_same(compiled(x), module(x))
 
 
+@pytest.mark.slow
 def test_inductor_gives_the_same(assert_same):
     """Of one block: the C++ compiler needs a minute and a half for the narrowest encoder."""
     torch.compiler.reset()

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import struct
-import subprocess
 import sys
 import tarfile
 import termios
@@ -22,6 +21,7 @@ from litevae.losses.total import AutoencoderLoss
 from litevae.runs import loop
 from litevae.runs.stopping import StopRequest
 
+from .. import children
 from .runs import ADVERSARIAL, assert_same_state, checkpoint, logged
 
 Run = Callable[..., tuple[int, Path]]
@@ -72,6 +72,7 @@ def test_stream_goes_on_where_it_stopped(run: Run, photos: Path, tmp_path: Path)
     assert logged(unbroken, "train") == logged(broken, "train")
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize(
     ("step", "number", "exit_code"), [(2, signal.SIGINT, 130), (3, signal.SIGTERM, 143), (3, signal.SIGHUP, 129)]
 )
@@ -158,6 +159,7 @@ def test_a_run_is_never_written_over(run: Run, capsys: pytest.CaptureFixture[str
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_sigterm_twice_is_heard_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a cluster sends it that signals a launcher and its processes."""
     interrupt_after(monkeypatch, 3, signal.SIGTERM, signal.SIGTERM)
@@ -182,19 +184,19 @@ def test_run_whose_terminal_closes_is_saved(recipe: Path, tmp_path: Path) -> Non
     in_terminal = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", in_terminal, *command], stdin=end, stdout=end, stderr=end, start_new_session=True
-    )
-    os.close(end)
-    text = b""
-    while not re.search(rb"step [1-9]\d*/1000", text):
-        text += os.read(terminal, 4096)
-    os.close(terminal)
-    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    streams = {"stdin": end, "stdout": end, "stderr": end}
+    with children.started([sys.executable, "-c", in_terminal, *command], **streams) as process:
+        os.close(end)
+        text = b""
+        while not re.search(rb"step [1-9]\d*/1000", text):
+            text += os.read(terminal, 4096)
+        os.close(terminal)
+        assert process.wait(timeout=60) == 128 + signal.SIGHUP
     newest = max((tmp_path / "run" / "checkpoints").iterdir())
     assert newest.name > "step-000000.pt"
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_second_ctrl_c_acts_at_once() -> None:
     """Whatever came first: a save that hangs must not need kill -9."""
     for first in (signal.SIGINT, signal.SIGTERM):

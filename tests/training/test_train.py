@@ -234,7 +234,7 @@ def test_second_stage_starts_from_a_run(run: Run, capsys: pytest.CaptureFixture[
 
 
 def test_baseline_trains_under_the_same_recipe(run: Run) -> None:
-    from litevae.reconstruct import load_model
+    from litevae.loading import load_model
 
     baseline = ("model.kind=sd-vae", "model.extraction_channels=null", "model.extraction_multipliers=null")
     more = ("model.aggregation_channels=null", "model.aggregation_multipliers=null")

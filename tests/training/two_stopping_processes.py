@@ -37,7 +37,7 @@ def main() -> int:
     def improving(*args: Any) -> Evaluation:
         measured = evaluate(*args)
         better = float(next(psnr))
-        return replace(measured, images=[replace(image, psnr=better) for image in measured.images])
+        return Evaluation([replace(image, psnr=better) for image in measured.images])
 
     trainer.evaluate = improving  # type: ignore[attr-defined]
     return train.main(sys.argv[1:])

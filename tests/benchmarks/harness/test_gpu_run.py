@@ -20,6 +20,8 @@ from benchmarks.harness.gpu_run import __main__ as program
 from benchmarks.harness.gpu_run import encode_profile, limited, pytest_options, summary, training
 from benchmarks.harness.gpu_run.parts import NO_GPU, Part, Step, parts
 
+from ... import children
+
 REPOSITORY = Path(__file__).parents[3]
 CONDITIONS = {"device": "cpu", "machine": "a machine", "versions": "python 3", "commit": "abc"}
 
@@ -175,17 +177,14 @@ program.parts = lambda *_: [part("first", "print('done')"), part("second", {slee
 program._conditions = lambda: {CONDITIONS!r}
 program.main(["--output", {str(tmp_path)!r}, "--pack", {str(tmp_path / "packed.tar.gz")!r}])
 """
-    process = subprocess.Popen(python(driver), stdout=subprocess.DEVNULL)
-    try:
+    with children.started(python(driver), stdout=subprocess.DEVNULL) as process:
         assert wait_for(lambda: pid.exists() and pid.read_text() != "", 20)
-    finally:
         process.kill()
-        process.wait()
+        assert wait_for(lambda: not is_alive(int(pid.read_text())))
     entries = json.loads((tmp_path / "summary.json").read_text())
     assert [(entry["part"], entry["outcome"]) for entry in entries] == [("first", "ok"), ("second", "not ended")]
     assert all(entry["commit"] == "abc" and entry["command"] and entry["log"] for entry in entries)
     assert (tmp_path / "first.log").read_text().endswith("done\n")
-    assert wait_for(lambda: not is_alive(int(pid.read_text())))
     assert not summary.Summary(tmp_path, CONDITIONS).has_ended("second")
     with tarfile.open(tmp_path / "packed.tar.gz") as packed:  # the one after the first part
         assert {"packed/summary.json", "packed/first.log"} <= set(packed.getnames())

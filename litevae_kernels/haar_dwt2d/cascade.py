@@ -1,0 +1,64 @@
+"""The launches of a GPU backend: up to MAX_FUSED_LEVELS levels each, joined through an L in the arithmetic's dtype.
+
+[image -> DWT] -> feature extraction -> aggregation -> latent -> decoder -> losses
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
+from litevae_kernels.haar_dwt2d.geometry import level_sizes
+
+MAX_FUSED_LEVELS = 4
+# launch(image, packed levels, L of the coarsest one, memory format). L is absent where the pyramid ends.
+Launch = Callable[[Tensor, Sequence[Tensor], Tensor | None, torch.memory_format], None]
+
+
+def analysis(launch: Launch, image: Tensor, levels: int, dtype: torch.dtype) -> list[Tensor]:
+    """The packed levels, finest first; `launch` fills those that it gets from the image, and L."""
+    batch, channels, height, width = image.shape
+    memory_format, arithmetic = memory_format_of(image), arithmetic_dtype(image.dtype, dtype)
+    sizes = level_sizes(height, width, levels)
+
+    def empty(channels: int, level: int, dtype: torch.dtype) -> Tensor:
+        shape = (batch, channels, *sizes[level])
+        return torch.empty(shape, dtype=dtype, device=image.device, memory_format=memory_format)
+
+    pyramid = [empty(4 * channels, level, dtype) for level in range(1, levels + 1)]
+    if image.numel() == 0:
+        return pyramid
+    source = image
+    for done in range(0, levels, MAX_FUSED_LEVELS):
+        outputs = pyramid[done : done + MAX_FUSED_LEVELS]
+        coarsest = done + len(outputs)
+        low = None if coarsest == levels else empty(channels, coarsest, arithmetic)
+        launch(source, outputs, low, memory_format)
+        source = source if low is None else low
+    return pyramid
+
+
+def synthesis(launch: Launch, pyramid: Sequence[Tensor], height: int, width: int, dtype: torch.dtype) -> Tensor:
+    """The image; `launch` fills it from the packed levels that it gets and L."""
+    memory_format, arithmetic = memory_format_of(pyramid[0]), arithmetic_dtype(pyramid[0].dtype, dtype)
+    pyramid = [packed.contiguous(memory_format=memory_format) for packed in pyramid]
+    batch, channels = pyramid[0].shape[0], pyramid[0].shape[1] // 4
+    sizes = level_sizes(height, width, len(pyramid))
+    low = None
+    for first in reversed(range(0, len(pyramid), MAX_FUSED_LEVELS)):
+        image = torch.empty(
+            (batch, channels, *sizes[first]),
+            dtype=dtype if first == 0 else arithmetic,
+            device=pyramid[0].device,
+            memory_format=memory_format,
+        )
+        if image.numel() > 0:
+            launch(image, pyramid[first : first + MAX_FUSED_LEVELS], low, memory_format)
+        low = image
+    return image
+
+
+def four(levels: Sequence[Tensor]) -> list[Tensor]:
+    """Kernels have parameters for MAX_FUSED_LEVELS levels; absent ones repeat the last and are never accessed."""
+    return [*levels, *[levels[-1]] * (MAX_FUSED_LEVELS - len(levels))]

@@ -1,0 +1,143 @@
+"""Does `load_model` find out which class wrote a folder, and say what is there where nothing can be loaded?"""
+
+import json
+import shutil
+from pathlib import Path
+
+import diffusers
+import pytest
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+
+from litevae import LiteVAE
+from litevae.loading import load_model
+from litevae.models.baseline import StableDiffusionVAE
+from litevae.runs.checkpoint import save_checkpoint
+from litevae.training.config import ModelConfig, RunConfig
+from litevae.training.networks import build_autoencoder
+
+WIDTHS = (8, 8, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """litevae, baseline and diffusers: folders by the three classes that can be loaded; unet: by one that cannot."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("saved")
+    LiteVAE.from_preset("S", block_out_channels=WIDTHS, layers_per_block=1).save_pretrained(folder / "litevae")
+    StableDiffusionVAE.from_architecture(block_out_channels=WIDTHS).save_pretrained(folder / "baseline")
+    diffusers.AutoencoderKL(norm_num_groups=2, block_out_channels=(4,)).save_pretrained(folder / "diffusers")
+    unet = diffusers.UNet2DModel(
+        block_out_channels=(4, 4),
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+        norm_num_groups=2,
+    )
+    unet.save_pretrained(folder / "unet")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("litevae", LiteVAE), ("baseline", StableDiffusionVAE), ("diffusers", StableDiffusionVAE)]
+)
+def test_the_class_is_found_out(saved: Path, tmp_path: Path, name: str, kind: type) -> None:
+    """In a folder and in the model/ of a run, by a path or a string."""
+    shutil.copytree(saved / name, tmp_path / "run" / "model")
+    expected = kind.from_pretrained(saved / name).state_dict()
+    for model in (load_model(saved / name), load_model(str(tmp_path / "run"))):
+        assert type(model) is kind
+        assert not model.training
+        torch.testing.assert_close(dict(model.state_dict()), dict(expected), rtol=0, atol=0)
+
+
+def unfinished_run(folder: Path, averages: bool) -> tuple[nn.Module, nn.Module]:
+    """Two checkpoints; returns the model of the newest and its average."""
+    config = RunConfig(model=ModelConfig(block_out_channels=list(WIDTHS), layers_per_block=1))
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+    for step in (2, 4):
+        model, average = (build_autoencoder(config.model) for _ in range(2))
+        content = {"step": step, "model": model.state_dict(), "ema": average.state_dict() if averages else None}
+        rest = {"discriminator": None, "optimizers": [], "scalers": [], "data": [], "progress": {}, "best": None}
+        save_checkpoint(folder / "checkpoints", {**content, **rest}, keep=2)
+    return model, average
+
+
+@pytest.mark.parametrize("averages", [False, True])
+def test_an_unfinished_run_gives_its_newest_checkpoint(tmp_path: Path, averages: bool) -> None:
+    expected = unfinished_run(tmp_path / "run", averages)[averages].state_dict()
+    with pytest.warns(UserWarning, match=r"run is not finished: using its checkpoint of step 4"):
+        model = load_model(tmp_path / "run")
+    assert not model.training
+    torch.testing.assert_close(dict(model.state_dict()), dict(expected), rtol=0, atol=0)
+
+
+def test_an_unfinished_run_without_a_checkpoint(tmp_path: Path) -> None:
+    unfinished_run(tmp_path / "run", averages=False)
+    for file in (tmp_path / "run" / "checkpoints").iterdir():
+        file.unlink()
+    with pytest.raises(ValueError, match=r"run must hold model/ or a whole checkpoint, .* holds no checkpoint"):
+        load_model(tmp_path / "run")
+    (tmp_path / "run" / "config.yaml").write_text("model: [1")
+    with pytest.raises(ValueError, match=r"run must hold model/ or a whole checkpoint, .*config\.yaml"):
+        load_model(tmp_path / "run")
+
+
+def test_what_is_no_model_is_named_with_what_is_there(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    cases = {
+        "runs/typo": "got nothing of that name",
+        "typo": "got nothing of that name",
+        str(tmp_path / "empty"): r"got a folder with neither config.json nor config.yaml \(it is empty\)",
+        str(saved): r"\(baseline, diffusers, litevae, unet\); did you mean \S+/baseline or \S+/diffusers or \S+/lit",
+        str(saved / "litvae"): r"nothing of that name; did you mean .*/litevae\?",
+        str(saved / "litevae" / "config.json"): r"got a file; did you mean \S+/litevae\?",
+    }
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, message in cases.items():
+        with pytest.raises(FileNotFoundError, match=message) as error:
+            load_model(name)
+        assert str(error.value).startswith(f"{name} must be a run's folder")
+
+
+def test_what_cannot_be_loaded(saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"unet must hold a LiteVAE or an AutoencoderKL, got a UNet2DModel; load"):
+        load_model(saved / "unet")
+    for name in ("litevae", "diffusers"):
+        shutil.copytree(saved / name, tmp_path / name)
+        weights = tmp_path / name / "diffusion_pytorch_model.safetensors"
+        weights.write_bytes(weights.read_bytes()[:-1])
+        with pytest.raises(ValueError, match=f"{weights} must be a whole safetensors file"):
+            load_model(tmp_path / name)
+        weights.unlink()
+        with pytest.raises(FileNotFoundError, match=f"{name} must have its weights"):
+            load_model(tmp_path / name)
+    (tmp_path / "litevae" / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json must be JSON"):
+        load_model(tmp_path / "litevae")
+
+
+def test_a_name_on_the_hub(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which class wrote it is read from its config.json; here the hub is a folder."""
+    monkeypatch.chdir(tmp_path)
+    asked: list[str] = []
+
+    def load_config(name: str) -> dict[str, object]:
+        asked.append(name)
+        return json.loads((saved / "baseline" / "config.json").read_text())
+
+    monkeypatch.setattr(LiteVAE, "load_config", load_config)
+    monkeypatch.setattr(StableDiffusionVAE, "from_pretrained", lambda name: asked.append(name) or torch.nn.Identity())
+    assert not load_model("owner/name").training
+    assert asked == ["owner/name", "owner/name"]
+
+    def unreachable(name: str) -> None:
+        raise OSError("We couldn't\nconnect")
+
+    monkeypatch.setattr(LiteVAE, "load_config", unreachable)
+    with pytest.raises(FileNotFoundError, match=r"^owner/name must be .* from the Hub: We couldn't connect; check the"):
+        load_model("owner/name")
