@@ -266,7 +266,7 @@ def test_litevae_b_with_stable_diffusion_s_decoder_at_the_paper_s_size() -> None
     assert (sd_vae.encoder_parameters, sd_vae.decoder_parameters) == (34_163_664, 49_490_179 + 4 * 4 + 4)
     assert round(single.encoder_macs / 1e9, 2) == 37.84
     assert round(single.decoder_macs / 1e9) == round(sd_vae.decoder_macs / 1e9) == 311
-    assert sd_vae.encoder_macs == pytest.approx(135.59e9, rel=0.002)
+    assert sd_vae.encoder_macs == pytest.approx(135.59e9, rel=0.01)
     assert single.parameter_bytes == 4 * (6_753_252 + 49_490_179)
     assert 0.49 < half.activation_bytes / single.activation_bytes < 0.52
     assert sd_vae.activation_bytes > 1.5 * single.activation_bytes
