@@ -1,4 +1,1 @@
-"""What do the operators and the encoders cost? `pytest benchmarks --benchmark-only`, see README.md.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-"""
+"""What the operators and the models cost: `pytest benchmarks --benchmark-only`, see README.md."""

@@ -1,4 +1,4 @@
-"""What does each decoder cost? Stable Diffusion's, also by its faster ways, and LiteVAE's with each normalisation.
+"""What each decoder costs: Stable Diffusion's, also by its faster ways, and LiteVAE's with each normalisation.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> [decoder] -> losses
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -24,10 +24,14 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from benchmarks.harness import measure
-from benchmarks.harness.available import missing_compiler, skip_unavailable
+from benchmarks.harness.available import emulated, missing_compiler
+from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_rounding
 from benchmarks.harness.directions import compiled
 from benchmarks.harness.measure import DEVICE
 from benchmarks.harness.report import Column, Results, Table
+from benchmarks.harness.rows import measures
+from benchmarks.harness.schedule import Share
+from benchmarks.harness.turns import Turns
 from benchmarks.rivals.encoders import SD_VAE
 from litevae.models.litevae import LiteVAE
 
@@ -38,7 +42,6 @@ BATCH = MEMORY_BATCH if DEVICE.type == "cuda" else 1
 # tf32: float32 tensors, convolutions and matrix products with 10 bits of mantissa, which only a GPU has.
 PRECISIONS = ("float32", "tf32", "bfloat16") if DEVICE.type == "cuda" else ("float32", "bfloat16")
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
-TOLERANCE = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}  # of the image, in float32 and eager
 
 YARDSTICK, COMPILED = "SD decoder", "SD decoder, torch.compile"
 GROUP_NORM, SMC, FOLDED = "LiteVAE, group_norm", "LiteVAE, smc", "LiteVAE, smc, folded"
@@ -82,10 +85,8 @@ def costs(name: str, dtype: torch.dtype) -> dict[str, float]:
     """What is the same on every machine, counted on meta tensors. A compiler may keep less alive than eager does."""
     decoder = build(name, "meta", dtype)
     latent, batch = (latents(count, "meta", name, dtype) for count in (1, MEMORY_BATCH))
-    counted = measure.costs(decoder, latent, batch)
-    if name == COMPILED:
-        del counted["live_mb"]
-    return counted
+    live = {} if name == COMPILED else {"live_mb": measure.live_mb(decoder, batch, decoder)}
+    return {**measure.costs(decoder, latent), **live}
 
 
 TABLE = Table(
@@ -122,37 +123,66 @@ TABLE = Table(
 
 def check(name: str, precision: str, decoder: nn.Module, latent: Tensor) -> None:
     """Refuse to time a wrong image: it is the yardstick's, or for SMC that of the reference operators."""
-    in_float32 = latent.float().contiguous()
-    with measure.tf32(False), pytest.MonkeyPatch.context() as patch:
+    correct, label = (SMC if name in (SMC, FOLDED) else YARDSTICK), f"{name}, {precision}"
+
+    def plain(dtype: torch.dtype) -> list[Tensor]:
+        decoder: Any = build(correct, latent.device, dtype)
+        decoder = decoder[1] if name == GROUP_NORM else decoder  # without post_quant_conv
+        return [decoder(latent.to(dtype).contiguous())]
+
+    with pytest.MonkeyPatch.context() as patch:
+        actual = [decoder(latent)]
         patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
-        correct: Any = build(SMC if name in (SMC, FOLDED) else YARDSTICK, latent.device)
-        expected = correct[1](in_float32) if name == GROUP_NORM else correct(in_float32)
-    measure.check_close(f"{name}, {precision}", [decoder(latent)], [expected], TOLERANCE[precision])
+        with measure.tf32(False):
+            exact = plain(torch.float32)
+        if precision == "float32":
+            check_close(label, actual, exact, FLOAT32_NETWORK)
+        else:
+            check_rounding(label, precision, actual, plain(DTYPES[precision]), exact)
 
 
-@pytest.mark.benchmark(group="decoders", timer=measure.clock)
-@pytest.mark.parametrize(("name", "precision"), LABELS, ids=list(LABELS.values()))
+class DecodersAtOnePrecision(NamedTuple):
+    """The rows of one test."""
+
+    label: str
+
+    @property
+    def labels(self) -> list[str]:
+        return [LABELS[name, self.label] for name in DECODERS]
+
+    @property
+    def emulated(self) -> str:
+        return emulated(DTYPES[self.label])
+
+
+@measures(TABLE, [DecodersAtOnePrecision(precision) for precision in PRECISIONS], seconds=50.0)
 @torch.no_grad()
-def test_decoders(name: str, precision: str, benchmark: BenchmarkFixture, results: Results) -> None:
-    label, dtype = LABELS[name, precision], DTYPES[precision]
-    skip_unavailable(missing_compiler() if name == COMPILED else "", TABLE, label, results)
+def test_decoders(row: DecodersAtOnePrecision, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
+    """All decoders at one precision, which take turns."""
+    precision, dtype, turns, expected_s = row.label, DTYPES[row.label], Turns(share), 0.0
+    models: dict[str, tuple[nn.Module, Tensor]] = {}
+    if reason := missing_compiler():
+        turns.left_out[COMPILED] = reason
     with measure.tf32(precision == "tf32"):
-        decoder, latent = build(name, DEVICE, dtype), latents(BATCH, DEVICE, name, dtype)
-        decode: Any = compiled(decoder, label) if name == COMPILED else decoder
-        check(name, precision, decode, latent)
-        step = measure.consuming(decode, itertools.repeat(latent))
-        rivals = {}
-        if name != YARDSTICK:
-            sd_decoder, sd_latent = build(YARDSTICK, DEVICE, dtype), latent.contiguous()
-            rivals[YARDSTICK] = measure.consuming(sd_decoder, itertools.repeat(sd_latent))
-        timing = measure.time_interleaved(benchmark, step, rivals, budget_s=12.0)
-        if timing is None:
-            return
-        row: dict[str, Any] = {**costs(name, dtype), "rounds": timing.rounds}
-        row["img_per_s"] = BATCH / timing.median_s
-        row["iqr_img_per_s"] = BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1]
-        row["speed_to_sd"] = 1 / timing.ratios.get(YARDSTICK, 1.0)
-        if DEVICE.type == "cuda":
-            row["cuda_mib"] = measure.cuda_mib(decoder, latent, step)
-    benchmark.extra_info.update(row)
-    results.add(TABLE, label, row)
+        for name in DECODERS:
+            if name in turns.left_out or not turns.expects(name, expected_s):
+                continue
+            decoder, latent = build(name, DEVICE, dtype), latents(BATCH, DEVICE, name, dtype)
+            decode: Any = compiled(decoder, LABELS[name, precision]) if name == COMPILED else decoder
+            if name != YARDSTICK:
+                check(name, precision, decode, latent if name == COMPILED else latent[..., :16, :16])
+            models[name] = decoder, latent
+            turns.add(name, measure.consuming(decode, itertools.repeat(latent)))
+            expected_s = turns.rounds[YARDSTICK].expected_s  # all of them do the same arithmetic
+        timings = turns.time(benchmark, YARDSTICK)
+        for name, reason in turns.left_out.items():
+            results.skip(TABLE, LABELS[name, precision], reason)
+        for name, timing in (timings or {}).items():
+            values: dict[str, Any] = {**costs(name, dtype), "rounds": timing.rounds}
+            values["img_per_s"] = BATCH / timing.median_s
+            values["iqr_img_per_s"] = BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1]
+            values["speed_to_sd"] = 1 / timing.ratios.get(YARDSTICK, 1.0)
+            if DEVICE.type == "cuda":
+                values["cuda_mib"] = measure.cuda_mib(*models[name], turns.rounds[name].step)
+            benchmark.extra_info[name] = values
+            results.add(TABLE, LABELS[name, precision], values)

@@ -1,4 +1,4 @@
-"""How do the time and memory of encoding grow with the image's size and with the batch?
+"""Time and memory of encoding as they grow with the image's size and with the batch.
 
 image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
 
@@ -22,9 +22,15 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from benchmarks.figures import BLUE, GRAY, ORANGE
 from benchmarks.harness import measure
+from benchmarks.harness.available import emulated
+from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_rounding
 from benchmarks.harness.measure import DEVICE
 from benchmarks.harness.report import Column, Results, Table
+from benchmarks.harness.rows import measures
+from benchmarks.harness.schedule import Share
+from benchmarks.rivals.encoders import litevae_live_mb
 from litevae.models.litevae import LiteVAE
 
 if TYPE_CHECKING:
@@ -37,10 +43,9 @@ BATCH_SIDE = 256
 SLICE_SIZE = 8
 LARGEST_SIDE, LARGEST_BATCH = (2048, 64) if DEVICE.type == "cuda" else (1024, 8)  # that are timed
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}  # of the mean, with the reference operators
 
 # The figure's lines: colour by dtype, style by what grows.
-COLOURS = {"float32": "#2563eb", "bfloat16": "#d97706"}
+COLOURS = {"float32": BLUE, "bfloat16": ORANGE}
 ONE_IMAGE, BATCH, SLICES = "one image", f"a batch of {BATCH_SIDE}\u00b2", f"the batch in slices of {SLICE_SIZE}"
 KINDS: dict[str, Any] = {
     ONE_IMAGE: {"marker": "o", "markersize": 5, "linewidth": 1.8},
@@ -51,7 +56,7 @@ LINEAR: dict[str, Any] = {"linestyle": (0, (1, 2)), "linewidth": 1.2, "alpha": 0
 
 
 @dataclass(frozen=True)
-class Case:
+class ImageBatch:
     """A batch of square images, encoded at once or, with a `slice_size`, slice by slice."""
 
     side: int
@@ -69,6 +74,15 @@ class Case:
         return self.batch * self.side**2 / 1e6
 
     @property
+    def emulated(self) -> str:
+        return emulated(DTYPES[self.dtype])
+
+    @property
+    def seconds(self) -> float:
+        """Of a run, setup and check included."""
+        return 1 + 10 * self.megapixels if self.is_timed else 0.5
+
+    @property
     def is_timed(self) -> bool:
         return self.side <= LARGEST_SIDE and self.batch <= LARGEST_BATCH
 
@@ -84,12 +98,10 @@ class Case:
             model.enable_slicing(self.slice_size)
         return model
 
-    @torch.inference_mode()
     def costs(self) -> dict[str, float]:
         """What is the same on every machine, counted on meta tensors."""
-        model, images = self.model("meta"), self.images("meta")
-        parameters = sum(parameter.nbytes for parameter in model.encoder.parameters())
-        live = measure.live_mb(model.encode, images, model.encoder)
+        parameters = sum(parameter.nbytes for parameter in self.model("meta").encoder.parameters())
+        live = litevae_live_mb("B", DTYPES[self.dtype], self.batch, self.side, self.slice_size)
         return {
             "megapixels": self.megapixels,
             "live_mb": live,
@@ -97,13 +109,13 @@ class Case:
         }
 
 
-CASES = [
+ROWS = [
     case
     for dtype in DTYPES
     for case in (
-        *(Case(side, 1, dtype) for side in SIDES),
-        *(Case(BATCH_SIDE, batch, dtype) for batch in BATCHES if batch > 1),
-        *(Case(BATCH_SIDE, batch, dtype, SLICE_SIZE) for batch in BATCHES if batch > SLICE_SIZE),
+        *(ImageBatch(side, 1, dtype) for side in SIDES),
+        *(ImageBatch(BATCH_SIDE, batch, dtype) for batch in BATCHES if batch > 1),
+        *(ImageBatch(BATCH_SIDE, batch, dtype, SLICE_SIZE) for batch in BATCHES if batch > SLICE_SIZE),
     )
 ]
 TABLE = Table(
@@ -121,7 +133,7 @@ TABLE = Table(
         Column("live_mb_per_megapixel", "MB / megapixel", ".0f"),
         Column("rounds", "rounds", "d"),
     ],
-    order=[case.label for case in CASES],
+    order=[case.label for case in ROWS],
     notes=[
         "Linear growth is a constant in the columns by megapixel. / one 256x256: the row's time per megapixel by that "
         "of one image of 256x256, the median over rounds of the row's and that one's right after it.",
@@ -134,17 +146,23 @@ TABLE = Table(
 )
 
 
-def check(case: Case, model: LiteVAE, images: Tensor) -> None:
+def check(case: ImageBatch, model: LiteVAE, images: Tensor) -> None:
     """Refuse to time a wrong result: the mean is that of the reference operators, for the whole batch at once."""
     mean = model.encode(images).latent_dist.mean
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
         patch.setattr(model, "slicing", None)
-        expected = model.encode(images).latent_dist.mean
-    measure.check_close(case.label, [mean], [expected], TOLERANCE[case.dtype])
+        plain = model.encode(images).latent_dist.mean
+        if case.dtype == "float32":
+            check_close(case.label, [mean], [plain], FLOAT32_NETWORK)
+            return
+        in_float32 = dataclasses.replace(case, dtype="float32", slice_size=None).model(DEVICE)
+        in_float32.load_state_dict(model.state_dict())
+        exact = in_float32.encode(images.float()).latent_dist.mean
+    check_rounding(case.label, case.dtype, [mean], [plain], [exact])
 
 
-def encoding(case: Case) -> tuple[LiteVAE, Tensor, measure.Step]:
+def encoding(case: ImageBatch) -> tuple[LiteVAE, Tensor, measure.Step]:
     """The model, the images, and the step that is timed."""
     model, images = case.model(DEVICE), case.images(DEVICE)
     return model, images, measure.consuming(model.encode, itertools.repeat(images))
@@ -153,26 +171,25 @@ def encoding(case: Case) -> tuple[LiteVAE, Tensor, measure.Step]:
 @functools.lru_cache(maxsize=1)
 def one_image(dtype: str) -> measure.Step:
     with torch.inference_mode():
-        return encoding(Case(BATCH_SIDE, 1, dtype))[2]
+        return encoding(ImageBatch(BATCH_SIDE, 1, dtype))[2]
 
 
-@pytest.mark.benchmark(group="growth", timer=measure.clock)
+@measures(TABLE, ROWS, seconds=lambda batch: batch.seconds)
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")  # where memory alone is counted
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
 @torch.inference_mode()
-def test_growth(case: Case, benchmark: BenchmarkFixture, results: Results) -> None:
-    row: dict[str, Any] = {**dataclasses.asdict(case), **case.costs()}
-    if case.is_timed:
-        model, images, step = encoding(case)
-        check(case, model, images)
-        timing = measure.time_interleaved(benchmark, step, {"one": one_image(case.dtype)}, budget_s=5.0)
+def test_growth(row: ImageBatch, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
+    values: dict[str, Any] = {**dataclasses.asdict(row), **row.costs()}
+    if row.is_timed:
+        model, images, step = encoding(row)
+        check(row, model, images)
+        timing = measure.time_interleaved(benchmark, step, {"one": one_image(row.dtype)}, share)
         if timing is None:
             return
-        row["time_ms"], row["iqr_ms"], row["rounds"] = timing.median_s * 1e3, timing.iqr_s * 1e3, timing.rounds
-        row["ms_per_megapixel"] = row["time_ms"] / case.megapixels
-        row["to_linear"] = timing.ratios["one"] * BATCH_SIDE**2 / 1e6 / case.megapixels
-        benchmark.extra_info.update(row)
-    results.add(TABLE, case.label, row)
+        values |= {"time_ms": timing.median_s * 1e3, "iqr_ms": timing.iqr_s * 1e3, "rounds": timing.rounds}
+        values["ms_per_megapixel"] = values["time_ms"] / row.megapixels
+        values["to_linear"] = timing.ratios["one"] * BATCH_SIDE**2 / 1e6 / row.megapixels
+        benchmark.extra_info.update(values)
+    results.add(TABLE, row.label, values)
 
 
 def figure(document: Mapping[str, Any]) -> Figure:
@@ -222,7 +239,7 @@ def _legend(axes: Axes) -> None:
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=colour, linewidth=4, label=dtype) for dtype, colour in COLOURS.items()]
-    handles += [Line2D([], [], label=kind, color="#6b7280", **style) for kind, style in KINDS.items()]
-    handles.append(Line2D([], [], label="linear growth", color="#6b7280", **LINEAR))
+    handles += [Line2D([], [], label=kind, color=GRAY, **style) for kind, style in KINDS.items()]
+    handles.append(Line2D([], [], label="linear growth", color=GRAY, **LINEAR))
     axes.set_axis_off()
     axes.legend(handles=handles, loc="center left", ncols=len(handles), frameon=False, borderpad=0)

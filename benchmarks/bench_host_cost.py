@@ -1,6 +1,4 @@
-"""What does a call cost on the host, beside PyTorch's own nearest operation?
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
+"""What a call costs on the host, beside PyTorch's own nearest operation.
 
 Tensors of a few dozen elements, so that the time is that of the call: checks of arguments, choice of backend, dispatch,
 allocation of the result, launches. Calls follow one another for 2 ms; with CUDA tensors the GPU keeps up with them and
@@ -18,16 +16,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-import pytest
 import torch
 import torch.nn.functional as F
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from benchmarks.harness import measure
-from benchmarks.harness.available import missing_backend, skip_unavailable
+from benchmarks.harness.available import missing_backend
+from benchmarks.harness.checks import check_close
 from benchmarks.harness.directions import FORWARD, Function, Sample, result
 from benchmarks.harness.report import Column, Results, Table
+from benchmarks.harness.rows import measures
+from benchmarks.harness.schedule import Share
 from litevae_kernels import group_norm_silu, haar_dwt2d, haar_idwt2d, smc_conv2d, smc_weight
 from litevae_kernels.backends import choose_backend
 
@@ -85,7 +85,7 @@ OPERATORS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class HostCostRow:
     operator: Operator
     backend: str
     device: str
@@ -93,6 +93,10 @@ class Row:
     @property
     def label(self) -> str:
         return f"{self.operator.name}, {self.device} tensors, {self.backend}"
+
+    @property
+    def unavailable(self) -> str:
+        return missing_backend(self.backend, self.device)
 
     def ours(self) -> Function:
         """As a user calls it: the default backend is not named."""
@@ -104,7 +108,7 @@ class Row:
         return [torch.rand(*shape, device=self.device).requires_grad_(requires_grad) for shape in self.operator.shapes]
 
 
-ROWS = [Row(operator, backend, device) for backend, device in BACKENDS for operator in OPERATORS]
+ROWS = [HostCostRow(operator, backend, device) for backend, device in BACKENDS for operator in OPERATORS]
 TABLE = Table(
     name="host_cost",
     title="Cost of a call on the host",
@@ -129,19 +133,17 @@ TABLE = Table(
 )
 
 
-@pytest.mark.benchmark(group="host_cost", timer=measure.clock)
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)
-def test_host_cost(row: Row, benchmark: BenchmarkFixture, results: Results) -> None:
-    skip_unavailable(missing_backend(row.backend, row.device), TABLE, row.label, results)
+@measures(TABLE, ROWS, seconds=2.0)
+def test_host_cost(row: HostCostRow, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     ours, plain, leaves = row.ours(), row.tensors(False), row.tensors(True)
     expected = result(FORWARD, partial(row.operator.ours, backend="reference"), Sample(plain))
-    measure.check_close(row.label, result(FORWARD, ours, Sample(plain)), expected, TOLERANCE)
+    check_close(row.label, result(FORWARD, ours, Sample(plain)), expected, TOLERANCE)
     rivals = {
         "nearest": lambda: row.operator.nearest(*plain),
         "grad": lambda: ours(*leaves),
         "nearest, grad": lambda: row.operator.nearest(*leaves),
     }
-    timing = measure.time_interleaved(benchmark, lambda: ours(*plain), rivals, budget_s=1.5)
+    timing = measure.time_interleaved(benchmark, lambda: ours(*plain), rivals, share)
     if timing is None:
         return
     median_us = {name: 1e6 * statistics.median(times) for name, times in timing.rivals_s.items()}

@@ -1,4 +1,4 @@
-"""What does an encoder hold and move, whatever the machine? Live tensors, and the bytes of each kind of operation.
+"""What an encoder holds and moves, whatever the machine: live tensors, and the bytes of each kind of operation.
 
 image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -20,16 +20,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmarks.harness import measure
-from benchmarks.harness.available import missing_package, skip_unavailable
+from benchmarks.harness.available import missing_package
 from benchmarks.harness.report import Column, Results, Table
+from benchmarks.harness.rows import measures
+from benchmarks.harness.schedule import Share
 from benchmarks.rivals import encoders, wavelet_peers
 from benchmarks.rivals.encoders import ROWS, VAE
-from litevae import LiteVAE
 
 RESOLUTION, BATCH, SLICE = 256, 32, 8
 SLICES = {f"{name}, slices of {SLICE}": name for name in ("LiteVAE-S", "LiteVAE-B")}
-MEMORY_ROWS = [name for name, row in ROWS.items() if not (row.compiled or row.channels_last)] + list(SLICES)
+MEMORY_NAMES = [name for name, row in ROWS.items() if not (row.compiled or row.channels_last)] + list(SLICES)
 MEMORY = Table(
     name="memory",
     title="Live tensors of the encoders",
@@ -41,7 +41,7 @@ MEMORY = Table(
         Column("bfloat16", "bfloat16, MB", ".0f"),
         Column("bfloat16_to_vae", "/ VAE", ".3f"),
     ],
-    order=MEMORY_ROWS,
+    order=MEMORY_NAMES,
     notes=["Parameters, images and activations; 1 MB is 10^6 bytes. / VAE: in the same precision."],
 )
 
@@ -57,7 +57,7 @@ KINDS = {  # by the operation's name
     "haar_dwt2d": "DWT",
 }
 OTHER = "layout, precision, other"
-TRAFFIC_ROWS = [*dict.fromkeys(KINDS.values()), OTHER, "all"]
+TRAFFIC_KINDS = [*dict.fromkeys(KINDS.values()), OTHER, "all"]
 TRAFFIC = Table(
     name="traffic",
     title="Bytes that LiteVAE-B's encoder moves",
@@ -69,22 +69,16 @@ TRAFFIC = Table(
         Column("ours_calls", "ours: calls", "d"),
         Column("ours_mb", "MB", ".1f"),
     ],
-    order=TRAFFIC_ROWS,
+    order=TRAFFIC_KINDS,
     notes=["The paper's DWT is ptwt's, called once for each level; its calls are those of the operations inside."],
 )
 
 
 def live_mb(name: str, dtype: torch.dtype) -> float:
-    """Most MB alive at once while a batch is encoded: parameters, images, activations."""
-    images = torch.empty(BATCH, 3, RESOLUTION, RESOLUTION, device="meta", dtype=dtype)
-    with torch.inference_mode():
-        if name not in SLICES:
-            encoder = encoders.build(name, "meta", dtype)
-            return measure.live_mb(encoder, images, encoder)
-        with torch.device("meta"):
-            model: Any = LiteVAE.from_preset(name.removeprefix("LiteVAE-")[0]).to(dtype).eval()
-        model.enable_slicing(SLICE)
-        return measure.live_mb(model.encode, images, model.encoder)
+    if name in SLICES:
+        size = SLICES[name].removeprefix("LiteVAE-")
+        return encoders.litevae_live_mb(size, dtype, BATCH, RESOLUTION, SLICE)
+    return encoders.live_mb(name, dtype, BATCH, RESOLUTION)
 
 
 class Traffic(TorchDispatchMode):
@@ -127,24 +121,28 @@ def of_encoder(name: str) -> Traffic:
     return counted
 
 
-@pytest.mark.benchmark(group="memory")
+class Counted(NamedTuple):
+    """A row of `MEMORY`, or all of `TRAFFIC`."""
+
+    label: str
+    unavailable: str = ""
+
+
+@measures(MEMORY, [Counted(name, ROWS[SLICES.get(name, name)].missing()) for name in MEMORY_NAMES], seconds=1.0)
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")  # without it --benchmark-only skips the test
-@pytest.mark.parametrize("name", MEMORY_ROWS)
-def test_memory(name: str, benchmark: BenchmarkFixture, results: Results) -> None:
-    skip_unavailable(ROWS[SLICES.get(name, name)].missing(), MEMORY, name, results)
-    row = {dtype: live_mb(name, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
-    row |= {f"{dtype}_to_vae": row[dtype] / live_mb(VAE, getattr(torch, dtype)) for dtype in list(row)}
-    results.add(MEMORY, name, row)
+def test_memory(row: Counted, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
+    counted = {dtype: live_mb(row.label, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
+    to_vae = {f"{dtype}_to_vae": mb / live_mb(VAE, getattr(torch, dtype)) for dtype, mb in counted.items()}
+    results.add(MEMORY, row.label, {**counted, **to_vae})
 
 
-@pytest.mark.benchmark(group="traffic")
+@measures(TRAFFIC, [Counted("all")], seconds=2.0)
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
-def test_traffic(benchmark: BenchmarkFixture, results: Results) -> None:
-    missing = missing_package("ptwt")
-    columns = {"ours": of_encoder(OURS)} | ({} if missing else {"paper": of_encoder(PAPER)})
-    for kind in TRAFFIC_ROWS:
-        row: dict[str, Any] = {}
+def test_traffic(row: Counted, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
+    columns = {"ours": of_encoder(OURS)} | ({} if missing_package("ptwt") else {"paper": of_encoder(PAPER)})
+    for kind in TRAFFIC_KINDS:
+        values: dict[str, Any] = {}
         for column, counted in columns.items():
-            row[f"{column}_calls"] = counted.calls.total() if kind == "all" else counted.calls[kind]
-            row[f"{column}_mb"] = (counted.bytes.total() if kind == "all" else counted.bytes[kind]) / 1e6
-        results.add(TRAFFIC, kind, row)
+            values[f"{column}_calls"] = counted.calls.total() if kind == "all" else counted.calls[kind]
+            values[f"{column}_mb"] = (counted.bytes.total() if kind == "all" else counted.bytes[kind]) / 1e6
+        results.add(TRAFFIC, kind, values)

@@ -1,4 +1,4 @@
-"""What does each encoder cost? Table 3 of the paper: parameters, arithmetic, memory and throughput.
+"""What each encoder costs, Table 3 of the paper: parameters, arithmetic, memory and throughput.
 
 image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
 
@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -20,9 +20,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from benchmarks.harness import measure
-from benchmarks.harness.available import missing_package, skip_unavailable
-from benchmarks.harness.measure import DEVICE, relative_error
+from benchmarks.harness.available import emulated
+from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_rounding
+from benchmarks.harness.measure import DEVICE, Timing
 from benchmarks.harness.report import Column, Results, Table
+from benchmarks.harness.rows import measures
+from benchmarks.harness.schedule import Share
+from benchmarks.harness.turns import Turns
 from benchmarks.rivals import encoders
 from benchmarks.rivals.encoders import ROWS, VAE, Convolutions, convolutions_of
 
@@ -32,7 +36,6 @@ BATCH = MEMORY_BATCH if DEVICE.type == "cuda" else 4
 DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 if DEVICE.type != "cuda":
     del DTYPES["tf32"]
-TOLERANCES = {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}  # of the moments, beside the reference backend's
 
 # Table 3, one Quadro RTX 6000, batch 32: parameters (M), memory (MB), throughput (img/s).
 PAPER: dict[str, tuple[float, float, float]] = {
@@ -42,18 +45,17 @@ PAPER: dict[str, tuple[float, float, float]] = {
     "LiteVAE-M": (32.75, 12130, 42.24),
     "LiteVAE-L": (41.425, 12130, 41.6),
 }
-WITH_CONVOLUTIONS = ("LiteVAE-S", "LiteVAE-B")  # rows that are also timed beside their convolutions alone
+WITH_CONVOLUTIONS = ("LiteVAE-S", "LiteVAE-B")  # encoders that are also timed beside their convolutions alone
 
 
 @functools.cache
 def costs(name: str, dtype: torch.dtype) -> dict[str, float]:
     """What is the same on every machine, counted on meta tensors."""
-    encoder = encoders.build(name, "meta", dtype)
-    image, images = (torch.empty(n, 3, RESOLUTION, RESOLUTION, device="meta", dtype=dtype) for n in (1, MEMORY_BATCH))
+    image = torch.empty(1, 3, RESOLUTION, RESOLUTION, device="meta", dtype=dtype)
     with torch.inference_mode():
-        counted = measure.costs(encoder, image, images)
-    if ROWS[name].compiled:
-        del counted["live_mb"]  # a compiler may keep less alive than eager does
+        counted = measure.costs(encoders.build(name, "meta", dtype), image)
+    if not ROWS[name].compiled:  # a compiler may keep less alive than eager does
+        counted["live_mb"] = encoders.live_mb(name, dtype, MEMORY_BATCH, RESOLUTION)
     return counted
 
 
@@ -111,22 +113,88 @@ TABLE = Table(
 )
 
 
-def check(name: str, dtype: str, encoder: nn.Module, image: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse to time a wrong result: LiteVAE's moments are the reference backend's, the VAE's the eager VAE's."""
-    moments = encoder(image)
-    shape = (BATCH, 8, RESOLUTION // 8, RESOLUTION // 8)
-    if name.startswith(("VAE", "LiteVAE")) and moments.shape != shape:
-        raise AssertionError(f"{name} must give 8 moments at an eighth of the image's side, got {moments.shape}")
+def check(name: str, precision: str, encoder: nn.Module, image: Tensor) -> None:
+    """Refuse to time a wrong result: LiteVAE's moments are the reference operators', the VAE's the eager VAE's."""
     if not name.startswith(("VAE", "LiteVAE")):
         return
+    moments = encoder(image)
+    shape = (len(image), 8, RESOLUTION // 8, RESOLUTION // 8)
+    if moments.shape != shape:
+        raise AssertionError(f"{name} must give 8 moments at an eighth of the image's side, got {moments.shape}")
     state = encoder.encoder.state_dict() if isinstance(encoder, encoders.PaperEncoder) else encoder.state_dict()
-    plain = encoders.build(name.split()[0].rstrip(","), DEVICE, DTYPES[dtype])
-    plain.load_state_dict(state)
-    with monkeypatch.context() as patch:
+
+    def plain(dtype: torch.dtype) -> list[Tensor]:
+        made = encoders.build(name.split()[0].rstrip(","), DEVICE, dtype)
+        made.load_state_dict(state)
+        return [made(image.to(dtype))]
+
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
-        error = relative_error(moments, plain(image))
-    if error > TOLERANCES[dtype]:
-        raise AssertionError(f"{name}: relative error {error:.1e} is above {TOLERANCES[dtype]:.0e}")
+        with measure.tf32(False):
+            exact = plain(torch.float32)
+        if precision == "float32":
+            check_close(name, [moments], exact, FLOAT32_NETWORK)
+        else:
+            check_rounding(name, precision, [moments], plain(DTYPES[precision]), exact)
+
+
+class EncodersAtOnePrecision(NamedTuple):
+    """The rows of one test."""
+
+    label: str
+
+    @property
+    def labels(self) -> list[str]:
+        return [LABELS[name, self.label] for name in ROWS]
+
+    @property
+    def emulated(self) -> str:
+        return emulated(DTYPES[self.label])
+
+
+@measures(TABLE, [EncodersAtOnePrecision(precision) for precision in DTYPES], seconds=110.0)
+@torch.inference_mode()
+def test_table3_encoders(
+    row: EncodersAtOnePrecision, benchmark: BenchmarkFixture, results: Results, share: Share
+) -> None:
+    """All encoders at one precision, which take turns."""
+    precision, turns = row.label, Turns(share)
+    torch.manual_seed(0)
+    torch.compiler.reset()
+    with measure.tf32(precision == "tf32"):
+        models = set_up(precision, turns)
+        timings = turns.time(benchmark, next(iter(models), VAE))
+        for name, reason in turns.left_out.items():
+            if name in ROWS:
+                results.skip(TABLE, LABELS[name, precision], reason)
+        for name, timing in (timings or {}).items():
+            if name in ROWS:
+                values = values_of(name, DTYPES[precision], timing)
+                if DEVICE.type == "cuda":
+                    values["cuda_mib"] = measure.cuda_mib(*models[name], turns.rounds[name].step)
+                    vae = measure.cuda_mib(*models[VAE], turns.rounds[VAE].step) if VAE in models else None
+                    values["cuda_to_vae"] = vae and values["cuda_mib"] / vae
+                benchmark.extra_info[name] = values
+                results.add(TABLE, LABELS[name, precision], values)
+
+
+def set_up(precision: str, turns: Turns) -> Mapping[str, tuple[nn.Module, Tensor]]:
+    """Every encoder with its images, checked and warm. The first one's time and the arithmetic predict the others'."""
+    dtype, seconds_a_gmac = DTYPES[precision], 0.0
+    models: dict[str, tuple[nn.Module, Tensor]] = {}
+    for name, made in ROWS.items():
+        if reason := made.missing():
+            turns.left_out[name] = reason
+        elif turns.expects(name, seconds_a_gmac * costs(name, dtype)["gmac"]):
+            encoder, images, step = encoding(name, dtype)
+            check(name, precision, encoder, images if made.compiled else images[:1])
+            models[name] = encoder, images
+            turns.add(name, step)
+            seconds_a_gmac = seconds_a_gmac or turns.rounds[name].expected_s / costs(name, dtype)["gmac"]
+            if name in WITH_CONVOLUTIONS:
+                alone = Convolutions(convolutions_of(name, BATCH, RESOLUTION), DEVICE, dtype)
+                turns.add(f"{name}'s convolutions", measure.consuming(alone, itertools.repeat(images)))
+    return models
 
 
 def encoding(name: str, dtype: torch.dtype) -> tuple[nn.Module, Tensor, Callable[[], object]]:
@@ -136,51 +204,16 @@ def encoding(name: str, dtype: torch.dtype) -> tuple[nn.Module, Tensor, Callable
     return encoder, image, measure.consuming(encoder, itertools.repeat(image))
 
 
-@pytest.mark.benchmark(group="table3_encoders", timer=measure.clock)
-@pytest.mark.parametrize(("name", "dtype"), LABELS, ids=list(LABELS.values()))
-@torch.inference_mode()
-def test_table3_encoders(
-    name: str, dtype: str, benchmark: BenchmarkFixture, results: Results, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    label = LABELS[name, dtype]
-    skip_unavailable(ROWS[name].missing(), TABLE, label, results)
-    with measure.tf32(dtype == "tf32"):
-        measured = _measure(name, dtype, benchmark, monkeypatch)
-    if measured is not None:
-        benchmark.extra_info.update(measured)
-        results.add(TABLE, label, measured)
-
-
-def _measure(
-    name: str, dtype: str, benchmark: BenchmarkFixture, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, Any] | None:
-    torch.manual_seed(0)
-    torch.compiler.reset()
-    encoder, image, step = encoding(name, DTYPES[dtype])
-    check(name, dtype, encoder, image, monkeypatch)
-    rivals, vae = {}, None
-    if not missing_package("diffusers"):
-        vae = encoding(VAE, DTYPES[dtype])
-        rivals["VAE"] = vae[2]
-    if name in WITH_CONVOLUTIONS:
-        alone = Convolutions(convolutions_of(name, BATCH, RESOLUTION), DEVICE, DTYPES[dtype])
-        rivals["convolutions"] = measure.consuming(alone, itertools.repeat(image))
-    timing = measure.time_interleaved(benchmark, step, rivals, budget_s=12.0)
-    if timing is None:
-        return None
-    row: dict[str, Any] = {**costs(name, DTYPES[dtype]), "rounds": timing.rounds}
-    row["img_per_s"] = BATCH / timing.median_s
-    row["iqr_img_per_s"] = BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1]
-    row["time_to_convolutions"] = timing.ratios.get("convolutions")
+def values_of(name: str, dtype: torch.dtype, timing: Timing) -> dict[str, Any]:
+    values: dict[str, Any] = {**costs(name, dtype), "rounds": timing.rounds}
+    values["img_per_s"] = BATCH / timing.median_s
+    values["iqr_img_per_s"] = BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1]
+    values["time_to_convolutions"] = timing.ratios.get(f"{name}'s convolutions")
     if name in PAPER:
-        row["paper_parameters_m"], row["paper_mb"], row["paper_img_per_s"] = PAPER[name]
-        row["paper_mb_to_vae"], row["paper_speed_to_vae"] = (PAPER[name][i] / PAPER["VAE"][i] for i in (1, 2))
-    if DEVICE.type == "cuda":
-        row["cuda_mib"] = measure.cuda_mib(encoder, image, step)
-    if vae and "live_mb" in row:
-        row["live_to_vae"] = row["live_mb"] / costs(VAE, DTYPES[dtype])["live_mb"]
-    if vae:
-        row["speed_to_vae"] = 1 / timing.ratios["VAE"]
-    if vae and DEVICE.type == "cuda":
-        row["cuda_to_vae"] = row["cuda_mib"] / measure.cuda_mib(*vae)
-    return row
+        values["paper_parameters_m"], values["paper_mb"], values["paper_img_per_s"] = PAPER[name]
+        values["paper_mb_to_vae"], values["paper_speed_to_vae"] = (PAPER[name][i] / PAPER["VAE"][i] for i in (1, 2))
+    if name == VAE or VAE in timing.ratios:
+        values["speed_to_vae"] = 1 / timing.ratios.get(VAE, 1.0)
+        if "live_mb" in values:
+            values["live_to_vae"] = values["live_mb"] / costs(VAE, dtype)["live_mb"]
+    return values

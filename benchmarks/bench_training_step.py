@@ -1,4 +1,4 @@
-"""What does an update of training cost? As `litevae.train` makes it, beside the plain loop that one writes instead.
+"""What an update of training costs, as `litevae.train` makes it, beside the plain loop that one writes instead.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 
@@ -16,16 +16,21 @@ Gaussian and adversarial term, the discriminator's own step, and both Adams. Bat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-import pytest
+import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.harness import measure
-from benchmarks.harness.available import missing_compiler, missing_import
+from benchmarks.harness.available import emulated, missing_compiler, missing_import
 from benchmarks.harness.measure import MIB, Timing
 from benchmarks.harness.report import Column, Results, Table
+from benchmarks.harness.rows import measures
+from benchmarks.harness.schedule import Share
+from benchmarks.harness.turns import Turns
 from benchmarks.rivals.training_rows import (
     BATCH,
+    BFLOAT16,
     COMPILED,
     FLOAT32,
     ON_GPU,
@@ -79,53 +84,78 @@ TABLE = Table(
 )
 
 
-@pytest.mark.benchmark(group="training_step", timer=measure.clock)
-@pytest.mark.parametrize(("resolution", "precision"), CASES, ids=[f"{side}x{side}, {name}" for side, name in CASES])
-def test_training_step(resolution: int, precision: str, benchmark: BenchmarkFixture, results: Results) -> None:
-    rows = available(resolution, precision, results)
-    trainings = {name: Training(name, resolution, precision) for name in rows}
-    for training in trainings.values():
-        check(training)
-    rivals = {name: training for name, training in trainings.items() if name != OURS}
-    if precision != FLOAT32 and PLAIN in rows:
-        rivals[PLAIN_FLOAT32] = Training(PLAIN, resolution, FLOAT32)
-    if resolution == 256:
-        rivals[OURS_AT_128] = Training(OURS, 128, precision)
-    timing = measure.time_interleaved(benchmark, trainings[OURS], rivals, budget_s=40.0)
-    if timing is None:
+class TrainingCase(NamedTuple):
+    """The rows of one test."""
+
+    resolution: int
+    precision: str
+
+    @property
+    def names(self) -> list[str]:
+        return CASES[self]
+
+    @property
+    def label(self) -> str:
+        return f"{self.resolution}x{self.resolution}, {self.precision}"
+
+    @property
+    def labels(self) -> list[str]:
+        return [label(name, *self) for name in self.names]
+
+    @property
+    def unavailable(self) -> str:
+        return next(filter(None, map(missing_import, ("accelerate", "omegaconf", "torchvision", "lpips"))), "")
+
+    @property
+    def emulated(self) -> str:
+        return emulated(torch.bfloat16) if self.precision == BFLOAT16 else ""
+
+
+@measures(TABLE, [TrainingCase(*case) for case in CASES], seconds=100.0)
+def test_training_step(row: TrainingCase, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
+    """All rows of a size and precision, which take turns."""
+    turns = set_up(row, Turns(share))
+    timings = turns.time(benchmark, OURS)
+    for name, reason in turns.left_out.items():
+        if name in row.names:
+            results.skip(TABLE, label(name, *row), reason)
+    if timings is None:
         return
-    peaks = {name: peak_mib(training) for name, training in {OURS: trainings[OURS], **rivals}.items()}
-    times = {OURS: timing.own_s, **timing.rivals_s}
-    for name in rows:
-        others = {rival: seconds for rival, seconds in times.items() if rival != name}
-        row = row_of(name, Timing(times[name], others, timing.iterations), peaks, precision)
-        benchmark.extra_info[name] = row
-        results.add(TABLE, label(name, resolution, precision), row)
+    peaks = {name: peak_mib(turns.rounds[name].step) for name in timings}
+    for name in set(row.names) & set(timings):
+        values = values_of(name, timings[name], peaks, row.precision)
+        benchmark.extra_info[name] = values
+        results.add(TABLE, label(name, *row), values)
 
 
-def available(resolution: int, precision: str, results: Results) -> list[str]:
-    """The case's rows that can be measured here; skips the test if none can."""
-    names = CASES[resolution, precision]
-    for package in ("accelerate", "omegaconf", "torchvision", "lpips"):
-        if reason := missing_import(package):
-            for name in names:
-                results.skip(TABLE, label(name, resolution, precision), reason)
-            pytest.skip(reason)
-    reasons = {COMPILED: missing_compiler()}
-    for name in names:
-        if reasons.get(name):
-            results.skip(TABLE, label(name, resolution, precision), reasons[name])
-    return [name for name in names if not reasons.get(name)]
+def set_up(row: TrainingCase, turns: Turns) -> Turns:
+    """Every row, checked and warm, and the rows of other cases that ratios are formed with. The first one's time
+    predicts the others'."""
+    trainings = {name: (name, *row) for name in (OURS, *row.names)}
+    if row.precision != FLOAT32 and PLAIN in row.names:
+        trainings[PLAIN_FLOAT32] = PLAIN, row.resolution, FLOAT32
+    if row.resolution == 256:
+        trainings[OURS_AT_128] = OURS, 128, row.precision
+    for name, what in trainings.items():
+        expected_s = turns.rounds[OURS].expected_s if OURS in turns.rounds else 0.0
+        if name == COMPILED and (reason := missing_compiler()):
+            turns.left_out[name] = reason
+        elif turns.expects(name, expected_s):
+            training = Training(*what)
+            if name in row.names:
+                check(training)
+            turns.add(name, training)
+    return turns
 
 
-def peak_mib(training: Training) -> float:
+def peak_mib(training: Any) -> float:
     """Weights, moments, and the most that an update has from the allocator beside them."""
     return (training.state_bytes() + measure.peak_allocated_bytes(training)) / MIB
 
 
-def row_of(name: str, timing: Timing, peaks: Mapping[str, float], precision: str) -> dict[str, float]:
+def values_of(name: str, timing: Timing, peaks: Mapping[str, float], precision: str) -> dict[str, float]:
     """Ratios to the plain loop are for rows of the same model."""
-    row = {
+    values = {
         "img_per_s": BATCH / timing.median_s,
         "iqr_img_per_s": BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1],
         "peak_mib": peaks[name],
@@ -137,8 +167,8 @@ def row_of(name: str, timing: Timing, peaks: Mapping[str, float], precision: str
         yardsticks |= {"plain": PLAIN, "plain_float32": in_float32}
     for key, yardstick in yardsticks.items():
         if yardstick in peaks:
-            row[f"speed_to_{key}"] = 1 / timing.ratios.get(yardstick, 1.0)
-            row[f"peak_to_{key}"] = peaks[name] / peaks[yardstick]
+            values[f"speed_to_{key}"] = 1 / timing.ratios.get(yardstick, 1.0)
+            values[f"peak_to_{key}"] = peaks[name] / peaks[yardstick]
     if name == OURS and OURS_AT_128 in peaks:
-        row["speed_of_128"] = timing.ratios[OURS_AT_128]
-    return row
+        values["speed_of_128"] = timing.ratios[OURS_AT_128]
+    return values

@@ -1,4 +1,4 @@
-"""Which autoencoder learns more in the same steps? LiteVAE and Stable Diffusion's VAE under one recipe.
+"""Which autoencoder learns more in the same steps: LiteVAE and Stable Diffusion's VAE under one recipe.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 

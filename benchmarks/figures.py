@@ -1,7 +1,4 @@
-"""What do the results look like? The figures of the README, drawn from benchmarks/results alone.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-"""
+"""The figures of the README, drawn from benchmarks/results alone."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-OURS, PAPER, OTHERS = "#2563eb", "#d97706", "#6b7280"
-_SERIES = ("#93c5fd", "#2563eb", "#059669", "#d97706")  # of runs beside the first, which is gray
+BLUE, ORANGE, GRAY = "#2563eb", "#d97706", "#6b7280"
+_SERIES = ("#93c5fd", BLUE, "#059669", ORANGE)  # of runs beside the first, which is gray
 FAMILIES = {  # of a row's name: colour, marker, legend
-    "ours": (OURS, "o", "LiteVAE, this library"),
-    "paper": (PAPER, "D", "LiteVAE, the paper's Table 3"),
-    "others": (OTHERS, "s", "other encoders, here"),
+    "ours": (BLUE, "o", "LiteVAE, this library"),
+    "paper": (ORANGE, "D", "LiteVAE, the paper's Table 3"),
+    "others": (GRAY, "s", "other encoders, here"),
 }
 
 
@@ -62,8 +59,8 @@ def _table3_panel(axes: Axes, rows: Mapping[str, Mapping[str, Any]]) -> None:
             points["paper"].append((short, row["paper_mb_to_vae"], row["paper_speed_to_vae"]))
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.axhline(1, color=OTHERS, linewidth=0.8, zorder=1)
-    axes.axvline(1, color=OTHERS, linewidth=0.8, zorder=1)
+    axes.axhline(1, color=GRAY, linewidth=0.8, zorder=1)
+    axes.axvline(1, color=GRAY, linewidth=0.8, zorder=1)
     for family, (colour, marker, legend) in FAMILIES.items():
         names, x, y = zip(*points[family], strict=True) if points[family] else ((), (), ())
         filled = "none" if family == "paper" else colour
@@ -92,7 +89,7 @@ def comparison(document: Mapping[str, Any]) -> Figure:
     from matplotlib.figure import Figure
 
     batch = int(str(document["settings"]["batch"]).split()[0])
-    colours = dict(zip((row["row"] for row in document["rows"]), ("#6b7280", *_SERIES), strict=False))
+    colours = dict(zip((row["row"] for row in document["rows"]), (GRAY, *_SERIES), strict=False))
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 4.4), layout="constrained")
         over_steps, over_time = figure.subplots(1, 2, sharey=True)

@@ -1,6 +1,4 @@
-"""How do recorded results get into the README? As tables between two comments, from benchmarks/results alone.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
+"""Recorded results in the README: tables between two comments, from benchmarks/results alone.
 
 `python -m benchmarks.readme` writes them, and the figures beside the results (figures.py). A block stands between
 `<!-- results: NAME -->` and `<!-- /results -->`; it has one table for each device that NAME has results of.
@@ -16,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import figures
-from benchmarks.harness.report import RESULTS, cell
+from benchmarks.harness.report import RESULTS, Column, cell
 
 README = Path(__file__).parents[1] / "README.md"
 Row = Mapping[str, Any]
@@ -24,16 +22,24 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Shown:
-    """One column: a heading, the key of a row's value with its format, and that of the paper's, put in brackets."""
+    """One column: the key of a row's value, and that of the paper's, put in brackets.
 
-    heading: str
+    Heading and format are those of the stored table, unless the README has its own.
+    """
+
     key: str
-    spec: str = ".2f"
+    heading: str = ""
+    spec: str = ""
     paper: str = ""
 
-    def of(self, row: Row) -> str:
-        brackets = f" ({cell(row[self.paper], self.spec)})" if self.paper and row.get(self.paper) is not None else ""
-        return cell(row.get(self.key), self.spec) + brackets
+    def column(self, document: Mapping[str, Any]) -> Column:
+        stored = next(column for column in document["columns"] if column["key"] == self.key.rpartition(".")[2])
+        heading = (self.heading or stored["heading"]) + (" (paper)" if self.paper else "")
+        return Column(self.key, heading, self.spec or stored["spec"])
+
+    def of(self, row: Row, spec: str) -> str:
+        brackets = f" ({cell(row[self.paper], spec)})" if self.paper and row.get(self.paper) is not None else ""
+        return cell(row.get(self.key), spec) + brackets
 
 
 @dataclass(frozen=True)
@@ -56,11 +62,14 @@ class Block:
         if self.rows is not None:
             by_label = {row["row"]: row for row in rows}
             rows = [{**by_label[label], "row": name} for name, label in self.rows.items() if label in by_label]
+        columns = [shown.column(document) for shown in self.columns]
         lines = [
-            f"| {self.heading} | {' | '.join(column.heading for column in self.columns)} |",
-            f"|---|{'--:|' * len(self.columns)}",
-            *(f"| {row['row']} | {' | '.join(column.of(row) for column in self.columns)} |" for row in rows),
+            f"| {self.heading} | {' | '.join(column.heading for column in columns)} |",
+            f"|---|{'--:|' * len(columns)}",
         ]
+        for row in rows:
+            cells = [shown.of(row, column.spec) for shown, column in zip(self.columns, columns, strict=True)]
+            lines.append(f"| {row['row']} | {' | '.join(cells)} |")
         return "\n".join([*lines, "", conditions(document)])
 
 
@@ -92,6 +101,11 @@ def by_model(rows: Sequence[Row]) -> list[dict[str, Any]]:
     return list(merged.values())
 
 
+def shown(*keys: str) -> list[Shown]:
+    """Columns as they are stored."""
+    return list(map(Shown, keys))
+
+
 GROUP_NORM_CASES = [
     f"{channels}, {dtype}, {layout}"
     for channels, dtypes in {
@@ -103,33 +117,28 @@ GROUP_NORM_CASES = [
     for dtype in dtypes
     for layout in ("NCHW", "channels_last")
 ]
-TO_COPY = [Shown("ms", "time_ms"), Shown("time / copy of the image", "to_copy"), Shown("time / ours", "to_ours")]
+TO_COPY = [Shown("time_ms", "ms", ".2f"), Shown("to_copy", "time / copy of the image"), Shown("to_ours")]
 
 BLOCKS = {
     "table3": Block(
         "table3_encoders",
         "encoder",
         [
-            Shown("parameters, M (paper)", "float32.parameters_m", ".2f", "float32.paper_parameters_m"),
-            Shown("GMAC", "float32.gmac", ".1f"),
-            Shown("memory, MB", "float32.live_mb", ".0f"),
-            Shown("/ VAE (paper)", "float32.live_to_vae", ".3f", "float32.paper_mb_to_vae"),
-            Shown("float32, img/s", "float32.img_per_s", ".3g"),
-            Shown("/ VAE (paper)", "float32.speed_to_vae", ".2f", "float32.paper_speed_to_vae"),
-            Shown("bfloat16, img/s", "bfloat16.img_per_s", ".3g"),
-            Shown("/ VAE", "bfloat16.speed_to_vae", ".2f"),
+            Shown("float32.parameters_m", spec=".2f", paper="float32.paper_parameters_m"),
+            Shown("float32.gmac", spec=".1f"),
+            Shown("float32.live_mb", "memory, MB"),
+            Shown("float32.live_to_vae", paper="float32.paper_mb_to_vae"),
+            Shown("float32.img_per_s", "float32, img/s", ".3g"),
+            Shown("float32.speed_to_vae", paper="float32.paper_speed_to_vae"),
+            Shown("bfloat16.img_per_s", "bfloat16, img/s", ".3g"),
+            Shown("bfloat16.speed_to_vae"),
         ],
         merged=by_model,
     ),
     "memory": Block(
         "memory",
         "encoder, live tensors at batch 32",
-        [
-            Shown("float32, MB", "float32", ".0f"),
-            Shown("/ VAE", "float32_to_vae", ".3f"),
-            Shown("bfloat16, MB", "bfloat16", ".0f"),
-            Shown("/ VAE", "bfloat16_to_vae", ".3f"),
-        ],
+        shown("float32", "float32_to_vae", "bfloat16", "bfloat16_to_vae"),
         {
             "VAE": "VAE",
             "LiteVAE-B as in the paper": "LiteVAE-B as in the paper",
@@ -143,11 +152,11 @@ BLOCKS = {
         "decoders",
         "decoder",
         [
-            Shown("parameters, M", "float32.parameters_m"),
-            Shown("float32, img/s", "float32.img_per_s", ".3g"),
-            Shown("/ SD decoder", "float32.speed_to_sd"),
-            Shown("bfloat16, img/s", "bfloat16.img_per_s", ".3g"),
-            Shown("/ SD decoder", "bfloat16.speed_to_sd"),
+            Shown("float32.parameters_m", spec=".2f"),
+            Shown("float32.img_per_s", "float32, img/s", ".3g"),
+            Shown("float32.speed_to_sd"),
+            Shown("bfloat16.img_per_s", "bfloat16, img/s", ".3g"),
+            Shown("bfloat16.speed_to_sd"),
         ],
         merged=by_model,
     ),
@@ -155,31 +164,20 @@ BLOCKS = {
         "training_step",
         "an update of training",
         [
-            Shown("float32, img/s", "float32.img_per_s", ".3g"),
-            Shown("/ plain loop", "float32.speed_to_plain"),
-            Shown("/ SD-VAE", "float32.speed_to_sd"),
-            Shown("peak memory / plain loop's", "float32.peak_to_plain", ".3f"),
-            Shown("bfloat16 autocast, img/s", "bfloat16 autocast.img_per_s", ".3g"),
-            Shown("/ plain loop", "bfloat16 autocast.speed_to_plain"),
-            Shown("/ plain loop in float32", "bfloat16 autocast.speed_to_plain_float32"),
-            Shown("/ SD-VAE", "bfloat16 autocast.speed_to_sd"),
-            Shown("peak memory / plain loop's in float32", "bfloat16 autocast.peak_to_plain_float32", ".3f"),
-            Shown("img/s at 128x128 / this", "bfloat16 autocast.speed_of_128"),
+            Shown("float32.img_per_s", "float32, img/s", ".3g"),
+            *shown("float32.speed_to_plain", "float32.speed_to_sd"),
+            Shown("float32.peak_to_plain", "peak memory / plain loop's"),
+            Shown("bfloat16 autocast.img_per_s", "bfloat16 autocast, img/s", ".3g"),
+            *shown(*(f"bfloat16 autocast.speed_to_{other}" for other in ("plain", "plain_float32", "sd"))),
+            Shown("bfloat16 autocast.peak_to_plain_float32", "peak memory / plain loop's in float32"),
+            Shown("bfloat16 autocast.speed_of_128", "img/s at 128x128 / this"),
         ],
         merged=by_model,
     ),
     "comparison": Block(
         "comparison",
         "after the same steps",
-        [
-            Shown("encoder, M", "encoder_m"),
-            Shown("decoder, M", "decoder_m"),
-            Shown("PSNR, dB", "psnr"),
-            Shown("SSIM", "ssim", ".3f"),
-            Shown("LPIPS, random trunk", "lpips_random_trunk", ".4f"),
-            Shown("img/s", "images_per_second", ".3g"),
-            Shown("/ SD-VAE", "speed_to_sd"),
-        ],
+        shown("encoder_m", "decoder_m", "psnr", "ssim", "lpips_random_trunk", "images_per_second", "speed_to_sd"),
     ),
     "haar_dwt2d": Block(
         "haar_dwt2d",
@@ -203,10 +201,10 @@ BLOCKS = {
         "group_norm_silu",
         "GroupNorm+SiLU, forward",
         [
-            Shown("ms", "time_ms"),
-            Shown("share of a copy's GB/s, %", "share_of_copy", ".0f"),
-            Shown("eager / ours", "eager_to_row"),
-            Shown("torch.compile / ours", "compiled_to_row"),
+            Shown("time_ms", "ms", ".2f"),
+            Shown("share_of_copy", "share of a copy's GB/s, %"),
+            Shown("eager_to_row", "eager / ours"),
+            Shown("compiled_to_row", "torch.compile / ours"),
         ],
         {
             f"{case}{name}": f"forward, {case}, {backend}"
@@ -218,9 +216,9 @@ BLOCKS = {
         "smc_conv2d",
         "SMC, forward + backward",
         [
-            Shown("ms", "time_ms", ".0f"),
-            Shown("time / conv2d", "to_conv2d"),
-            Shown("extra memory, MiB", "extra_memory_mib", ".0f"),
+            Shown("time_ms", "ms", ".0f"),
+            Shown("to_conv2d"),
+            Shown("extra_memory_mib", spec=".0f"),
         ],
         {
             "bare `conv2d`": "conv2d",

@@ -1,1 +1,1 @@
-"""What benchmarks are made of: the clock, the counters, the reports."""
+"""What benchmarks are made of: the clock, the checks, the schedule, the reports."""

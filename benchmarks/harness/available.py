@@ -1,7 +1,4 @@
-"""Which rows can be measured here and, if not, what is missing? `missing_*` returns the reason, or "" if nothing is.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-"""
+"""Which rows can be measured here? Every function returns the reason why not, or ""."""
 
 from __future__ import annotations
 
@@ -10,10 +7,9 @@ import importlib.util
 import os
 import shutil
 
-import pytest
+import torch
 
 from benchmarks.harness.measure import DEVICE
-from benchmarks.harness.report import Results, Table
 from litevae_kernels import backends
 
 
@@ -48,8 +44,12 @@ def missing_backend(backend: str, device: str = DEVICE.type) -> str:
     return "" if own_device == device else f"the backend runs on {own_device} tensors, these are on {device}"
 
 
-def skip_unavailable(reason: str, table: Table, label: str, results: Results) -> None:
-    """Skip this test, and name its row below the table, if there is a reason."""
-    if reason:
-        results.skip(table, label, reason)
-        pytest.skip(reason)
+def emulated(dtype: torch.dtype, device: str = DEVICE.type) -> str:
+    """Whether convolutions and matrix products in `dtype` are only emulated.
+
+    Without AVX-512 (or bfloat16 units) a CPU converts bfloat16 number by number: a decoder takes minutes. The
+    operators of this library are not concerned: they load bfloat16 and compute in float32 on every CPU.
+    """
+    if dtype != torch.bfloat16 or device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return ""
+    return "this CPU only emulates bfloat16; --all-rows measures it"

@@ -1,10 +1,8 @@
-"""How near does an operator come to the bandwidth of a plain copy?
+"""How near an operator comes to the bandwidth of a plain copy.
 
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-
-    GB/s             bytes that the operation cannot avoid to move / median time
-    share of copy    (those bytes / time) / (bytes of the copy / time of the copy), in per cent, the times from the same
-                     rounds. The copy reads and writes each byte of its tensor once.
+GB/s             bytes that the operation cannot avoid to move / median time
+share of copy    (those bytes / time) / (bytes of the copy / time of the copy), in per cent, the times from the same
+                 rounds. The copy reads and writes each byte of its tensor once.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""How is an operator run forward, backward, or both, on inputs that no cache holds?
+"""An operator run forward, backward, or both, on inputs that no cache holds.
 
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-
-    forward             function(*inputs), without a graph
-    backward            the gradients of all inputs, again and again from one recorded graph
-    forward+backward    both, as a training step does: recording and freeing the graph are in it
+forward             function(*inputs), without a graph
+backward            the gradients of all inputs, again and again from one recorded graph
+forward+backward    both, as a training step does: recording and freeing the graph are in it
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""How are time, memory and arithmetic measured? The only clock and the only counters of the benchmarks.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-"""
+"""The only clock and the only counters of the benchmarks: time, memory and arithmetic."""
 
 from __future__ import annotations
 
@@ -17,18 +14,20 @@ from dataclasses import dataclass
 from operator import sub, truediv
 from typing import Any
 
+import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
+from benchmarks.harness.schedule import Share
 from litevae.cost import multiply_accumulates, parameter_count
 from litevae.memory import peak_tensor_bytes
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BEYOND_CACHE_BYTES = 256 * 2**20  # more than the last-level cache of a GPU (H200: 60 MB) or of most CPUs
 ROUND_S = 0.002  # a round repeats a shorter step until it lasts this long
-MIN_ROUNDS, MAX_ROUNDS = 5, 200
+SLOW_S = 0.5  # the first call of a longer step is its warm-up and its measure at once
 MIB = 2**20
 
 Step = Callable[[], object]
@@ -83,6 +82,11 @@ class Timing:
         """By rival: the median over the rounds of (row's time / rival's time in that round)."""
         return {name: _median_of(truediv, self.own_s, times) for name, times in self.rivals_s.items()}
 
+    def of(self, name: str, own: str) -> Timing:
+        """The rounds of a rival; among its own rivals the row itself is called `own`."""
+        others = {own: self.own_s, **self.rivals_s}
+        return Timing(others.pop(name), others, self.iterations)
+
     def difference_s(self, minuend: str, subtrahend: str) -> float:
         """The median over the rounds of one rival's time less another's; "own" is the row itself."""
         times = {"own": self.own_s, **self.rivals_s}
@@ -93,34 +97,55 @@ def _median_of(operation: Callable[[float, float], float], left: Sequence[float]
     return statistics.median(map(operation, left, right))
 
 
+@dataclass(frozen=True)
+class Round:
+    """A step that is warm, and how often a round calls it."""
+
+    step: Step
+    calls: int
+    expected_s: float
+
+
+def warmed(step: Step) -> Round:
+    """The first calls of `step`: compilation, allocation, and how long a round will take."""
+    seconds = seconds_per_call(step, 1)
+    if seconds < SLOW_S:
+        seconds = seconds_per_call(step, 1)
+    if seconds < ROUND_S:  # one call of a short step is a poor guess of the next ones
+        seconds = seconds_per_call(step, math.ceil(ROUND_S / max(seconds, 1e-6)))
+    calls = max(1, math.ceil(ROUND_S / max(seconds, 1e-6)))
+    return Round(step, calls, seconds * calls)
+
+
 def time_interleaved(
-    benchmark: BenchmarkFixture, step: Step, rivals: Mapping[str, Step] | None = None, budget_s: float = 3.0
+    benchmark: BenchmarkFixture, step: Step | Round, rivals: Mapping[str, Step | Round], share: Share
 ) -> Timing | None:
     """Time `step`, and each rival once after every round of it, so that all of them meet the same machine.
 
     The rounds are pytest-benchmark's; a round is as many calls as last `ROUND_S`, between two readings of `clock`
     (mark the test with `timer=clock`). The rivals run in its untimed teardown and are timed there in the same way.
-    As many rounds as fit in `budget_s`, from 5 to 200. None under --benchmark-disable, where `step` just runs once.
+    As many rounds as fit into the share; the test is skipped where the fewest do not. None under --benchmark-disable,
+    where `step` just runs once.
     """
-    rivals = rivals or {}
     if benchmark.disabled:
-        benchmark.pedantic(step)
+        benchmark.pedantic(step.step if isinstance(step, Round) else step)
         return None
-    own = _round_of(step)
-    others = {name: _round_of(rival) for name, rival in rivals.items()}
+    own, *others = (one if isinstance(one, Round) else warmed(one) for one in (step, *rivals.values()))
     rival_times: dict[str, list[float]] = {name: [] for name in rivals}
 
     def time_rivals() -> None:
-        for name, rival in others.items():
-            rival_times[name].append(seconds_per_call(rival.step, rival.calls))
+        for rival, times in zip(others, rival_times.values(), strict=True):
+            times.append(seconds_per_call(rival.step, rival.calls))
 
-    expected_s = own.expected_s + sum(rival.expected_s for rival in others.values())
-    rounds = min(MAX_ROUNDS, max(MIN_ROUNDS, int(budget_s / expected_s)))
-    benchmark.pedantic(step, rounds=rounds, iterations=own.calls, warmup_rounds=1, teardown=time_rivals)
+    expected_s = own.expected_s + sum(rival.expected_s for rival in others)
+    if reason := share.lacks(expected_s):
+        pytest.skip(reason)
+    rounds, warmup_rounds = share.rounds(expected_s), int(expected_s < SLOW_S)
+    benchmark.pedantic(own.step, rounds=rounds, iterations=own.calls, warmup_rounds=warmup_rounds, teardown=time_rivals)
     assert benchmark.stats is not None
     own_s = [float(seconds) for seconds in benchmark.stats.stats.data]
     # The rivals also ran after the warm-up round; with several calls a round, once more after the last.
-    rivals_s = {name: times[1 : len(own_s) + 1] for name, times in rival_times.items()}
+    rivals_s = {name: times[warmup_rounds : len(own_s) + warmup_rounds] for name, times in rival_times.items()}
     return Timing(own_s, rivals_s, own.calls)
 
 
@@ -129,22 +154,6 @@ def seconds_per_call(step: Step, calls: int) -> float:
     for _ in range(calls):
         step()
     return (clock() - start) / calls
-
-
-@dataclass(frozen=True)
-class _Round:
-    step: Step
-    calls: int
-    expected_s: float
-
-
-def _round_of(step: Step) -> _Round:
-    step()  # compilation, allocation
-    seconds = seconds_per_call(step, 1)
-    if seconds < ROUND_S:  # the first call of a short step is a poor guess of the next ones
-        seconds = seconds_per_call(step, math.ceil(ROUND_S / max(seconds, 1e-6)))
-    calls = max(1, math.ceil(ROUND_S / max(seconds, 1e-6)))
-    return _Round(step, calls, seconds * calls)
 
 
 def rotating(make: Callable[[], Any]) -> Iterator[Any]:
@@ -202,13 +211,9 @@ def peak_allocated_bytes(step: Step) -> int:
     return max(running, default=0)
 
 
-def costs(model: nn.Module, sample: Tensor, batch: Tensor) -> dict[str, float]:
-    """What is the same on every machine, of meta tensors: arithmetic for `sample`, live tensors for `batch`."""
-    return {
-        "parameters_m": parameter_count(model) / 1e6,
-        "gmac": multiply_accumulates(model, sample) / 1e9,
-        "live_mb": live_mb(model, batch, model),
-    }
+def costs(model: nn.Module, sample: Tensor) -> dict[str, float]:
+    """What is the same on every machine, of meta tensors: parameters, and the arithmetic for `sample`."""
+    return {"parameters_m": parameter_count(model) / 1e6, "gmac": multiply_accumulates(model, sample) / 1e9}
 
 
 def live_mb(function: Callable[..., object], batch: Tensor, model: nn.Module) -> float:
@@ -220,19 +225,3 @@ def cuda_mib(model: nn.Module, batch: Tensor, step: Step) -> float:
     """torch.cuda.max_memory_allocated during a step, without what belongs to other rows."""
     own = sum(tensor.numel() * tensor.element_size() for tensor in (batch, *model.parameters()))
     return (own + peak_allocated_bytes(step)) / MIB
-
-
-def relative_error(actual: Tensor, expected: Tensor) -> float:
-    """||actual - expected|| / ||expected|| in float64; infinite where the shapes differ or a value is not finite."""
-    if actual.shape != expected.shape or not torch.isfinite(actual).all():
-        return math.inf
-    difference = torch.linalg.vector_norm(actual.double() - expected.double())
-    return float(difference / torch.linalg.vector_norm(expected.double()))
-
-
-def check_close(name: str, actual: Sequence[Tensor], expected: Sequence[Tensor], tolerance: float) -> None:
-    """Refuse to time a wrong result: each of `actual` within `tolerance`, relative, of the one expected."""
-    for index, (result, correct) in enumerate(zip(actual, expected, strict=True), start=1):
-        error = relative_error(result, correct)
-        if error > tolerance:
-            raise AssertionError(f"{name}, result {index}: relative error {error:.1e} is above {tolerance:.0e}")

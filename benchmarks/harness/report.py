@@ -1,7 +1,4 @@
-"""How does a measurement become a table? Rows -> JSON and Markdown, with what they depend on.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-"""
+"""From measured rows to a table: JSON and Markdown, with what the numbers depend on."""
 
 from __future__ import annotations
 

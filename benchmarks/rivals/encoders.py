@@ -1,10 +1,11 @@
-"""Which encoders are compared, and how is each of them made?
+"""The encoders that are compared, and how each of them is made.
 
 image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.harness import measure
 from benchmarks.harness.available import missing_compiler, missing_package
 from benchmarks.rivals import wavelet_peers
 from litevae.config import PRESETS
@@ -157,7 +159,7 @@ class Convolutions(nn.Module):
             F.conv2d(x, weight, bias, stride, padding)
 
 
-class Row(NamedTuple):
+class EncoderRow(NamedTuple):
     """An encoder, from `make`, and the form in which it is measured."""
 
     make: Callable[[], nn.Module]
@@ -173,17 +175,17 @@ class Row(NamedTuple):
 
 VAE = "VAE"
 ROWS = {
-    VAE: Row(sd_vae, "diffusers"),
-    "VAE, channels_last": Row(sd_vae, "diffusers", channels_last=True),
-    "VAE, torch.compile": Row(sd_vae, "diffusers", channels_last=True, compiled=True),
-    "LiteVAE-B as in the paper": Row(lambda: paper("B"), "ptwt"),
-    "LiteVAE-S": Row(lambda: litevae("S")),
-    "LiteVAE-B": Row(lambda: litevae("B")),
-    "LiteVAE-B, torch.compile": Row(lambda: litevae("B"), compiled=True),
-    "LiteVAE-M": Row(lambda: litevae("M")),
-    "LiteVAE-L": Row(lambda: litevae("L")),
-    "TAESD": Row(taesd, "diffusers"),
-    "DC-AE": Row(dc_ae, "diffusers"),
+    VAE: EncoderRow(sd_vae, "diffusers"),
+    "VAE, channels_last": EncoderRow(sd_vae, "diffusers", channels_last=True),
+    "VAE, torch.compile": EncoderRow(sd_vae, "diffusers", channels_last=True, compiled=True),
+    "LiteVAE-B as in the paper": EncoderRow(lambda: paper("B"), "ptwt"),
+    "LiteVAE-S": EncoderRow(lambda: litevae("S")),
+    "LiteVAE-B": EncoderRow(lambda: litevae("B")),
+    "LiteVAE-B, torch.compile": EncoderRow(lambda: litevae("B"), compiled=True),
+    "LiteVAE-M": EncoderRow(lambda: litevae("M")),
+    "LiteVAE-L": EncoderRow(lambda: litevae("L")),
+    "TAESD": EncoderRow(taesd, "diffusers"),
+    "DC-AE": EncoderRow(dc_ae, "diffusers"),
 }
 
 
@@ -197,3 +199,24 @@ def build(name: str, device: torch.device | str, dtype: torch.dtype = torch.floa
     if row.compiled and str(device) != "meta":
         encoder.compile(dynamic=False)
     return encoder
+
+
+@functools.cache
+def live_mb(name: str, dtype: torch.dtype, batch: int, side: int) -> float:
+    """Most MB (10^6 bytes) alive at once while a batch is encoded: parameters, images, activations."""
+    with torch.inference_mode():
+        encoder = build(name, "meta", dtype)
+        return measure.live_mb(encoder, torch.empty(batch, 3, side, side, device="meta", dtype=dtype), encoder)
+
+
+def litevae_live_mb(size: str, dtype: torch.dtype, batch: int, side: int, slice_size: int | None = None) -> float:
+    """The same of `LiteVAE.encode`, with its posterior, at once or slice by slice."""
+    from litevae.models.litevae import LiteVAE  # needs diffusers
+
+    with torch.inference_mode():
+        with torch.device("meta"):
+            model = LiteVAE.from_preset(size).to(dtype=dtype).eval()
+        if slice_size:
+            model.enable_slicing(slice_size)
+        images = torch.empty(batch, 3, side, side, device="meta", dtype=dtype)
+        return measure.live_mb(model.encode, images, model.encoder)

@@ -1,4 +1,4 @@
-"""What does training cost without this project? The same losses in the loop that one writes from the paper.
+"""Training without this project: the same losses in the loop that one writes from the paper.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 

@@ -1,4 +1,4 @@
-"""How do others compute the three-level Haar DWT, and in which form do they return it?
+"""The three-level Haar DWT as others compute it, and the form in which they return it.
 
 [image -> DWT] -> feature extraction -> aggregation -> latent -> decoder -> losses
 """

@@ -15,7 +15,7 @@ from litevae_kernels import backends
 from litevae_kernels.formats import memory_format_of
 
 SMALL = [
-    bench.Case(channels, 5, dtype, layout, skip)
+    bench.GroupNormCase(channels, 5, dtype, layout, skip)
     for channels, skip in ((64, False), (48, True))
     for dtype in bench.TOLERANCES
     for layout in (torch.contiguous_format, torch.channels_last)
@@ -29,21 +29,21 @@ def small_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.label)
 @pytest.mark.parametrize("direction", bench.UNITS)
-def test_the_rival_computes_the_same(case: bench.Case, direction: str):
-    bench.check(bench.Row(case, direction, "reference"), bench.one_after_the_other, case.sample())
+def test_the_rival_computes_the_same(case: bench.GroupNormCase, direction: str):
+    bench.check(bench.GroupNormRow(case, direction, "reference"), bench.one_after_the_other, case.sample())
 
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.label)
 @pytest.mark.parametrize("direction", bench.UNITS)
 @pytest.mark.parametrize("backend", backends())
-def test_every_backend_passes_the_check_before_timing(case: bench.Case, direction: str, backend: str):
+def test_every_backend_passes_the_check_before_timing(case: bench.GroupNormCase, direction: str, backend: str):
     if missing := missing_backend(backend):
         pytest.skip(missing)
-    bench.check(bench.Row(case, direction, backend), partial(bench.ours, backend=backend), case.sample())
+    bench.check(bench.GroupNormRow(case, direction, backend), partial(bench.ours, backend=backend), case.sample())
 
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.label)
-def test_a_sample_is_what_its_case_says(case: bench.Case):
+def test_a_sample_is_what_its_case_says(case: bench.GroupNormCase):
     x, weight, bias, *skip = case.sample().inputs
     (grad,) = case.sample().grads
     assert all(tensor.dtype == case.dtype for tensor in (x, weight, bias, grad, *skip))
@@ -53,7 +53,7 @@ def test_a_sample_is_what_its_case_says(case: bench.Case):
 
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.label)
-def test_counted_bytes_are_those_of_the_tensors(case: bench.Case):
+def test_counted_bytes_are_those_of_the_tensors(case: bench.GroupNormCase):
     sample = case.sample()
     images = [tensor for tensor in sample.inputs if tensor.ndim == 4]
     output, *found = gradients(partial(bench.ours, backend="reference"), sample)
@@ -65,13 +65,13 @@ def test_counted_bytes_are_those_of_the_tensors(case: bench.Case):
 
 @pytest.mark.parametrize("case", SMALL, ids=lambda case: case.label)
 @pytest.mark.parametrize("direction", bench.UNITS)
-def test_the_check_refuses_groups_of_another_size(case: bench.Case, direction: str):
+def test_the_check_refuses_groups_of_another_size(case: bench.GroupNormCase, direction: str):
     def wrong(x: Tensor, weight: Tensor, bias: Tensor, skip: Tensor | None = None) -> Tensor:
         joined = x if skip is None else torch.cat([x, skip], dim=1)
         return torch.nn.functional.silu(torch.nn.functional.group_norm(joined, bench.GROUPS // 2, weight, bias))
 
     with pytest.raises(AssertionError, match="result 1: relative error"):
-        bench.check(bench.Row(case, direction, "reference"), wrong, case.sample())
+        bench.check(bench.GroupNormRow(case, direction, "reference"), wrong, case.sample())
 
 
 def test_every_case_has_both_layouts():

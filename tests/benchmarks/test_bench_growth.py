@@ -20,7 +20,7 @@ from benchmarks.harness.report import Results, document
 def stored_table() -> dict[str, Any]:
     """A table whose times grow linearly, and memory beside that of the parameters."""
     results = Results()
-    for case in bench.CASES:
+    for case in bench.ROWS:
         row: dict[str, Any] = {**dataclasses.asdict(case), "megapixels": case.megapixels}
         row["live_mb"] = 26 + 800 * (case.megapixels if case.slice_size is None else 0.5)
         if case.side <= 1024 and case.batch <= 8:
@@ -31,7 +31,7 @@ def stored_table() -> dict[str, Any]:
 
 @pytest.mark.parametrize("dtype", bench.DTYPES)
 def test_memory_grows_with_the_pixels_alone(dtype: str):
-    one, larger, batch = (bench.Case(*size, dtype).costs() for size in ((128, 1), (512, 1), (128, 16)))
+    one, larger, batch = (bench.ImageBatch(*size, dtype).costs() for size in ((128, 1), (512, 1), (128, 16)))
     assert larger["live_mb"] == batch["live_mb"]
     assert larger["live_mb_per_megapixel"] == pytest.approx(one["live_mb_per_megapixel"], rel=0.01)
     assert larger["megapixels"] == 512**2 / 1e6
@@ -39,7 +39,7 @@ def test_memory_grows_with_the_pixels_alone(dtype: str):
 
 def test_memory_in_slices_is_that_of_a_slice():
     slice_mb, sliced_mb, whole_mb = (
-        bench.Case(128, batch, "float32", slice_size).costs()["live_mb"]
+        bench.ImageBatch(128, batch, "float32", slice_size).costs()["live_mb"]
         for batch, slice_size in ((8, None), (64, 8), (64, None))
     )
     others_mb = (64 - 8) * (3 * 128**2 + 2 * 8 * 16**2) * 4 / 1e6  # images, and twice the moments
@@ -47,16 +47,18 @@ def test_memory_in_slices_is_that_of_a_slice():
     assert whole_mb > 5 * sliced_mb
 
 
-@pytest.mark.parametrize("case", [bench.Case(16, 3, dtype, size) for dtype in bench.DTYPES for size in (None, 2)])
+@pytest.mark.parametrize("case", [bench.ImageBatch(16, 3, dtype, size) for dtype in bench.DTYPES for size in (None, 2)])
 @torch.inference_mode()
-def test_the_check_refuses_a_wrong_result(case: bench.Case, monkeypatch: pytest.MonkeyPatch):
+def test_the_check_refuses_a_wrong_result(case: bench.ImageBatch, monkeypatch: pytest.MonkeyPatch):
     model, images, step = bench.encoding(case)
     bench.check(case, model, images)
     step()
     assert (model.slicing is not None) == (case.slice_size is not None)
 
+    factor = 1.1 if case.dtype == "float32" else 1.25  # of images so small bfloat16 loses 5 % by itself
+
     def brighter(image: Tensor) -> Tensor:
-        return encode(image) * (1 if os.environ.get("LITEVAE_KERNELS_BACKEND") == "reference" else 1.1)
+        return encode(image) * (1 if os.environ.get("LITEVAE_KERNELS_BACKEND") == "reference" else factor)
 
     encode = model.encoder.forward
     monkeypatch.setattr(model.encoder, "forward", brighter)
@@ -65,11 +67,11 @@ def test_the_check_refuses_a_wrong_result(case: bench.Case, monkeypatch: pytest.
 
 
 def test_the_rows_are_all_sizes_once():
-    labels = [case.label for case in bench.CASES]
+    labels = [case.label for case in bench.ROWS]
     assert len(set(labels)) == len(labels) == len(bench.DTYPES) * (5 + 6 + 3)
     assert "16 x 256x256, slices of 8, bfloat16" in labels
     timed = len(labels) if bench.DEVICE.type == "cuda" else len(bench.DTYPES) * (4 + 3)
-    assert sum(case.is_timed for case in bench.CASES) == timed
+    assert sum(case.is_timed for case in bench.ROWS) == timed
 
 
 def test_the_figure_shows_every_row(tmp_path: Path):

@@ -16,14 +16,14 @@ from litevae_kernels import haar_dwt2d
 SHAPE = (2, 3, 32, 40)
 
 
-def images(row: bench.Row) -> list[Tensor]:
+def images(row: bench.HaarRow) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     pixels = [torch.randint(0, 256, SHAPE, generator=generator, dtype=torch.uint8) for _ in range(2)]
     values = pixels if row.source == torch.uint8 else [(image / 127.5 - 1).to(row.source) for image in pixels]
     return [image.to(bench.DEVICE).contiguous(memory_format=row.memory_format) for image in values]
 
 
-def named(label: str) -> bench.Row:
+def named(label: str) -> bench.HaarRow:
     (row,) = (row for row in bench.ROWS if row.label == label)
     return row
 
@@ -42,7 +42,7 @@ def test_slicing_reads_pixels_as_values_from_minus_1_to_1():
 
 @pytest.mark.parametrize("row", [*bench.ROWS, *bench.INPUT_ROWS], ids=lambda row: row.label)
 @torch.no_grad()
-def test_every_row_passes_the_check_before_timing(row: bench.Row):
+def test_every_row_passes_the_check_before_timing(row: bench.HaarRow):
     if row.unavailable:
         pytest.skip(row.unavailable)
     if row.compile:
@@ -81,7 +81,7 @@ def test_the_check_refuses_other_wrong_results(label: str, wrong: Any):
 
 
 @pytest.mark.parametrize("row", [*bench.ROWS, *bench.INPUT_ROWS], ids=lambda row: row.label)
-def test_counted_bytes_are_those_of_the_tensors(row: bench.Row, monkeypatch: pytest.MonkeyPatch):
+def test_counted_bytes_are_those_of_the_tensors(row: bench.HaarRow, monkeypatch: pytest.MonkeyPatch):
     """The copy's result; otherwise what ours reads and writes, but for the L that the inverse leaves unread."""
     monkeypatch.setattr(bench, "SHAPE", SHAPE)
     image = torch.empty(SHAPE, dtype=row.source, device="meta")

@@ -13,7 +13,7 @@ from benchmarks.harness.measure import Timing
 
 @pytest.mark.parametrize("operator", bench.OPERATORS, ids=lambda operator: operator.name)
 def test_the_nearest_operation_writes_as_many_elements(operator: bench.Operator):
-    row = bench.Row(operator, "reference", "cpu")
+    row = bench.HostCostRow(operator, "reference", "cpu")
     for requires_grad in (False, True):
         tensors = row.tensors(requires_grad)
         ours = result(FORWARD, partial(operator.ours, backend="reference"), Sample(tensors))

@@ -43,7 +43,7 @@ def test_the_yardstick_has_no_gradient_of_the_scales(sample: Sample):
 
 
 @pytest.mark.parametrize("row", bench.WEIGHT_ROWS, ids=lambda row: row.label)
-def test_every_weight_row_passes_the_check_before_timing(row: bench.Row, weight_sample: Sample):
+def test_every_weight_row_passes_the_check_before_timing(row: bench.SmcRow, weight_sample: Sample):
     if row.unavailable:
         pytest.skip(row.unavailable)
     if row.compile:

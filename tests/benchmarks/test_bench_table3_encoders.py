@@ -47,3 +47,17 @@ def test_paper_ratios_are_as_quoted():
     _, mb, speed = bench.PAPER["LiteVAE-B"]
     assert mb / vae_mb == pytest.approx(0.356, abs=5e-4)
     assert speed / vae_speed == pytest.approx(1.90, abs=5e-3)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@torch.inference_mode()
+def test_the_check_refuses_wrong_moments(precision: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(bench, "RESOLUTION", 32)
+    dtype = bench.DTYPES[precision]
+    torch.manual_seed(0)
+    encoder = bench.encoders.build("LiteVAE-S", bench.DEVICE, dtype)
+    image = (torch.rand(1, 3, 32, 32, device=bench.DEVICE) * 2 - 1).to(dtype)
+    bench.check("LiteVAE-S", precision, encoder, image)
+    encoder.register_forward_hook(lambda module, inputs, moments: moments * 1.25)
+    with pytest.raises(AssertionError, match="LiteVAE-S, result 1: relative error"):
+        bench.check("LiteVAE-S", precision, encoder, image)

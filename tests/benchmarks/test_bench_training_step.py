@@ -11,8 +11,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import bench_training_step as bench
-from benchmarks.harness import measure
+from benchmarks.harness import measure, turns
 from benchmarks.harness.report import Results
+from benchmarks.harness.schedule import UNLIMITED, Share
 from benchmarks.rivals import plain_loop, training_rows
 from benchmarks.rivals.training_rows import (
     BFLOAT16,
@@ -158,19 +159,20 @@ def test_the_table_s_ratios(monkeypatch: pytest.MonkeyPatch):
     peaks = {SD_VAE: 60.0, PLAIN: 50.0, SMALL: 30.0, OURS: 40.0, bench.PLAIN_FLOAT32: 80.0, bench.OURS_AT_128: 10.0}
     made: dict[str, Any] = {}
 
-    def time_interleaved(benchmark: Any, step: Any, rivals: Mapping[str, Training], budget_s: float) -> measure.Timing:
-        made.update({OURS: step, **rivals})
+    def time_interleaved(benchmark: Any, step: Any, rivals: Mapping[str, Any], share: Share) -> measure.Timing:
+        made.update({name: one.step for name, one in {OURS: step, **rivals}.items()})
         # Round by round the machine slows down: the ratios must not notice.
         rounds = {name: [seconds[name] * slower for slower in (1, 2, 3, 4, 5)] for name in made}
         return measure.Timing(rounds.pop(OURS), rounds, 1)
 
     peak_of = lambda training: peaks[next(name for name, one in made.items() if one is training)]  # noqa: E731
-    monkeypatch.setattr(measure, "time_interleaved", time_interleaved)
+    monkeypatch.setattr(turns, "time_interleaved", time_interleaved)
+    monkeypatch.setattr(turns, "warmed", lambda step: measure.Round(step, 1, 1.0))
     monkeypatch.setattr(bench, "peak_mib", peak_of)
     monkeypatch.setattr(bench, "check", lambda training: None)
     monkeypatch.setitem(bench.CASES, (256, BFLOAT16), [SD_VAE, PLAIN, SMALL, OURS])
     results = Results()
-    bench.test_training_step(256, BFLOAT16, Fixture(), results)
+    bench.test_training_step(bench.TrainingCase(256, BFLOAT16), Fixture(), results, UNLIMITED)
     assert made[bench.PLAIN_FLOAT32].precision == FLOAT32
     assert made[bench.OURS_AT_128].resolution == 128
     rows = {

@@ -1,7 +1,4 @@
-"""How are the parts run? One after the other, each by itself, and what each said is on disk before the next begins.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-"""
+"""Runs the parts one after the other; what each said is on disk before the next begins."""
 
 from __future__ import annotations
 
@@ -35,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.store is not None:
         return store(arguments.store)
     output: Path = arguments.output.resolve()
-    chosen = parts(output, arguments.row_seconds, arguments.minutes)
+    chosen = parts(output, arguments.minutes)
     by_name = {part.name: part for part in chosen}
     if unknown := [name for name in arguments.parts if name not in by_name]:
         print(f"error: PART must be one of {', '.join(by_name)}, got {', '.join(unknown)}", file=sys.stderr)
@@ -141,7 +138,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, default=ROOT / "runs" / "gpu", metavar="DIR", help="runs/gpu")
     parser.add_argument("--minutes", type=float, metavar="N", help="limit of each part, where its own is longer")
     parser.add_argument("--within", type=float, default=math.inf, metavar="N", help="end after so many minutes in all")
-    parser.add_argument("--row-seconds", type=float, metavar="S", help="shorter benchmarks: at most so long a row")
     parser.add_argument("--pack", type=Path, metavar="FILE", help="after every part, logs and results as one tar.gz")
     parser.add_argument("--store", type=Path, metavar="DIR", help="put DIR's tables into benchmarks/results, and end")
     return parser

@@ -1,4 +1,4 @@
-"""Where does the time of LiteVAE-B's encoder go? Kernel by kernel: time, bytes, registers, occupancy.
+"""Where the time of LiteVAE-B's encoder goes, kernel by kernel: time, bytes, registers, occupancy.
 
 image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
 

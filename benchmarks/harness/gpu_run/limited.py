@@ -1,7 +1,4 @@
-"""How does a command end when its time is over? With all its children, and with what it had to say in a file.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-"""
+"""A command with a time limit: it ends with all its children, and its output is in a file."""
 
 from __future__ import annotations
 

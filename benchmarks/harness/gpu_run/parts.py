@@ -1,7 +1,4 @@
-"""Which parts has a run on a GPU, what does each of them execute, and what of it can a CPU try?
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-"""
+"""The parts of a run on a GPU: what each executes, and what of it a CPU can try."""
 
 from __future__ import annotations
 
@@ -19,6 +16,7 @@ from benchmarks.harness.gpu_run.limited import GRACE_S
 NO_GPU = "needs an NVIDIA GPU"
 TRAINING_PACKAGES = ("diffusers", "omegaconf", "accelerate", "skimage", "torchmetrics", "tqdm", "matplotlib", "lpips")
 CUDA_FOLDERS = ("/usr/local/cuda*/bin", "/opt/nvidia/nsight-compute/*", "/opt/nvidia/nsight-systems/*/bin")
+END_MINUTES = 0.5  # of a part: setting up, and storing the tables
 WORKERS = 8  # of pytest-xdist, if it is there: most of the tests' time is compiling
 
 METRICS = (  # of Nsight Compute: time, bytes from and to the memory, how busy it was, registers
@@ -65,9 +63,9 @@ class Part:
     steps: Sequence[Step]
 
 
-def parts(output: Path, row_seconds: float | None = None, minutes: float | None = None) -> list[Part]:
+def parts(output: Path, minutes: float | None = None) -> list[Part]:
     """All parts, in the order in which they are run. `minutes` replaces the limit of each, where it is shorter."""
-    made = [_machine(), _tests(output), _sanitizer(), *_benchmarks(output, row_seconds), _profile(output)]
+    made = [_machine(), _tests(output), _sanitizer(), *_benchmarks(output, minutes), _profile(output)]
     made += [
         _training("train_litevae", "litevae-b-bf16", 8, output, minutes),
         _training("train_sd_vae", "sd-vae-bf16", 8, output, minutes),
@@ -142,36 +140,31 @@ def _sanitizer() -> Part:
     return Part("sanitizer", 6, 2, "compute-sanitizer on the Triton and the CUDA C++ kernels", steps)
 
 
-def _benchmarks(output: Path, row_seconds: float | None) -> list[Part]:
-    rows = () if row_seconds is None else ("--row-seconds", row_seconds)
+def _benchmarks(output: Path, minutes: float | None) -> list[Part]:
+    """Every part is one run of pytest, which divides the part's minutes over its rows."""
 
-    def step(file: str, on_cpu: str, name: str = "", needs_diffusers: bool = False) -> Step:
-        common = (f"benchmarks/bench_{file}.py", "--benchmark-only", "--results", output / "results", *rows)
-        return Step(
-            name,
-            _pytest(*common),
-            _pytest(*common, "--quick", "-k", on_cpu),
-            ("pytest_benchmark", *(["diffusers"] if needs_diffusers else [])),
-        )
+    def part(
+        name: str, limit: float, at_least: float, about: str, files: Sequence[str], on_cpu: str, *packages: str
+    ) -> Part:
+        own = max(min(limit, minutes or limit) - END_MINUTES, 0.1)
+        common = (*(f"benchmarks/bench_{file}.py" for file in files), "--benchmark-only", "--minutes", own)
+        command = (*common, "--results", output / "results")
+        step = Step("", _pytest(*command), _pytest(*command, "--quick", "-k", on_cpu), ("pytest_benchmark", *packages))
+        return Part(name, limit, at_least, about, [step])
 
-    operators = [
-        step("haar_dwt2d", "copy", "haar_dwt2d"),
-        step("group_norm_silu", "forward and 192 and NCHW and cpu", "group_norm_silu"),
-        step("smc_conv2d", "copy", "smc_conv2d"),
-        step("host_cost", "haar_dwt2d and cpu", "host_cost"),
-    ]
-    decoders = [
-        step("memory", "memory and LiteVAE-S", "memory", needs_diffusers=True),
-        step("decoders", "channels_last and float32", "decoders", needs_diffusers=True),
-    ]
-    training_step = step("training_step", "128x128 and float32", needs_diffusers=True)
-    growth = step("growth", "1 and 128x128 and float32", needs_diffusers=True)
+    operators = ["haar_dwt2d", "group_norm_silu", "smc_conv2d", "host_cost"]
+    some = "copy or forward and 192 and NCHW and cpu or host_cost and haar_dwt2d and cpu"
+    about = "the operators beside a copy, eager, torch.compile and others"
+    few, about_decoders = (
+        "memory and LiteVAE-S or decoders and float32",
+        "the decoders, and what the encoders hold",
+    )
     return [
-        Part("operators", 7, 2, "the operators beside a copy, eager, torch.compile and others", operators),
-        Part("table3", 9.5, 2.5, "Table 3: the encoders", [step("table3_encoders", "LiteVAE-S and float32")]),
-        Part("decoders", 6, 2, "the decoders, and what the encoders hold", decoders),
-        Part("training_step", 6, 2, "an update of training", [training_step]),
-        Part("growth", 5, 1.5, "encoding, from small to large", [growth]),
+        part("operators", 7, 2, about, operators, some),
+        part("table3", 9.5, 2.5, "Table 3: the encoders", ["table3_encoders"], "float32"),
+        part("decoders", 6, 2, about_decoders, ["memory", "decoders"], few, "diffusers"),
+        part("training_step", 6, 2, "an update of training", ["training_step"], "128x128 and float32", "diffusers"),
+        part("growth", 5, 1.5, "encoding, from small to large", ["growth"], "1 and 128x128 and float32", "diffusers"),
     ]
 
 

@@ -1,7 +1,4 @@
-"""What did the parts say? summary.json after every command, a table of it, and one archive to take home.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (any stage)
-"""
+"""What the parts said: summary.json after every command, a table of it, and one archive."""
 
 from __future__ import annotations
 

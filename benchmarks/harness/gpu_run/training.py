@@ -1,4 +1,4 @@
-"""What does a model learn in so many minutes? A run of `python -m litevae.train` at 128 and then at 256 pixels.
+"""What a model learns in so many minutes: a run of `python -m litevae.train` at 128 and then at 256 pixels.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import measure, report
+from benchmarks.harness import report
 from benchmarks.harness.gpu_run import __main__ as program
-from benchmarks.harness.gpu_run import encode_profile, limited, pytest_options, summary, training
+from benchmarks.harness.gpu_run import encode_profile, limited, summary, training
 from benchmarks.harness.gpu_run.parts import NO_GPU, Part, Step, parts
 
 from ... import children
@@ -233,26 +233,18 @@ def test_tables_are_stored_among_the_results(tmp_path: Path, monkeypatch: pytest
 
 
 def test_parts_fit_their_limits_and_leave_out_no_benchmark(tmp_path: Path):
-    made = parts(tmp_path, row_seconds=2.0)
+    made = parts(tmp_path)
     assert all(part.at_least <= part.minutes < 10 for part in made)
     words = [word for part in made for step in part.steps for word in step.command]
     assert {Path(word).name for word in words if "bench_" in word} == {
         path.name for path in (REPOSITORY / "benchmarks").glob("bench_*.py")
     }
-    for step in (step for part in made for step in part.steps if "--benchmark-only" in step.command):
-        assert step.command[-2:] == ("--row-seconds", "2.0")
-        assert "--quick" in step.chosen(gpu=False)
+    for limit in (None, 2.0):
+        for part in parts(tmp_path, limit):
+            for step in (step for step in part.steps if "--benchmark-only" in step.command):
+                assert float(step.command[step.command.index("--minutes") + 1]) == part.minutes - 0.5
+                assert "--quick" in step.chosen(gpu=False)
     assert {part.minutes for part in parts(tmp_path, minutes=1.0)} == {1.0}
-
-
-def test_rows_can_be_made_shorter(monkeypatch: pytest.MonkeyPatch):
-    budgets = []
-    monkeypatch.setattr(measure, "time_interleaved", lambda *arguments: budgets.append(arguments[3]))
-    pytest_options._limit_rows(2.0)
-    measure.time_interleaved(None, None, {}, budget_s=12.0)
-    measure.time_interleaved(None, None, budget_s=1.0)
-    measure.time_interleaved(None, None)
-    assert budgets == [2.0, 1.0, 2.0]
 
 
 def operation(name: str, start: float, duration: float, number: int) -> dict:

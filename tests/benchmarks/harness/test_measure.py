@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.harness import measure
+from benchmarks.harness.schedule import FEWEST_ROUNDS, UNLIMITED, Share
 
 KILO = 1000 * 4  # bytes of 1000 float32
 
@@ -37,13 +37,6 @@ def test_multiply_accumulates_of_convolutions_and_attention():
     tokens = torch.empty(2, 1, 10, 7, device="meta")
     attention = measure.multiply_accumulates(lambda q: F.scaled_dot_product_attention(q, q, q), tokens)
     assert attention == 2 * (2 * 10 * 10 * 7)  # q k^T and its product with v
-
-
-def test_relative_error():
-    expected = torch.tensor([3.0, 4.0])
-    assert measure.relative_error(torch.tensor([3.0, 4.5]), expected) == pytest.approx(0.1)
-    assert measure.relative_error(torch.tensor([3.0, math.nan]), expected) == math.inf
-    assert measure.relative_error(torch.zeros(3), expected) == math.inf
 
 
 def test_rotating_goes_beyond_the_cache(monkeypatch: pytest.MonkeyPatch):
@@ -93,7 +86,8 @@ def timed(monkeypatch: pytest.MonkeyPatch, machine: DriftingMachine, own_s: floa
     monkeypatch.setattr(measure, "clock", lambda: machine.now)
     benchmark: Any = Pedantic(measure.clock)
     rivals = {"rival": machine.step(rival_s)}
-    timing = measure.time_interleaved(benchmark, machine.step(own_s), rivals, budget_s=0.6000000005)
+    share = Share(end=0.6000000005, clock=lambda: 0.0)
+    timing = measure.time_interleaved(benchmark, machine.step(own_s), rivals, share)
     assert timing is not None
     return timing
 
@@ -119,5 +113,39 @@ def test_short_steps_are_repeated_within_a_round(monkeypatch: pytest.MonkeyPatch
 def test_disabled_runs_once_and_times_nothing():
     calls: list[int] = []
     benchmark: Any = Pedantic(lambda: 0.0, disabled=True)
-    assert measure.time_interleaved(benchmark, lambda: calls.append(1)) is None
+    assert measure.time_interleaved(benchmark, lambda: calls.append(1), {}, UNLIMITED) is None
     assert calls == [1]
+
+
+def test_a_slow_step_is_called_no_more_than_its_rounds_need(monkeypatch: pytest.MonkeyPatch):
+    machine, calls = DriftingMachine(drift=1.0), {"own": 0, "rival": 0}
+    monkeypatch.setattr(measure, "clock", lambda: machine.now)
+
+    def step(name: str) -> Callable[[], None]:
+        def run() -> None:
+            calls[name] += 1
+            machine.now += 3.0
+
+        return run
+
+    benchmark: Any = Pedantic(measure.clock)
+    timing = measure.time_interleaved(benchmark, step("own"), {"rival": step("rival")}, UNLIMITED)
+    assert timing is not None
+    assert (timing.rounds, timing.ratios) == (FEWEST_ROUNDS, {"rival": 1})
+    assert calls == {"own": 1 + FEWEST_ROUNDS, "rival": 1 + FEWEST_ROUNDS}
+
+
+def test_a_row_whose_fewest_rounds_come_too_late_is_skipped(monkeypatch: pytest.MonkeyPatch):
+    machine = DriftingMachine(drift=1.0)
+    monkeypatch.setattr(measure, "clock", lambda: machine.now)
+    benchmark: Any = Pedantic(measure.clock)
+    share = Share(end=0, latest=FEWEST_ROUNDS * 5, clock=lambda: 0.0)
+    assert measure.time_interleaved(benchmark, machine.step(3), {"rival": machine.step(2)}, share) is not None
+    with pytest.raises(pytest.skip.Exception, match="--minutes N gives more"):
+        measure.time_interleaved(benchmark, machine.step(3), {"rival": machine.step(2.1)}, share)
+
+
+def test_a_rival_has_the_others_beside_it():
+    timing = measure.Timing([4.0, 8.0], {"a": [2.0, 4.0], "b": [1.0, 1.0]}, 1).of("a", "own")
+    assert timing.own_s == [2.0, 4.0]
+    assert timing.ratios == {"own": 0.5, "b": 3.0}

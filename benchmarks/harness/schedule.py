@@ -1,0 +1,72 @@
+"""The time limit of a run, divided over its tests.
+
+    share = time left x (seconds of this test / seconds of this test and all that follow)
+
+`seconds` is what a test takes on the 2-core machine of the stored results, setup and check included. A share is spent
+on setup, check and warm-up; what is left of it decides the number of rounds. So a slow row costs the rows after it
+a little each, and the run ends on time on every machine. Time that nobody used goes to the tests that follow.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+
+DEFAULT_MINUTES = 11.0
+FEWEST_ROUNDS, MOST_ROUNDS = 2, 200
+OVERDRAFT = 1.5  # a test may exceed its share by as much before a row is left out
+SMALLEST_SHARE = 0.25  # of the seconds of a test: with less it is not begun
+
+Clock = Callable[[], float]
+
+
+class Share:
+    """What one test may take. `end` is where its rounds stop, `latest` where the fewest rounds must have ended."""
+
+    def __init__(self, end: float, latest: float = math.inf, clock: Clock = time.monotonic) -> None:
+        self.end, self.latest, self._clock = end, latest, clock
+
+    def rounds(self, round_s: float) -> int:
+        """As many as fit, within the limits."""
+        fitting = int((self.end - self._clock()) / max(round_s, 1e-9))
+        return min(MOST_ROUNDS, max(FEWEST_ROUNDS, fitting))
+
+    def lacks(self, round_s: float, more_s: float = 0.0) -> str:
+        """Why the fewest rounds do not fit, after `more_s` of other work; "" if they do."""
+        needed_s = FEWEST_ROUNDS * round_s + more_s
+        if self._clock() + needed_s <= self.latest:
+            return ""
+        return "too slow here for the time limit; --minutes N gives more"
+
+
+UNLIMITED = Share(end=0.0)  # the fewest rounds, whatever they take
+
+
+class Schedule:
+    """The shares of the tests of one run, by test id, in their order."""
+
+    def __init__(self, minutes: float, clock: Clock = time.monotonic) -> None:
+        self._clock, self._scale = clock, minutes / DEFAULT_MINUTES
+        self._end = clock() + 60 * minutes
+        self._seconds: dict[str, float] = {}
+
+    def plan(self, seconds: Mapping[str, float]) -> None:
+        """The tests that this run has, with the seconds that each takes; 0 for one that is left out."""
+        self._seconds = dict(seconds)
+
+    def share(self, test: str) -> Share:
+        """The share of `test`, which begins now."""
+        now, seconds = self._clock(), self._seconds[test]
+        share_s = max(self._end - now, 0.0) * seconds / (sum(self._seconds.values()) or 1.0)
+        if share_s < SMALLEST_SHARE * seconds:
+            return Share(now, latest=-math.inf, clock=self._clock)
+        end = now + min(share_s, seconds * self._scale)
+        return Share(end, min(now + OVERDRAFT * share_s, self._end), self._clock)
+
+    def finish(self, test: str) -> None:
+        self._seconds.pop(test, None)
+
+    def seconds_left(self) -> float:
+        """An estimate, never beyond the limit."""
+        return max(0.0, min(self._end - self._clock(), self._scale * sum(self._seconds.values())))

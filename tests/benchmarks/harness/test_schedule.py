@@ -1,0 +1,80 @@
+"""Does a run end on time, whatever its rows take?"""
+
+from __future__ import annotations
+
+import math
+import random
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from benchmarks.harness import available
+from benchmarks.harness.schedule import FEWEST_ROUNDS, MOST_ROUNDS, OVERDRAFT, UNLIMITED, Schedule, Share
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_shares_follow_the_recorded_seconds():
+    clock = Clock()
+    schedule = Schedule(minutes=11, clock=clock)
+    schedule.plan({"a": 1.0, "b": 3.0, "left out": 0.0})
+    assert schedule.share("a").end == clock.now + 1  # no longer than recorded, though there is time
+    clock.now += 656  # ... which "a" has spent: 4 seconds are left
+    assert schedule.share("a").end == clock.now + 1
+    assert schedule.share("b").latest == clock.now + min(OVERDRAFT * 3, 4)
+    schedule.finish("a")
+    clock.now += 2
+    assert schedule.share("b").end == clock.now + 2
+    assert schedule.seconds_left() == 2
+    clock.now += 5
+    assert schedule.share("b").lacks(0.1)
+    assert schedule.seconds_left() == 0
+
+
+def test_more_minutes_are_more_rounds():
+    clock = Clock()
+    schedule = Schedule(minutes=44, clock=clock)
+    schedule.plan({"a": 1.0, "b": 3.0})
+    assert schedule.share("a").end == clock.now + 4
+
+
+@pytest.mark.parametrize("slowness", [0.1, 1.0, 3.0, 50.0])
+def test_a_run_ends_within_its_minutes_on_any_machine(slowness: float):
+    """Of 200 rows that take what is recorded times the slowness of the machine and chance, all end in time."""
+    clock, chance, left_out = Clock(), random.Random(0), 0
+    schedule = Schedule(minutes=10, clock=clock)
+    recorded = {str(row): chance.uniform(0.5, 5.0) for row in range(200)}
+    schedule.plan(recorded)
+    for name, seconds in recorded.items():
+        share = schedule.share(name)
+        setup_s = slowness * seconds * 0.3
+        round_s = slowness * seconds * chance.uniform(0.02, 0.2)
+        reason = share.lacks(round_s, setup_s)
+        left_out += bool(reason)
+        if not reason:
+            clock.now += setup_s
+            clock.now += share.rounds(round_s) * round_s
+        schedule.finish(name)
+    assert clock.now - 100 <= 600
+    assert (left_out == 0) == (slowness < 3)
+
+
+def test_rounds_are_few_to_many():
+    assert Share(end=10, clock=lambda: 0).rounds(0.5) == 20
+    assert Share(end=10, clock=lambda: 0).rounds(50) == FEWEST_ROUNDS
+    assert Share(end=10, clock=lambda: 0).rounds(1e-6) == MOST_ROUNDS
+    assert (UNLIMITED.rounds(1e-6), UNLIMITED.lacks(1e6)) == (FEWEST_ROUNDS, "")
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_bfloat16_is_emulated_where_onednn_says_so(has_units: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(_is_mkldnn_bf16_supported=lambda: has_units))
+    assert available.emulated(torch.float32, "cpu") == available.emulated(torch.bfloat16, "cuda") == ""
+    assert ("--all-rows" in available.emulated(torch.bfloat16, "cpu")) == (not has_units)
+    assert math.isinf(UNLIMITED.latest)
