@@ -16,7 +16,7 @@ import torch
 from litevae.data import DataError, evaluation_view, open_data
 from litevae.evaluation.held_out import Evaluation, HeldOutImage, bicubic_baseline, evaluate
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
-from litevae.losses.trunks import TrunkError
+from litevae.losses.vgg import TrunkError
 from litevae.runs.board import Board
 from litevae.runs.checkpoint import Best, Checkpoint, CheckpointError, load_newest_checkpoint, save_checkpoint
 from litevae.runs.command_line import parse, plain_warnings

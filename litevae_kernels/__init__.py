@@ -7,8 +7,18 @@ README, and the same backends behind the same functions: `backends()` says which
 """
 
 from litevae_kernels.backends import BackendStatus, backends
+from litevae_kernels.conv2d_add import conv2d_add
 from litevae_kernels.group_norm_silu import group_norm_silu
 from litevae_kernels.haar_dwt2d import haar_dwt2d, haar_idwt2d
 from litevae_kernels.smc_conv2d import smc_conv2d, smc_weight
 
-__all__ = ["BackendStatus", "backends", "group_norm_silu", "haar_dwt2d", "haar_idwt2d", "smc_conv2d", "smc_weight"]
+__all__ = [
+    "BackendStatus",
+    "backends",
+    "conv2d_add",
+    "group_norm_silu",
+    "haar_dwt2d",
+    "haar_idwt2d",
+    "smc_conv2d",
+    "smc_weight",
+]

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from litevae.cost import multiply_accumulates, parameter_count
+from litevae.cost import LiveTensors, multiply_accumulates, parameter_count
 from litevae.losses.gaussian import gaussian_high_pass_loss
 from litevae.losses.kl import kl_loss
 from litevae.losses.l1 import l1_loss
 from litevae.losses.wavelet import wavelet_charbonnier_loss
-from litevae.memory import LiveTensors
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
-from litevae_kernels import haar_dwt2d
 from litevae_kernels.checks import check_choice, check_int
 
 
@@ -180,7 +178,7 @@ class _Step:
 
     def generator_loss(self, image: Tensor, output: Any) -> Tensor:
         loss = l1_loss(output.sample, image) + kl_loss(output.latent_dist, image, "per_image_element")
-        loss = loss + wavelet_charbonnier_loss(output.wavelet, haar_dwt2d(image, 1, scaling="mean")[0])
+        loss = loss + wavelet_charbonnier_loss(output.sample, image, wavelet=output.wavelet)
         loss = loss + gaussian_high_pass_loss(output.sample, image)
         with self.autocast():
             if self.perceptual is not None:

@@ -6,7 +6,7 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [recon
 import torch
 from torch import Tensor, nn
 
-from litevae.losses.l1 import check_same_shape
+from litevae.checks import check_same_shape
 from litevae.losses.perceptual import LpipsLoss
 
 

@@ -5,7 +5,7 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [recon
 
 from torch import Tensor
 
-from litevae.losses.l1 import check_same_shape
+from litevae.checks import check_same_shape
 
 
 def psnr(reconstruction: Tensor, image: Tensor) -> Tensor:
