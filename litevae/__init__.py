@@ -38,26 +38,22 @@ __all__ = [
     "preset",
 ]
 
-_LOCATIONS = {
-    "PRESETS": "litevae.config",
-    "AutoencoderLoss": "litevae.losses",
-    "DiagonalGaussian": "litevae.models.latent",
-    "DiscriminatorConfig": "litevae.models.discriminators",
-    "LiteVAE": "litevae.models.litevae",
-    "LiteVAEConfig": "litevae.config",
-    "LiteVAEOutput": "litevae.models.litevae",
-    "LossConfig": "litevae.losses",
-    "StableDiffusionVAE": "litevae.models.baseline",
-    "build_discriminator": "litevae.models.discriminators",
-    "load_model": "litevae.loading",
-    "preset": "litevae.config",
+_NAMES_OF_MODULES = {
+    "litevae.config": ["PRESETS", "LiteVAEConfig", "preset"],
+    "litevae.loading": ["load_model"],
+    "litevae.losses": ["AutoencoderLoss", "LossConfig"],
+    "litevae.models.baseline": ["StableDiffusionVAE"],
+    "litevae.models.discriminators": ["DiscriminatorConfig", "build_discriminator"],
+    "litevae.models.latent": ["DiagonalGaussian"],
+    "litevae.models.litevae": ["LiteVAE", "LiteVAEOutput"],
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LOCATIONS:
-        raise AttributeError(f"module 'litevae' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(_LOCATIONS[name]), name)
+    for module, names in _NAMES_OF_MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'litevae' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

@@ -51,9 +51,9 @@ def test_hinge_is_numpys_and_torchs(real: Heads, fake: Heads) -> None:
 
 def test_logistic_is_the_likelihood(real: Heads, fake: Heads) -> None:
     loss = discriminator_loss(real, fake, "logistic").item()
-    real_logits = np.mean([-np.log(expit(x.numpy())).mean() for x in real])
-    fake_logits = np.mean([-np.log(1 - expit(x.numpy())).mean() for x in fake])
-    assert loss == pytest.approx(real_logits + fake_logits, rel=1e-10)
+    real_loss = np.mean([-np.log(expit(x.numpy())).mean() for x in real])
+    fake_loss = np.mean([-np.log(1 - expit(x.numpy())).mean() for x in fake])
+    assert loss == pytest.approx(real_loss + fake_loss, rel=1e-10)
     torchs = [
         F.binary_cross_entropy_with_logits(x, torch.full_like(x, target)).item()
         for target, logits in ((1.0, real), (0.0, fake))

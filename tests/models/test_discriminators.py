@@ -61,7 +61,7 @@ def test_wrong_images() -> None:
 
 @every_kind
 @pytest.mark.parametrize("batch", [2, 5])
-def test_parts_are_judged_alone(kind: str, batch: int) -> None:
+def test_parts_get_the_logits_they_get_alone(kind: str, batch: int) -> None:
     network = tiny(kind).eval()
     images, reconstructions = torch.rand(batch, 3, 32, 32), torch.rand(batch, 3, 32, 32) - 0.5
     together = network(torch.cat([images, reconstructions]), parts=2)
@@ -74,7 +74,7 @@ def test_parts_are_judged_alone(kind: str, batch: int) -> None:
 
 @every_kind
 def test_eval_changes_no_state(kind: str) -> None:
-    """The trainer judges for the generator in eval, without gradients for the parameters."""
+    """The trainer runs it for the generator in eval, without gradients for the parameters."""
     network = tiny(kind).eval().requires_grad_(False)
     before = copy.deepcopy([*network.parameters(), *network.buffers()])
     image = torch.rand(2, 3, 32, 32, requires_grad=True)

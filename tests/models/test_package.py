@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def test_every_public_name_is_there_and_an_unknown_one_is_refused():
     assert {"LiteVAE", "StableDiffusionVAE", "build_discriminator", "AutoencoderLoss", "load_model"} <= {
         *litevae.__all__
     }
-    assert list(litevae._LOCATIONS) == litevae.__all__
+    assert sorted(itertools.chain(*litevae._NAMES_OF_MODULES.values())) == sorted(litevae.__all__)
     for name in litevae.__all__:
         if name == "load_model" and importlib.util.find_spec("litevae.loading") is None:
             continue
