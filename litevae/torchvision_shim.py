@@ -1,9 +1,11 @@
 """Makes torchvision importable under a CPU-only torch, by declaring the two operators that its import asks for.
 
 PyPI's torchvision is built for CUDA. Its library of operators does not load under a CPU-only torch, and
-`import torchvision` (so also lpips, and diffusers' modules of autoencoders) then ends with "operator torchvision::nms
-does not exist". The operators themselves stay unavailable; nothing in this project calls them. `litevae.models`, which
-imports diffusers' autoencoders, installs it; who imports lpips or torchvision without `litevae.models` calls `install`.
+`import torchvision` (so also lpips, torchmetrics, and diffusers' autoencoders) then ends with "operator
+torchvision::nms does not exist". The operators themselves stay unavailable; nothing in this project calls them.
+
+`litevae.models`, which imports diffusers' autoencoders, and the SSIM metric install it; `import litevae` does not. A
+program that imports lpips or torchvision before `litevae.models` calls `install`.
 """
 
 from __future__ import annotations

@@ -195,7 +195,7 @@ def test_r1_survives_float16() -> None:
 
 
 def test_wrong_arguments(real: Heads, fake: Heads) -> None:
-    with pytest.raises(ValueError, match="kind must be one of hinge, logistic, got 'wasserstein'"):
+    with pytest.raises(ValueError, match="kind must be one of 'hinge', 'logistic', got 'wasserstein'"):
         discriminator_loss(real, fake, "wasserstein")
     with pytest.raises(ValueError, match="kind must be one of"):
         generator_loss(fake, "wasserstein")

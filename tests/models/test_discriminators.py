@@ -150,16 +150,16 @@ def test_compiles_into_one_graph(kind: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "cnn"}, "discriminator.kind must be one of unet, patchgan, stylegan, got 'cnn'"),
+        ({"kind": "cnn"}, "discriminator.kind must be one of 'unet', 'patchgan', 'stylegan', got 'cnn'"),
         ({"channels": 0}, "discriminator.channels must be at least 1, got 0"),
         ({"resolution": 96}, "discriminator.resolution must be a power of two from 16 on, got 96"),
         ({"resolution": 8}, "discriminator.resolution must be a power of two from 16 on, got 8"),
-        ({"learning_rate": 0.0}, "discriminator.learning_rate must be greater than 0, got 0.0"),
-        ({"learning_rate": float("nan")}, "discriminator.learning_rate must be greater than 0, got nan"),
-        ({"betas": [0.5]}, "discriminator.betas must be two numbers, each at least 0 and less than 1, got [0.5]"),
+        ({"learning_rate": 0.0}, "discriminator.learning_rate must be finite and above 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "discriminator.learning_rate must be finite and above 0, got nan"),
+        ({"betas": [0.5]}, "discriminator.betas must be two numbers, each at least 0 and below 1, got [0.5]"),
         ({"betas": [0.5, 1.0]}, "discriminator.betas must be two numbers"),
-        ({"r1_weight": -1.0}, "discriminator.r1_weight must be at least 0, got -1.0"),
-        ({"r1_weight": float("inf")}, "discriminator.r1_weight must be at least 0, got inf"),
+        ({"r1_weight": -1.0}, "discriminator.r1_weight must be finite and at least 0, got -1.0"),
+        ({"r1_weight": float("inf")}, "discriminator.r1_weight must be finite and at least 0, got inf"),
         ({"r1_every": 0}, "discriminator.r1_every must be at least 1, got 0"),
     ],
 )

@@ -5,6 +5,7 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [recon
 
 from torch import Tensor
 
+from litevae import torchvision_shim
 from litevae.checks import check_same_shape
 
 WINDOW = 11
@@ -26,6 +27,7 @@ def ssim(reconstruction: Tensor, image: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ, or an image is smaller than the window.
     """
+    torchvision_shim.install()  # torchmetrics imports torchvision
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     check_same_shape(reconstruction, image)

@@ -7,9 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from litevae import torchvision_shim
 from litevae.evaluation.metrics import lpips_distance
 from litevae.losses.perceptual import LpipsLoss, PerceptualConfig, build_perceptual
 
+torchvision_shim.install()
 lpips = pytest.importorskip("lpips")
 
 
