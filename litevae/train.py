@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from litevae.data import DataError
-from litevae.losses.trunks import TrunkError
+from litevae.losses.vgg import TrunkError
 from litevae.runs.checkpoint import CheckpointError
 from litevae.runs.command_line import parse, plain_warnings
 from litevae.runs.config import ConfigError

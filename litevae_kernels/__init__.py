@@ -8,6 +8,7 @@ README. All have the same backends: `backends()` says which of them work on this
 
 from litevae_kernels import compat
 from litevae_kernels.backends import BackendStatus, backends
+from litevae_kernels.conv2d_add import conv2d_add
 from litevae_kernels.group_norm_silu import group_norm_silu
 from litevae_kernels.haar_dwt2d import haar_dwt2d, haar_idwt2d
 from litevae_kernels.smc_conv2d import smc_conv2d, smc_weight
@@ -16,6 +17,7 @@ __all__ = [
     "BackendStatus",
     "backends",
     "compat",
+    "conv2d_add",
     "group_norm_silu",
     "haar_dwt2d",
     "haar_idwt2d",

@@ -74,7 +74,9 @@ def test_the_top_level_is_fixed():
 
 
 def test_the_operators_know_nothing_of_the_models():
-    assert [(a, b) for a, b in arrows() if a.startswith("litevae_kernels") and not b.startswith("litevae_kernels")] == []
+    assert [
+        (a, b) for a, b in arrows() if a.startswith("litevae_kernels") and not b.startswith("litevae_kernels")
+    ] == []
 
 
 def test_the_packages_know_nothing_of_the_benchmarks():
@@ -149,7 +151,12 @@ def test_the_roots_of_csrc_say_whose_they_are():
 
 
 def test_files_are_short():
-    sources = [path for name in MOST_LINES for path in (REPOSITORY / name).rglob("*") if path.suffix in (".py", ".h", ".cpp", ".cu")]
+    sources = [
+        path
+        for name in MOST_LINES
+        for path in (REPOSITORY / name).rglob("*")
+        if path.suffix in (".py", ".h", ".cpp", ".cu")
+    ]
     lengths = {path.relative_to(REPOSITORY): len(path.read_text(encoding="utf-8").splitlines()) for path in sources}
     assert {str(path): lines for path, lines in lengths.items() if lines > MOST_LINES[path.parts[0]]} == {}
 
@@ -170,7 +177,13 @@ def test_names_are_nouns():
     found = {
         str(path.relative_to(REPOSITORY)): sorted(names)
         for path in python_files(*PACKAGES)
-        if (names := {n.id for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Name) and pattern.fullmatch(n.id)})
+        if (
+            names := {
+                n.id
+                for n in ast.walk(ast.parse(path.read_text()))
+                if isinstance(n, ast.Name) and pattern.fullmatch(n.id)
+            }
+        )
     }
     assert found == {}
 
@@ -180,6 +193,7 @@ def test_a_data_flow_line_marks_its_stage():
     unmarked = [
         str(path.relative_to(REPOSITORY))
         for path in python_files(*PACKAGES)
-        if path.name != "__init__.py" and any("[" not in line for line in flow.findall(path.read_text(encoding="utf-8")))
+        if path.name != "__init__.py"
+        and any("[" not in line for line in flow.findall(path.read_text(encoding="utf-8")))
     ]
     assert unmarked == []

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
 from benchmarks.harness.schedule import Share
-from litevae.cost import multiply_accumulates, parameter_count
-from litevae.memory import peak_tensor_bytes
+from litevae.cost import multiply_accumulates, parameter_count, peak_tensor_bytes
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BEYOND_CACHE_BYTES = 256 * 2**20  # more than the last-level cache of a GPU (H200: 60 MB) or of most CPUs

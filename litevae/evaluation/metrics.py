@@ -6,7 +6,8 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [recon
 import torch
 from torch import Tensor, nn
 
-from litevae.losses.l1 import check_same_shape
+from litevae import torchvision_shim
+from litevae.checks import check_same_shape
 from litevae.losses.perceptual import LpipsLoss
 
 WINDOW = 11
@@ -53,6 +54,7 @@ def ssim(reconstruction: Tensor, image: Tensor) -> Tensor:
     Raises:
         ValueError: the shapes differ, or an image is smaller than the window.
     """
+    torchvision_shim.install()  # torchmetrics imports torchvision
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     check_same_shape(reconstruction, image)

@@ -1,4 +1,4 @@
-"""How does an image become a latent's mean and log-variance? Wavelets, a UNet per level, and one over all.
+"""The encoder, image to moments of the latent: wavelets, a UNet for each level, and one that merges them.
 
 image -> [DWT -> feature extraction -> aggregation] -> latent -> decoder -> losses
 """
@@ -54,8 +54,12 @@ class Encoder(nn.Module):
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, image: Tensor) -> Tensor:
+    def check(self, image: object) -> None:
+        """Raise what `forward` raises, for callers that touch the image before it."""
         check_image(image, self.in_channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.check(image)
         dtype = self.aggregation.conv_in.weight.dtype if image.dtype == torch.uint8 else image.dtype
         pyramid = haar_dwt2d(  # level l: [B, 4C, H/2^l, W/2^l]
             image.contiguous(memory_format=torch.channels_last), LEVELS, scaling="mean", dtype=dtype
@@ -64,4 +68,4 @@ class Encoder(nn.Module):
             downsample(extract(bands))  # [B, 4C, H/8, W/8]
             for bands, extract, downsample in zip(pyramid, self.extraction, self.downsample, strict=True)
         ]
-        return self.aggregation(torch.cat(features, dim=1))
+        return self.aggregation(torch.cat(features, dim=1))  # [B, 12C, H/8, W/8] -> [B, 2 * latent_channels, H/8, W/8]

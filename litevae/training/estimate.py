@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from litevae.cost import multiply_accumulates, parameter_count
+from litevae.cost import LiveTensors, multiply_accumulates, parameter_count
 from litevae.losses.total import AutoencoderLoss
-from litevae.memory import LiveTensors
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
 from litevae.training.config import RunConfig

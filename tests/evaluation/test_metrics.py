@@ -10,8 +10,11 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
+from litevae import torchvision_shim
 from litevae.evaluation.metrics import lpips_distance, psnr, ssim
 from litevae.losses.perceptual import LpipsLoss, PerceptualConfig, build_perceptual
+
+torchvision_shim.install()  # for lpips
 
 
 def test_psnr_equals_scikit_image_per_image() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from litevae import LiteVAE
-from litevae.memory import peak_tensor_bytes
+from litevae.cost import peak_tensor_bytes
 from litevae.models.blocks import ResBlock
 from litevae.models.decoder import Upsample
 

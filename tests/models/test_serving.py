@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from litevae import LiteVAE
-from litevae.memory import peak_tensor_bytes
+from litevae.cost import peak_tensor_bytes
 from litevae.models.encoder import Encoder
 from litevae.models.serving import bytes_per_sample
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from litevae import DiagonalGaussian, LiteVAE, LiteVAEOutput
+from litevae.cost import LiveTensors
 from litevae.data.config import DataConfig
 from litevae.losses.total import AutoencoderLoss, LossConfig
-from litevae.memory import LiveTensors
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.discriminators import build_discriminator
 from litevae.models.discriminators.config import DiscriminatorConfig

@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from litevae import torchvision_shim
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
-from litevae.losses.trunks import VGG16, VGG19, Architecture, Trunk, TrunkError, build_trunk
+from litevae.losses.vgg import VGG16, VGG19, Architecture, Trunk, TrunkError, build_trunk
 
 # Of VGG's widths, but quick to write and read.
 SMALL = Architecture("VGG8", (1, 1, 1, 1, 1), "https://example.org/vgg8-0123abcd.pth")
+
+torchvision_shim.install()  # for lpips and torchvision
 
 
 def state(architecture: Architecture = SMALL) -> dict[str, Tensor]:

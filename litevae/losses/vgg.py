@@ -1,4 +1,4 @@
-"""Where do the perceptual losses' features come from? VGG's convolutions, and how their weights are found.
+"""VGG without its classifier, the feature extractor of the perceptual losses, and how its weights are found.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """
@@ -58,7 +58,7 @@ VGG19 = Architecture("VGG19", (2, 2, 4, 4, 4), "https://download.pytorch.org/mod
 
 
 class Trunk(nn.Module):
-    """VGG without its classifier, in stages, for images in [-1, 1]. Frozen.
+    """A VGG without its classifier, in stages, for images in [-1, 1]. Frozen.
 
     A stage halves the image first (all but the first one), then convolves and activates. `last_activation=False` ends
     with the last convolution. Weights have no values yet; they are channels_last, which convolutions prefer.

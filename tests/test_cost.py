@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from litevae.memory import peak_tensor_bytes
+from litevae.cost import peak_tensor_bytes
 
 KILO = 1000 * 4  # bytes of 1000 float32
 
