@@ -11,9 +11,6 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # the workers share the cores; be
 import pytest
 import torch
 
-# A CPU with AVX2 alone: PyTorch takes oneDNN for bfloat16 where the CPU has AVX-512, whatever ONEDNN_MAX_CPU_ISA says.
-if os.environ.get("LITEVAE_TESTS_WITHOUT_ONEDNN"):
-    torch.backends.mkldnn.set_flags(False)
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before the first import of triton: kernels run on CPU tensors
 

@@ -59,6 +59,7 @@ def test_haar_dwt2d_of_pixels_far_apart(backend: str, device: str) -> None:
 
 
 @pytest.mark.usefixtures("no_poison")
+@pytest.mark.slow
 def test_haar_of_the_cpu() -> None:
     if not backends()["cpu"].available:
         pytest.skip(backends()["cpu"].reason)
@@ -73,6 +74,7 @@ def test_haar_of_the_cpu() -> None:
 
 
 @pytest.mark.usefixtures("no_poison")
+@pytest.mark.slow
 def test_group_norm_silu_of_the_cpu() -> None:
     if not backends()["cpu"].available:
         pytest.skip(backends()["cpu"].reason)
