@@ -81,7 +81,7 @@ def _all_at_once(compile_in_turn: Callable[..., list[str]]) -> Callable[..., lis
 
 
 def compile_library(compiler: str, flags: Sequence[str], result: Path) -> None:
-    """Builds the library another way, for csrc/sanitize.py and csrc/cross_aarch64.py."""
+    """Builds the library another way, for tests/csrc/sanitize.py and tests/csrc/aarch64.py."""
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
 
         def compile_source(source: Path) -> Path:

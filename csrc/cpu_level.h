@@ -28,7 +28,7 @@ inline Level best_level() {
     return Level::baseline;
 }
 
-#if defined(LITEVAE_ONE_LEVEL)  // csrc/sanitize.py builds one level, to save minutes
+#if defined(LITEVAE_ONE_LEVEL)  // tests/csrc/sanitize.py builds one level, to save minutes
 constexpr Level level = Level::LITEVAE_ONE_LEVEL;
 inline void limit_level(Level) {}
 #else

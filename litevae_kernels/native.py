@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 
-ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_NATIVE"  # path of another build of the library, such as csrc/sanitize.py's
+ENVIRONMENT_VARIABLE = (
+    "LITEVAE_KERNELS_NATIVE"  # path of another build of the library, such as tests/csrc/sanitize.py's
+)
 LEVEL_VARIABLE = "LITEVAE_KERNELS_CPU_LEVEL"  # a lower level of vector instructions than the CPU's highest
 LEVELS = ("baseline", "avx2", "avx512", "avx512_bf16")  # csrc/cpu_level.h
 BUILD_LOG = Path(__file__).with_name("_native_build.log")

@@ -145,7 +145,7 @@ def test_an_operator_has_its_name_in_every_folder(operator: str):
 
 
 def test_the_roots_of_csrc_say_whose_they_are():
-    both = {"inline.h", "scalar_types.h", "library.cpp", "cross_server.cpp"}
+    both = {"inline.h", "scalar_types.h", "library.cpp"}
     names = {path.name for path in (REPOSITORY / "csrc").iterdir() if path.suffix in (".h", ".cpp", ".cu")}
     assert {name for name in names - both if not name.startswith(("cpu_", "cuda_"))} == set()
 

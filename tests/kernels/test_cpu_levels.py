@@ -1,6 +1,6 @@
 """The levels of vector instructions of the CPU kernels: which one runs, and that each has code of its own.
 
-csrc/check_levels.py runs the other tests of the backend `cpu` at every level.
+tests/csrc/levels.py runs the other tests of the backend `cpu` at every level.
 """
 
 import os

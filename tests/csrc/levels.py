@@ -1,6 +1,6 @@
 """Runs the tests of the backend `cpu` at every level of this CPU, with one thread and with two.
 
-    python csrc/check_levels.py [pytest's arguments]
+    python -m tests.csrc.levels [pytest's arguments]
 
 So the code that older CPUs run is tested on a newer one. csrc/cpu_level.h says what a level is.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from litevae_kernels import native
 
-TESTS = Path(__file__).parents[1] / "tests" / "kernels"
+TESTS = Path(__file__).parents[1] / "kernels"
 THREADS = (1, 2)
 
 

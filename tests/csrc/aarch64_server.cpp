@@ -1,4 +1,4 @@
-// Runs functions of the CPU kernels' library, built for another architecture, for csrc/cross_aarch64.py.
+// Runs functions of the CPU kernels' library, built for another architecture, for tests/csrc/aarch64.py.
 //
 // The program of an emulator: cross_server library.so. A request on standard input is a function's name, its argument
 // (a struct, or an integer where the struct is empty) and the tensors that the struct points to. The reply on standard

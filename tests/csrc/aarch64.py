@@ -1,9 +1,9 @@
 """Runs the tests of the backend `cpu` on csrc built for aarch64, on another Linux machine, with an emulator.
 
-    python csrc/cross_aarch64.py [pytest's arguments]
+    python -m tests.csrc.aarch64 [pytest's arguments]
 
 The tests and torch run on this machine; each call of a kernel is sent, with the tensors it points to, to a process of
-qemu-user (csrc/cross_server.cpp), and the results come back. So the tests compare aarch64's results as they compare
+qemu-user (aarch64_server.cpp), and the results come back. So the tests compare aarch64's results as they compare
 any: with float64, within their own tolerances. This file is the command, and the plugin of pytest that sends the calls.
 """
 
@@ -22,10 +22,10 @@ from typing import Any
 
 import torch
 
+from csrc.build import CSRC, FLAGS, compile_library
 from litevae_kernels import native
 
-from build import CSRC, FLAGS, compile_library
-from check_levels import run_tests
+from .levels import run_tests
 
 COMPILER, EMULATOR, SYSROOT = "aarch64-linux-gnu-g++", "qemu-aarch64", "/usr/aarch64-linux-gnu"
 SERVER_VARIABLE = "LITEVAE_KERNELS_CROSS_SERVER"  # the command that the plugin starts
@@ -38,12 +38,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         library, server = Path(folder, "_native_aarch64.so"), Path(folder, "server")
         compile_library(COMPILER, [*FLAGS, "-fopenmp", "-Wall", "-Wextra"], library)
-        subprocess.run([COMPILER, *FLAGS, CSRC / "cross_server.cpp", "-o", server], check=True)
+        subprocess.run([COMPILER, *FLAGS, Path(__file__).with_name("aarch64_server.cpp"), "-o", server], check=True)
         environment = {
             SERVER_VARIABLE: shlex.join([EMULATOR, "-L", SYSROOT, str(server), str(library)]),
-            "PYTHONPATH": os.pathsep.join([str(CSRC), str(CSRC.parent), os.environ.get("PYTHONPATH", "")]),
+            "PYTHONPATH": os.pathsep.join([str(CSRC.parent), os.environ.get("PYTHONPATH", "")]),
         }
-        return run_tests(["-p", "cross_aarch64", *sys.argv[1:]], environment)
+        return run_tests(["-p", "tests.csrc.aarch64", *sys.argv[1:]], environment)
 
 
 class RemoteLibrary:

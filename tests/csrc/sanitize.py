@@ -1,6 +1,6 @@
 """Runs the tests of the backend `cpu` on a build of csrc with AddressSanitizer and UndefinedBehaviorSanitizer.
 
-    python csrc/sanitize.py [pytest's arguments]
+    python -m tests.csrc.sanitize [pytest's arguments]
 
 They report accesses outside the kernels' memory and undefined behaviour. The build has one level of csrc/cpu_level.h.
 """
@@ -11,10 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from csrc.build import FLAGS, compile_library
 from litevae_kernels import native
 
-from build import FLAGS, compile_library
-from check_levels import run_tests
+from .levels import run_tests
 
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]
 LEVEL = ["-mavx2", "-mfma", "-DLITEVAE_ONE_LEVEL=avx2"]
