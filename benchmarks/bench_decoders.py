@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_roundi
 from benchmarks.harness.directions import compiled
 from benchmarks.harness.measure import DEVICE
 from benchmarks.harness.report import Column, Results, Table
-from benchmarks.harness.rows import measures
+from benchmarks.harness.rows import Group, measures
 from benchmarks.harness.schedule import Share
 from benchmarks.harness.turns import Turns
 from benchmarks.rivals.encoders import SD_VAE
@@ -141,23 +141,15 @@ def check(name: str, precision: str, decoder: nn.Module, latent: Tensor) -> None
             check_rounding(label, precision, actual, plain(DTYPES[precision]), exact)
 
 
-class DecodersAtOnePrecision(NamedTuple):
-    """The rows of one test."""
-
-    label: str
-
-    @property
-    def labels(self) -> list[str]:
-        return [LABELS[name, self.label] for name in DECODERS]
-
-    @property
-    def emulated(self) -> str:
-        return emulated(DTYPES[self.label])
+GROUPS = [
+    Group(precision, [LABELS[name, precision] for name in DECODERS], emulated=emulated(DTYPES[precision]))
+    for precision in PRECISIONS
+]
 
 
-@measures(TABLE, [DecodersAtOnePrecision(precision) for precision in PRECISIONS], seconds=50.0)
+@measures(TABLE, GROUPS, seconds=50.0)
 @torch.no_grad()
-def test_decoders(row: DecodersAtOnePrecision, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
+def test_decoders(row: Group, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     """All decoders at one precision, which take turns."""
     precision, dtype, turns, expected_s = row.label, DTYPES[row.label], Turns(share), 0.0
     models: dict[str, tuple[nn.Module, Tensor]] = {}

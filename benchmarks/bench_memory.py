@@ -2,7 +2,7 @@
 
 image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
 
-Counted on meta tensors at 256x256, without gradients: nothing is timed, and CI holds the figures
+Group on meta tensors at 256x256, without gradients: nothing is timed, and CI holds the figures
 (tests/benchmarks/test_bench_memory.py). An operation's bytes are those of its inputs and outputs, a GroupNorm's (fused
 or not) with its input twice, since it cannot normalise before it has read all. Views move nothing.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from benchmarks.harness.available import missing_package
 from benchmarks.harness.report import Column, Results, Table
-from benchmarks.harness.rows import measures
+from benchmarks.harness.rows import Group, measures
 from benchmarks.harness.schedule import Share
 from benchmarks.rivals import encoders, wavelet_peers
 from benchmarks.rivals.encoders import ROWS, VAE
@@ -121,24 +121,20 @@ def of_encoder(name: str) -> Traffic:
     return counted
 
 
-class Counted(NamedTuple):
-    """A row of `MEMORY`, or all of `TRAFFIC`."""
-
-    label: str
-    unavailable: str = ""
+MEMORY_ROWS = [Group(name, [name], ROWS[SLICES.get(name, name)].missing()) for name in MEMORY_NAMES]
 
 
-@measures(MEMORY, [Counted(name, ROWS[SLICES.get(name, name)].missing()) for name in MEMORY_NAMES], seconds=1.0)
+@measures(MEMORY, MEMORY_ROWS, seconds=1.0)
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")  # without it --benchmark-only skips the test
-def test_memory(row: Counted, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
+def test_memory(row: Group, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     counted = {dtype: live_mb(row.label, getattr(torch, dtype)) for dtype in ("float32", "bfloat16")}
     to_vae = {f"{dtype}_to_vae": mb / live_mb(VAE, getattr(torch, dtype)) for dtype, mb in counted.items()}
     results.add(MEMORY, row.label, {**counted, **to_vae})
 
 
-@measures(TRAFFIC, [Counted("all")], seconds=2.0)
+@measures(TRAFFIC, [Group("all", TRAFFIC_KINDS)], seconds=2.0)
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
-def test_traffic(row: Counted, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
+def test_traffic(row: Group, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     columns = {"ours": of_encoder(OURS)} | ({} if missing_package("ptwt") else {"paper": of_encoder(PAPER)})
     for kind in TRAFFIC_KINDS:
         values: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ from benchmarks.harness.available import emulated
 from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_rounding
 from benchmarks.harness.measure import DEVICE, Timing
 from benchmarks.harness.report import Column, Results, Table
-from benchmarks.harness.rows import measures
+from benchmarks.harness.rows import Group, measures
 from benchmarks.harness.schedule import Share
 from benchmarks.harness.turns import Turns
 from benchmarks.rivals import encoders
@@ -138,25 +138,15 @@ def check(name: str, precision: str, encoder: nn.Module, image: Tensor) -> None:
             check_rounding(name, precision, [moments], plain(DTYPES[precision]), exact)
 
 
-class EncodersAtOnePrecision(NamedTuple):
-    """The rows of one test."""
-
-    label: str
-
-    @property
-    def labels(self) -> list[str]:
-        return [LABELS[name, self.label] for name in ROWS]
-
-    @property
-    def emulated(self) -> str:
-        return emulated(DTYPES[self.label])
+GROUPS = [
+    Group(precision, [LABELS[name, precision] for name in ROWS], emulated=emulated(dtype))
+    for precision, dtype in DTYPES.items()
+]
 
 
-@measures(TABLE, [EncodersAtOnePrecision(precision) for precision in DTYPES], seconds=110.0)
+@measures(TABLE, GROUPS, seconds=110.0)
 @torch.inference_mode()
-def test_table3_encoders(
-    row: EncodersAtOnePrecision, benchmark: BenchmarkFixture, results: Results, share: Share
-) -> None:
+def test_table3_encoders(row: Group, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     """All encoders at one precision, which take turns."""
     precision, turns = row.label, Turns(share)
     torch.manual_seed(0)

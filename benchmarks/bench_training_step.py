@@ -114,7 +114,7 @@ class TrainingCase(NamedTuple):
 @measures(TABLE, [TrainingCase(*case) for case in CASES], seconds=100.0)
 def test_training_step(row: TrainingCase, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     """All rows of a size and precision, which take turns."""
-    turns = set_up(row, Turns(share))
+    turns = set_up(row, Turns(share, calls_after=1))  # for the peak memory
     timings = turns.time(benchmark, OURS)
     for name, reason in turns.left_out.items():
         if name in row.names:

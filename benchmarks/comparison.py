@@ -24,6 +24,7 @@ from typing import Any
 from benchmarks import figures
 from benchmarks.harness import report
 from benchmarks.harness.report import RESULTS, Column, Measured, Table
+from benchmarks.rivals.encoders import SD_WIDTHS
 
 ROWS: dict[str, list[str]] = {
     "SD-VAE": ["model=sd-vae"],
@@ -36,7 +37,7 @@ ROWS: dict[str, list[str]] = {
 SIZES: dict[str, list[str]] = {
     "small": ["train.device=cpu"],
     "full": [
-        "model.block_out_channels=[128,256,512,512]",
+        f"model.block_out_channels={list(SD_WIDTHS)}",
         "data.crop_size=256",
         "train.batch_size=16",
         "train.learning_rate=1e-4",
@@ -46,7 +47,7 @@ SIZES: dict[str, list[str]] = {
         "train.device=cuda",
     ],
 }
-SD_ENCODER = "model.encoder_channels=[128,256,512,512]"
+SD_ENCODER = f"model.encoder_channels={list(SD_WIDTHS)}"
 
 COLUMNS = [
     Column("row", "autoencoder"),

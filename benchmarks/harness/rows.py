@@ -26,6 +26,15 @@ class Planned(NamedTuple):
     emulated: str = ""
 
 
+class Group(NamedTuple):
+    """Rows that one test measures together; `label` is the test's own."""
+
+    label: str
+    labels: Sequence[str]
+    unavailable: str = ""
+    emulated: str = ""
+
+
 def measures(table: Table, rows: Sequence[Any], seconds: float | Callable[[Any], float]) -> Callable[[Test], Test]:
     """A test for each of `rows`; `seconds` is what one takes in a run of the default length (schedule.py).
 

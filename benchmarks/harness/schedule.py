@@ -27,6 +27,9 @@ class Share:
     def __init__(self, end: float, latest: float = math.inf, clock: Clock = time.monotonic) -> None:
         self.end, self.latest, self._clock = end, latest, clock
 
+    def shortened(self, seconds: float) -> Share:
+        return Share(self.end - seconds, self.latest - seconds, self._clock)
+
     def rounds(self, round_s: float) -> int:
         """As many as fit, within the limits."""
         fitting = int((self.end - self._clock()) / max(round_s, 1e-9))

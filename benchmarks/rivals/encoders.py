@@ -20,10 +20,11 @@ from benchmarks.rivals import wavelet_peers
 from litevae.config import PRESETS
 from litevae.models.encoder import Encoder
 
+SD_WIDTHS = (128, 256, 512, 512)  # of Stable Diffusion's VAE
 SD_VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "block_out_channels": (128, 256, 512, 512),
+    "block_out_channels": SD_WIDTHS,
     "layers_per_block": 2,
     "latent_channels": 4,
 }

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,11 +18,12 @@ from .. import children
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results"
+SMC = "benchmarks/bench_smc_conv2d.py"  # one file is collected faster than all
 
 
-def run_pytest(*arguments: str) -> str:
+def run_pytest(*arguments: str, **environment: str) -> str:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    finished = children.run(command, timeout=300, cwd=REPOSITORY)
+    finished = children.run(command, timeout=300, cwd=REPOSITORY, env={**os.environ, **environment})
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
 
@@ -26,7 +31,7 @@ def run_pytest(*arguments: str) -> str:
 def test_one_row_is_measured_printed_and_stored(tmp_path: Path):
     pytest.importorskip("pytest_benchmark")
     row = "copy of the weight"
-    output = run_pytest("benchmarks", "--benchmark-only", "-k", "copy and weight", "--results", str(tmp_path))
+    output = run_pytest(SMC, "--benchmark-only", "-k", "copy and weight", "--results", str(tmp_path))
     (path,) = tmp_path.glob("*.json")
     table = json.loads(path.read_text())
     assert [measured["row"] for measured in table["rows"]] == [row]
@@ -37,16 +42,49 @@ def test_one_row_is_measured_printed_and_stored(tmp_path: Path):
     assert measured["share_of_copy"] == pytest.approx(100 / measured["to_copy"])
     assert table["conditions"]["command"].startswith("pytest ")
     assert path.with_suffix(".md").read_text() in output
+    assert f"row 1 of 1, about 0:01 left, smc_weight: {row}" in output
 
 
 @pytest.mark.slow
 def test_quick_prints_and_stores_nothing():
     pytest.importorskip("pytest_benchmark")
     stored = {path: path.read_bytes() for path in RESULTS.iterdir()}
-    output = run_pytest("benchmarks", "--benchmark-only", "--quick", "-k", "copy and weight")
+    output = run_pytest(SMC, "--benchmark-only", "--quick", "-k", "copy and weight")
     assert re.search(r"^\| copy of the weight .* 2 \|$", output, re.MULTILINE)  # rounds
     assert "not stored, because of --quick" in output
     assert {path: path.read_bytes() for path in RESULTS.iterdir()} == stored
+
+
+def test_a_run_that_is_stopped_has_stored_the_tables_it_finished(tmp_path: Path):
+    pytest.importorskip("pytest_benchmark")
+    files = ["benchmarks/bench_host_cost.py", "benchmarks/bench_smc_conv2d.py"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files, "--benchmark-only", "-q"]
+    rows = ["-k", "host_cost and smc_weight or test_smc_conv2d", "--minutes", "60"]
+    stored = tmp_path / "host_cost-cpu.json"
+    pipe = {"stdout": subprocess.PIPE, "text": True}
+    with children.started([*command, *rows, "--results", str(tmp_path)], cwd=REPOSITORY, **pipe) as process:
+        end = time.monotonic() + 120
+        while not stored.exists() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
+        table = json.loads(stored.read_text())
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == pytest.ExitCode.INTERRUPTED
+    assert [row["row"] for row in table["rows"]] == ["smc_weight, cpu tensors, cpu"]
+    assert f"wrote {stored}" in output
+
+
+def test_rows_that_a_cpu_only_emulates_are_left_out():
+    pytest.importorskip("pytest_benchmark")
+    without_units = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    check = "import torch; print(torch.ops.mkldnn._is_mkldnn_bf16_supported())"
+    said = children.run([sys.executable, "-c", check], timeout=120, env={**os.environ, **without_units})
+    if "False" not in said.stdout:
+        pytest.skip("oneDNN has bfloat16 here, whatever ONEDNN_MAX_CPU_ISA says")
+    chosen = ("benchmarks", "--benchmark-only", "--quick", "-k", "bfloat16 and (table3 or decoders or training)")
+    output = run_pytest(*chosen, "-q", CUDA_VISIBLE_DEVICES="", **without_units)
+    assert output.count("this CPU only emulates bfloat16; --all-rows measures it") >= 3
+    assert "4 skipped" in output
 
 
 def test_only_benchmarks_are_collected():

@@ -24,11 +24,12 @@ from typing import Any
 
 from benchmarks.harness import report
 from benchmarks.harness.report import Column, Measured, Table
+from benchmarks.rivals.encoders import SD_WIDTHS
 from litevae_kernels.files import unused
 
 RECIPE = "comparison"
 COMMON = [
-    "model.block_out_channels=[128,256,512,512]",  # Stable Diffusion's decoder
+    f"model.block_out_channels={list(SD_WIDTHS)}",
     "model.layers_per_block=2",
     "data.max_downscale=4.0",
     "data.evaluation_size=256",

@@ -63,6 +63,16 @@ def test_a_row_is_expected_to_need_its_check_and_its_warm_up_too():
     assert made.left_out.keys() == {"does not"}
 
 
+def test_calls_after_the_rounds_are_in_the_share():
+    made = filled(Share(end=0, latest=FEWEST_ROUNDS * 19 + 19, clock=lambda: 0.0))
+    made.calls_after = 1
+    assert made.time(None, "yardstick") is not None  # type: ignore[arg-type]
+    assert not made.left_out
+    made.calls_after = 2
+    made.time(None, "yardstick")  # type: ignore[arg-type]
+    assert made.left_out.keys() == {"slowest"}
+
+
 def test_without_the_yardstick_the_test_is_skipped():
     made = Turns(Share(end=0, latest=0, clock=lambda: 1.0))
     assert not made.expects("yardstick", 0.0)
