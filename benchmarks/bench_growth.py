@@ -22,7 +22,6 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from benchmarks.figures import BLUE, GRAY, ORANGE
 from benchmarks.harness import measure
 from benchmarks.harness.available import emulated
 from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_rounding
@@ -31,6 +30,7 @@ from benchmarks.harness.report import Column, Results, Table
 from benchmarks.harness.rows import measures
 from benchmarks.harness.schedule import Share
 from benchmarks.rivals.encoders import litevae_live_mb
+from litevae.evaluation.figures import BLUE, GRAY, ORANGE, STYLE
 from litevae.models.litevae import LiteVAE
 
 if TYPE_CHECKING:
@@ -196,8 +196,6 @@ def figure(document: Mapping[str, Any]) -> Figure:
     """Time and live memory over the number of pixels, both logarithmic, of a stored table."""
     import matplotlib
     from matplotlib.figure import Figure
-
-    from litevae.evaluation.figures import STYLE
 
     with matplotlib.rc_context({**STYLE, "axes.titlepad": 10}):
         drawn = Figure(figsize=(11, 5.4), layout="constrained")

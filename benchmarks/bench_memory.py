@@ -109,7 +109,7 @@ def traffic(function: Callable[[Tensor], object]) -> Traffic:
     return counted
 
 
-def of_encoder(name: str) -> Traffic:
+def encoder_traffic(name: str) -> Traffic:
     """The traffic of a LiteVAE; what ptwt does is the kind DWT."""
     with torch.inference_mode(False):
         counted = traffic(encoders.build(name, "meta"))
@@ -135,7 +135,7 @@ def test_memory(row: Group, benchmark: BenchmarkFixture, results: Results, share
 @measures(TRAFFIC, [Group("all", TRAFFIC_KINDS)], seconds=2.0)
 @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")
 def test_traffic(row: Group, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
-    columns = {"ours": of_encoder(OURS)} | ({} if missing_package("ptwt") else {"paper": of_encoder(PAPER)})
+    columns = {"ours": encoder_traffic(OURS)} | ({} if missing_package("ptwt") else {"paper": encoder_traffic(PAPER)})
     for kind in TRAFFIC_KINDS:
         values: dict[str, Any] = {}
         for column, counted in columns.items():

@@ -56,6 +56,7 @@ def imported(path: Path) -> set[str]:
 
 
 IMPORTS = {module: imported(path) for module, path in MODULES.items()}
+IMPORTS["litevae"] = set()  # loads its names when they are first used
 
 
 def room_of(module: str) -> str:

@@ -90,7 +90,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     lines += [f"- {name}: {f'`{value}`' if name == 'command' else value}" for name, value in settings.items()]
     reasons = dict.fromkeys(document["skipped"].values())
     for reason in reasons:
-        labels = [label for label, of_label in document["skipped"].items() if of_label == reason]
+        labels = [label for label, label_reason in document["skipped"].items() if label_reason == reason]
         rest = f"; and {len(labels) - 3} more" if len(labels) > 4 else ""
         lines.append(f"- not measured ({reason}): {'; '.join(labels[:3] if rest else labels)}{rest}")
     if document["notes"]:

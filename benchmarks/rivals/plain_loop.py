@@ -59,7 +59,7 @@ class PlainLoop:
     def __call__(self, pixels: Tensor, noise: Tensor | None = None) -> Terms:
         """The terms by name, detached. `noise`: of the latent, [B, C, H/8, W/8]; new noise if None."""
         image = pixels.float() / 127.5 - 1
-        of_autoencoder, of_discriminator = self.optimizers
+        autoencoder_optimizer, discriminator_optimizer = self.optimizers
 
         # generator step
         self.discriminator.requires_grad_(False)
@@ -72,8 +72,8 @@ class PlainLoop:
         terms["adversarial"] = -torch.stack([logits.float().mean() for logits in fake]).mean()
         total = torch.stack([self.loss.weights[name] * term for name, term in terms.items()]).sum()
         total.backward()
-        of_autoencoder.step()
-        of_autoencoder.zero_grad()
+        autoencoder_optimizer.step()
+        autoencoder_optimizer.zero_grad()
         self.discriminator.requires_grad_(True)
 
         # discriminator step
@@ -84,8 +84,8 @@ class PlainLoop:
             real, fake = self.discriminator(image), self.discriminator(reconstruction.detach())
         loss = hinge_loss(real, fake)
         loss.backward()
-        of_discriminator.step()
-        of_discriminator.zero_grad()
+        discriminator_optimizer.step()
+        discriminator_optimizer.zero_grad()
         return {name: term.detach() for name, term in (terms | {"total": total, "discriminator": loss}).items()}
 
     def _terms(self, image: Tensor, reconstruction: Tensor, posterior: Any) -> Terms:
@@ -105,11 +105,11 @@ class PlainLoop:
 
 def hinge_loss(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
     """Of the discriminator, all of whose heads count alike."""
-    of_heads = [
-        0.5 * (F.relu(1 - of_real.float()).mean() + F.relu(1 + of_fake.float()).mean())
-        for of_real, of_fake in zip(real, fake, strict=True)
+    head_losses = [
+        0.5 * (F.relu(1 - real_logits.float()).mean() + F.relu(1 + fake_logits.float()).mean())
+        for real_logits, fake_logits in zip(real, fake, strict=True)
     ]
-    return torch.stack(of_heads).mean()
+    return torch.stack(head_losses).mean()
 
 
 def haar(image: Tensor) -> Tensor:
@@ -194,13 +194,13 @@ class PlainDiscriminator(nn.Module):
             hidden = F.avg_pool2d(block.conv2(F.relu(hidden)), 2)
             x = hidden + block.conv_shortcut(F.avg_pool2d(x, 2))
             skips.append(x)
-        of_image = self.bottleneck_out(F.relu(skips.pop()).mean((2, 3), keepdim=True) * self.positions).flatten(1)
+        image_logits = self.bottleneck_out(F.relu(skips.pop()).mean((2, 3), keepdim=True) * self.positions).flatten(1)
         for block in self.up_blocks:
             hidden = block.conv1(F.interpolate(F.relu(x), scale_factor=2))
             x = block.conv2(F.relu(hidden)) + F.interpolate(block.conv_shortcut(x), scale_factor=2)
             if skips:
                 x = torch.cat([x, skips.pop()], dim=1)
-        return self.conv_out(x), of_image
+        return self.conv_out(x), image_logits
 
 
 class PlainBlock(nn.Module):

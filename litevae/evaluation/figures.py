@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
     from litevae.evaluation.held_out import Evaluation, Measured
 
-_INK, _MUTED, _GRID = "#1f2430", "#6b7280", "#e5e7eb"
+BLUE, ORANGE, GREEN, GRAY = "#2563eb", "#d97706", "#059669", "#6b7280"
+_INK, _GRID = "#1f2430", "#e5e7eb"
 _COLOURS = {
     "total": _INK,
-    "l1": "#2563eb",
+    "l1": BLUE,
     "perceptual": "#7c3aed",
-    "wavelet": "#d97706",
-    "gaussian": "#059669",
+    "wavelet": ORANGE,
+    "gaussian": GREEN,
     "kl": "#9ca3af",
     "discriminator": "#dc2626",
 }
@@ -34,15 +35,15 @@ STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": _INK,
-    "axes.labelcolor": _MUTED,
+    "axes.labelcolor": GRAY,
     "axes.edgecolor": _GRID,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": _GRID,
@@ -118,7 +119,7 @@ def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int, raw: 
             label = axes.annotate(
                 head, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontweight="bold"
             )
-            axes.annotate(detail, (1, 0), (7, 0), xycoords=label, textcoords="offset points", color=_MUTED)
+            axes.annotate(detail, (1, 0), (7, 0), xycoords=label, textcoords="offset points", color=GRAY)
         top -= height + gap
     return figure
 
@@ -160,8 +161,8 @@ def _curves(metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> "Figure"
     for name in training[-1]["loss"] if training else ():
         points = [(line["step"], line["loss"][name]) for line in training if (line["loss"].get(name) or 0) > 0]
         if points:
-            losses.plot(*zip(*points, strict=True), color=_COLOURS.get(name, _MUTED), linewidth=1.8)
-            ends.append((points[-1], f"{name} {points[-1][1]:.3g}", _COLOURS.get(name, _MUTED)))
+            losses.plot(*zip(*points, strict=True), color=_COLOURS.get(name, GRAY), linewidth=1.8)
+            ends.append((points[-1], f"{name} {points[-1][1]:.3g}", _COLOURS.get(name, GRAY)))
     losses.set(xlabel="step", yscale="log")
     losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     losses.yaxis.set_major_formatter("{x:g}")
@@ -170,12 +171,12 @@ def _curves(metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> "Figure"
 
     quality.set_title("Held-out PSNR (dB)")
     steps, decibels = [line["step"] for line in evaluations], [line["psnr"] for line in evaluations]
-    quality.hlines(baseline_psnr, 0, max(steps, default=1), color=_MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
+    quality.hlines(baseline_psnr, 0, max(steps, default=1), color=GRAY, linestyle=(0, (4, 3)), linewidth=1.2)
     quality.plot(steps, decibels, color=_COLOURS["l1"], linewidth=1.8, marker="o", markersize=4)
     quality.set(xlabel="step")
     quality.margins(y=0.12)
     last = [((steps[-1], decibels[-1]), f"LiteVAE {decibels[-1]:.2f}", _COLOURS["l1"])] if steps else []
-    _label_ends(quality, [*last, ((max(steps, default=1), baseline_psnr), f"bicubic {baseline_psnr:.2f}", _MUTED)])
+    _label_ends(quality, [*last, ((max(steps, default=1), baseline_psnr), f"bicubic {baseline_psnr:.2f}", GRAY)])
     for axes in (losses, quality):
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
