@@ -28,7 +28,11 @@ BUILT_IN_HELD_OUT = ("chelsea.png", "coffee.png")
 
 
 class ImageSource(Protocol):
-    """A fixed list of images that can be read in any order."""
+    """A list of images that can be read in any order.
+
+    The order is the same at every start, as sample n and the held-out images depend on it. Images are read in the main
+    process first, then in workers: open handles belong to a process and are not pickled. `name` and `title` are unique.
+    """
 
     def __len__(self) -> int: ...
 

@@ -11,7 +11,7 @@ import re
 import textwrap
 from typing import Any, cast
 
-from litevae.config import LiteVAEConfig
+from litevae.config import PRESETS, LiteVAEConfig
 from litevae.runs.recipes import RECIPES_FOLDER
 from litevae.training.config import RunConfig
 from litevae_kernels.files import write_text
@@ -39,6 +39,8 @@ def table(name: str, section: Any) -> str:
     for field in dataclasses.fields(section):
         if field.name in documented:
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            if name == "model" and default is None:  # what the size has; the page says so
+                default = getattr(PRESETS["B"], field.name, None)
             meaning = " ".join(documented[field.name].split()).replace("|", r"\|")
             meaning = re.sub(r'"([\w+-]+)"', r"`\1`", meaning)
             rows.append(f"| `{name}.{field.name}` | {default} | {meaning} |\n")
