@@ -6,6 +6,8 @@ There the reference runs: plain PyTorch, which supports every transform.
 
 import functools
 import importlib
+import importlib.util
+import os
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -15,7 +17,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from litevae_kernels.backends import MODULES, choose_backend
+from litevae_kernels.backends import ENVIRONMENT_VARIABLE, MODULES, choose_backend
 
 Operator = Callable[..., Any]  # torch.ops.litevae_kernels.<name>.default
 _library = torch.library.Library("litevae_kernels", "FRAGMENT")
@@ -83,13 +85,17 @@ def run(operator: Operator, backend: str | None, *arguments: Any) -> Any:
 
 def _compute(implementation: _Implementation, backend: str | None, arguments: tuple[Any, ...]) -> Any:
     first = arguments[0][0] if type(arguments[0]) is list else arguments[0]
-    module = _module(implementation.room, choose_backend(backend, first.device.type))
+    module = _module(implementation.room, choose_backend(backend, first.device.type), backend is not None)
     return implementation.function(module, *arguments)
 
 
 @functools.cache
-def _module(room: str, backend: str) -> ModuleType:
-    return importlib.import_module(f"litevae_kernels.{room}.{MODULES[backend]}")
+def _module(room: str, backend: str, is_named: bool) -> ModuleType:
+    """The operator's module for a backend; for one that nobody named and that it does not have yet, its reference."""
+    name = f"litevae_kernels.{room}.{MODULES[backend]}"
+    if not is_named and ENVIRONMENT_VARIABLE not in os.environ and importlib.util.find_spec(name) is None:
+        name = f"litevae_kernels.{room}.reference"
+    return importlib.import_module(name)
 
 
 def _needs_dispatcher(arguments: Sequence[Any]) -> bool:

@@ -10,7 +10,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from litevae_kernels import haar_dwt2d
+from litevae_kernels import dispatch, haar_dwt2d
 from litevae_kernels.testing import sample_calls
 
 CALLS = sample_calls(None, dtype=torch.float64, size=(5, 6))
@@ -112,3 +112,10 @@ def test_a_subclass_is_asked(function_of_x: Case) -> None:
     wrapped.plain = x
     torch.testing.assert_close(function(wrapped), function(x))
     assert Counted.calls > 0
+
+
+def test_an_operator_without_the_fastest_backend_runs_its_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LITEVAE_KERNELS_BACKEND", raising=False)
+    assert dispatch._module("conv2d_add", "cpu", False).__name__ == "litevae_kernels.conv2d_add.reference"
+    with pytest.raises(ModuleNotFoundError, match=r"conv2d_add\.cpu"):
+        dispatch._module("conv2d_add", "cpu", True)
