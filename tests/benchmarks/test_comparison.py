@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,48 @@ def test_rows_have_the_numbers_of_their_runs(tmp_path: Path) -> None:
     axes = figures.comparison(document).axes
     assert [line.get_ydata()[-1] for line in axes[0].lines] == [sd["psnr"], lite["psnr"]]
     assert (tmp_path / "comparison-cpu.png").stat().st_size > 10_000
+
+
+@pytest.mark.usefixtures("in_process")
+def test_rows_trained_for_minutes_go_on_and_stand_beside_earlier_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, steps, whole = tmp_path / "runs", 0, comparison.train
+
+    def stopped(arguments: Sequence[str], seconds: float | None = None) -> None:
+        """As many more steps as two where there is a limit."""
+        nonlocal steps
+        if seconds is None:
+            return whole(arguments)
+        assert seconds == 30
+        assert comparison.ENDLESS in arguments
+        steps += 2
+        return whole([f"train.steps={steps}" if word == comparison.ENDLESS else word for word in arguments])
+
+    def rows(label: str) -> list[dict[str, Any]]:
+        options = ["--minutes", "0.5", "--only", label, "--results", str(tmp_path), "--runs", str(runs)]
+        overrides = [override for override in TINY if not override.startswith("train.steps=")]
+        assert comparison.main([*options, "small", *overrides]) == 0
+        return json.loads((tmp_path / "comparison_minutes-cpu.json").read_text())["rows"]
+
+    monkeypatch.setattr(comparison, "train", stopped)
+    assert [(row["row"], row["step"]) for row in rows("LiteVAE-S")] == [("LiteVAE-S", 3)]
+    steps += 2
+    assert [(row["row"], row["step"]) for row in rows("LiteVAE-S")] == [("LiteVAE-S", 7)]
+    steps = 0
+    sd, lite = rows("SD-VAE")
+    assert (sd["row"], sd["step"], sd["speed_to_sd"]) == ("SD-VAE", 3, 1)
+    assert (lite["step"], lite["speed_to_sd"]) == (7, lite["images_per_second"] / sd["images_per_second"])
+
+
+def test_a_run_is_told_to_stop_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    for signalled, code in (("exit 143", 0), ("exit 1", 1)):
+        program.write_text(f"#!/bin/sh\ntrap '{signalled}' TERM\nwhile :; do sleep 0.05; done\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(comparison.sys, "executable", str(program))
+        with pytest.raises(subprocess.CalledProcessError) if code else contextlib.nullcontext():
+            comparison.train(["comparison"], seconds=0.5)
 
 
 def test_rows_share_everything_but_what_their_names_say() -> None:

@@ -2,8 +2,8 @@
 
 image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
 
-    python -m benchmarks.harness.gpu_run.encode_profile --output DIR    by torch.profiler: two tables in DIR/results
-    python -m benchmarks.harness.gpu_run.encode_profile --plain    a few calls alone, for Nsight Compute and Systems
+    python -m benchmarks.harness.encode_profile --output DIR    by torch.profiler: two tables in DIR/results
+    python -m benchmarks.harness.encode_profile --plain    a few calls alone, for Nsight Compute and Systems
 
 Bytes are those that each kind of operation cannot avoid, counted as benchmarks/bench_memory.py does. What it really
 moves, caches apart, only a hardware counter knows: Nsight Compute's.
@@ -210,7 +210,7 @@ def write(name: str, title: str, columns: Sequence[Column], rows: Sequence[Any],
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.harness.gpu_run.encode_profile")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.harness.encode_profile")
     parser.add_argument("--output", type=Path, default=Path("runs/gpu"), metavar="DIR")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--side", type=int, default=256)
@@ -220,9 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.plain:
         run_plainly(torch.bfloat16, batch, side)
         return 0
-    conditions = report.conditions(
-        " ".join(["python -m benchmarks.harness.gpu_run.encode_profile", *(argv or sys.argv[1:])])
-    )
+    conditions = report.conditions(" ".join(["python -m benchmarks.harness.encode_profile", *(argv or sys.argv[1:])]))
     copy = copy_gb_per_s()
     for name, dtype in {"float32": torch.float32, "bfloat16": torch.bfloat16}.items():
         settings = {"images": f"{batch} x 3 x {side} x {side}, {name}", "copy, GB/s": f"{copy:.0f}"}

@@ -11,28 +11,23 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.harness import report
-from benchmarks.harness.gpu_run import __main__ as program
-from benchmarks.harness.gpu_run import encode_profile, limited, summary, training
-from benchmarks.harness.gpu_run.parts import NO_GPU, Part, Step, parts
+from benchmarks import gpu_run
+from benchmarks.gpu_run import Part
+from benchmarks.harness import encode_profile, report
 
-from ... import children
+from .. import children
 
-REPOSITORY = Path(__file__).parents[3]
+REPOSITORY = Path(__file__).parents[2]
 CONDITIONS = {"device": "cpu", "machine": "a machine", "versions": "python 3", "commit": "abc"}
 
 
-def python(code: str) -> tuple[str, ...]:
-    return (sys.executable, "-c", code)
-
-
-def part(name: str, *codes: str, minutes: float = 1.0, at_least: float = 0.0) -> Part:
-    steps = [Step(f"step {number}", python(code), python(code)) for number, code in enumerate(codes)]
-    return Part(name, minutes, at_least, "", steps)
+def part(name: str, code: str, minutes: float = 1.0, needs: str = "") -> Part:
+    return Part(name, minutes, "", "{python} -c " + shlex.quote(code), needs, gpu=False)
 
 
 @pytest.fixture
@@ -41,10 +36,10 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def main(made: Sequence[Part], *arguments: str) -> tuple[int, list[dict]]:
-        monkeypatch.setattr(program, "parts", lambda *_: made)
-        monkeypatch.setattr(program, "_conditions", lambda: CONDITIONS)
-        code = program.main([*arguments, "--output", str(tmp_path / "out")])
-        return code, summary.read(tmp_path / "out")
+        monkeypatch.setattr(gpu_run, "PARTS", made)
+        monkeypatch.setattr(gpu_run, "machine", lambda: CONDITIONS)
+        code = gpu_run.main([*arguments, "--output", str(tmp_path / "out")])
+        return code, gpu_run.read(tmp_path / "out")
 
     yield main
     for number, handler in previous.items():
@@ -66,11 +61,11 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5.0) -> bool:
     return condition()
 
 
-# A child that leaves the group, and that ignores Ctrl-C as its parent does.
+# A child that ignores Ctrl-C as its parent does.
 STUBBORN = """
 import pathlib, signal, subprocess, sys, time
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 pathlib.Path(sys.argv[1]).write_text(str(child.pid))
 print("before the end", flush=True)
 time.sleep(60)
@@ -80,10 +75,11 @@ time.sleep(60)
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 def test_the_limit_ends_children_and_keeps_the_output(tmp_path: Path):
     log, pid = tmp_path / "logs" / "stubborn.log", tmp_path / "pid"
-    ending = limited.run([*python(STUBBORN), str(pid)], log, limit_s=1.0, grace_s=0.3)
-    assert ending.cut_off
-    assert ending.code == -signal.SIGKILL
-    assert 1.3 <= ending.seconds < 4
+    start = time.monotonic()
+    code, cut_off = gpu_run.run([sys.executable, "-c", STUBBORN, str(pid)], log, limit_s=1.0, grace_s=0.3)
+    assert cut_off
+    assert code == -signal.SIGKILL
+    assert 1.3 <= time.monotonic() - start < 4
     assert wait_for(lambda: not is_alive(int(pid.read_text())))
     assert "before the end" in log.read_text()
     assert "cut off after 1 s" in log.read_text()
@@ -91,27 +87,27 @@ def test_the_limit_ends_children_and_keeps_the_output(tmp_path: Path):
 
 def test_a_command_may_store_what_it_has_when_its_time_is_over(tmp_path: Path):
     code = "import time\ntry:\n  time.sleep(60)\nexcept KeyboardInterrupt:\n  print('stored')"
-    ending = limited.run(python(code), tmp_path / "log", limit_s=0.5, grace_s=10)
-    assert (ending.code, ending.cut_off) == (0, True)
-    assert ending.seconds < 5
+    start = time.monotonic()
+    with children.default_signals():
+        ending = gpu_run.run([sys.executable, "-c", code], tmp_path / "log", limit_s=1, grace_s=10)
+    assert ending == (0, True)
+    assert time.monotonic() - start < 5
     assert "stored" in (tmp_path / "log").read_text()
 
 
 def test_a_failing_part_does_not_stop_the_next(run, capsys: pytest.CaptureFixture):
-    failing = part("failing", "print('it is broken'); raise SystemExit(3)", "print('second step')")
-    code, entries = run([failing, part("after", "print('fine')")])
+    code, entries = run([part("failing", "print('it is broken'); raise SystemExit(3)"), part("after", "print('fine')")])
     assert code == 1
     assert [(entry["part"], entry["outcome"], entry["exit_code"]) for entry in entries] == [
         ("failing", "failed", 3),
-        ("failing", "ok", 0),
         ("after", "ok", 0),
     ]
     assert all(entry.items() >= CONDITIONS.items() for entry in entries)
-    assert shlex.split(entries[2]["command"]) == list(python("print('fine')"))
-    assert entries[2]["said"] == "fine"
+    assert shlex.split(entries[1]["command"]) == [sys.executable, "-c", "print('fine')"]
+    assert entries[1]["said"] == "fine"
     output = capsys.readouterr().out
     assert "it is broken" in output
-    assert output.count("failing: step 0") == 2  # the table stands after every part
+    assert output.count("failing    ") == 2  # the table stands after every part
 
 
 def test_what_a_part_starts_finds_the_repository(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -120,17 +116,20 @@ def test_what_a_part_starts_finds_the_repository(run, tmp_path: Path, monkeypatc
     _, entries = run(
         [part("some", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}], cwd='/')")]
     )
-    log = (tmp_path / "out" / "some-step-0.log").read_text()
+    log = (tmp_path / "out" / "some.log").read_text()
     assert entries[0]["outcome"] == "ok"
     assert log.endswith(f"{REPOSITORY}{os.pathsep}{tmp_path / 'carried'} /\n")
 
 
-def test_a_program_that_is_missing_is_a_reason(run):
-    steps = [Step("gpu only", python("")), Step("package", python(""), python(""), packages=["no_such_package"])]
-    code, entries = run([Part("some", 1, 0, "", [*steps, Step("program", ("no-such-program",), ("no-such-program",))])])
+def test_what_is_missing_is_a_reason(run):
+    program = Part("program", 1, "", "no-such-program", gpu=False)
+    code, entries = run([Part("gpu", 1, "", "{python}"), part("package", "", needs="no_such_package"), program])
     assert code == 0
-    reasons = [NO_GPU, "not installed: no_such_package", "no program no-such-program on the PATH"]
-    assert [(entry["outcome"], entry["reason"]) for entry in entries] == [("skipped", reason) for reason in reasons]
+    assert [(entry["part"], entry["outcome"], entry["reason"]) for entry in entries] == [
+        ("gpu", "skipped", "needs an NVIDIA GPU"),
+        ("package", "skipped", "not installed: no_such_package"),
+        ("program", "skipped", "no program no-such-program on the PATH"),
+    ]
 
 
 def test_another_call_goes_on_where_the_last_one_stopped(run, tmp_path: Path):
@@ -138,8 +137,8 @@ def test_another_call_goes_on_where_the_last_one_stopped(run, tmp_path: Path):
     counting = (
         f"import pathlib; p = pathlib.Path({str(count)!r}); p.write_text(p.read_text() + '.' if p.exists() else '.')"
     )
-    made = [part("quick", counting), part("long", counting, at_least=0.5)]
-    code, entries = run(made, "--within", "0.4")
+    made = [part("quick", counting), part("long", counting, minutes=3)]
+    code, entries = run(made, "--within", "0.8")
     assert [entry["outcome"] for entry in entries] == ["ok", "no time left"]
     assert (code, count.read_text()) == (1, ".")
     code, entries = run(made)
@@ -151,64 +150,60 @@ def test_another_call_goes_on_where_the_last_one_stopped(run, tmp_path: Path):
     assert count.read_text() == "..."
 
 
-def test_steps_share_the_time_of_their_part(run, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(program, "GRACE_S", 0.1)
-    made = [part("some", "import time; time.sleep(60)", "print('its turn')", minutes=0.15)]
-    monkeypatch.setattr(program, "KEPT", 0.8)
+def test_a_part_is_cut_off_at_its_limit_and_tried_again_if_that_was_the_limit_of_all(
+    run, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gpu_run, "GRACE_S", 0.1)
+    made = [part("long", "import time; time.sleep(60)", minutes=0.035), part("next", "print('its turn')")]
     code, entries = run(made)
     assert code == 1
-    assert [(entry["outcome"], entry["said"]) for entry in entries][1] == ("ok", "its turn")
-    assert entries[0]["outcome"] == "cut off"
+    assert [(entry["outcome"], entry["reason"]) for entry in entries[:1]] == [("cut off", "cut off after 2 s")]
+    assert (entries[1]["outcome"], entries[1]["said"]) == ("ok", "its turn")
+    code, entries = run(made, "long", "--within", "0.03")
+    assert (code, entries[0]["outcome"]) == (1, "no time left")
     assert entries[0]["reason"] == "cut off after 2 s"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
-def test_the_summary_is_whole_after_kill_9_and_nothing_runs_on(tmp_path: Path):
-    pid = tmp_path / "pid"
-    sleeping = f"import os, pathlib, time; pathlib.Path({str(pid)!r}).write_text(str(os.getpid())); time.sleep(60)"
+def test_the_summary_is_whole_after_kill_9(tmp_path: Path):
+    begun = tmp_path / "begun"
+    sleeping = f"import pathlib, time; pathlib.Path({str(begun)!r}).touch(); time.sleep(5)"
     driver = f"""
 import sys
-sys.path[:0] = [{str(REPOSITORY)!r}, {str(Path(__file__).parent)!r}]
-from benchmarks.harness.gpu_run import __main__ as program
-from benchmarks.harness.gpu_run.parts import Part, Step
-def part(name, code):
-    return Part(name, 1, 0, "", [Step("", (sys.executable, "-c", code), (sys.executable, "-c", code))])
-program.parts = lambda *_: [part("first", "print('done')"), part("second", {sleeping!r}), part("third", "")]
-program._conditions = lambda: {CONDITIONS!r}
-program.main(["--output", {str(tmp_path)!r}, "--pack", {str(tmp_path / "packed.tar.gz")!r}])
+sys.path.insert(0, {str(REPOSITORY)!r})
+from benchmarks import gpu_run
+from benchmarks.gpu_run import Part
+gpu_run.PARTS = {[part("first", "print('done')"), part("second", sleeping), part("third", "")]!r}
+gpu_run.machine = lambda: {CONDITIONS!r}
+gpu_run.main(["--output", {str(tmp_path)!r}, "--pack", {str(tmp_path / "packed.tar.gz")!r}])
 """
-    with children.started(python(driver), stdout=subprocess.DEVNULL) as process:
-        assert wait_for(lambda: pid.exists() and pid.read_text() != "", 20)
+    with children.started([sys.executable, "-c", driver], stdout=subprocess.DEVNULL) as process:
+        assert wait_for(begun.exists, 20)
         process.kill()
-        assert wait_for(lambda: not is_alive(int(pid.read_text())))
+        process.wait()
     entries = json.loads((tmp_path / "summary.json").read_text())
     assert [(entry["part"], entry["outcome"]) for entry in entries] == [("first", "ok"), ("second", "not ended")]
     assert all(entry["commit"] == "abc" and entry["command"] and entry["log"] for entry in entries)
     assert (tmp_path / "first.log").read_text().endswith("done\n")
-    assert not summary.Summary(tmp_path, CONDITIONS).has_ended("second")
     with tarfile.open(tmp_path / "packed.tar.gz") as packed:  # the one after the first part
         assert {"packed/summary.json", "packed/first.log"} <= set(packed.getnames())
 
 
-def test_an_unknown_part_is_named(run, capsys: pytest.CaptureFixture):
-    code, entries = run([part("one", ""), part("two", "")], "one", "three")
+def test_parts_are_named_alone_or_together_and_an_unknown_one_is_an_error(run, capsys: pytest.CaptureFixture):
+    made = [part("one", ""), part("one_more", ""), part("two", "")]
+    code, entries = run(made, "one", "three")
     assert (code, entries) == (2, [])
-    assert capsys.readouterr().err == "error: PART must be one of one, two, got three\n"
+    assert capsys.readouterr().err == "error: PART must be one of one, one_more, two, got three\n"
+    assert [entry["part"] for entry in run(made, "one")[1]] == ["one", "one_more"]
 
 
 def test_the_archive_has_what_is_small(tmp_path: Path):
     folder, archive = tmp_path / "gpu", tmp_path / "gpu" / "all.tar.gz"
-    for name, size in {
-        "a.log": 10,
-        "results/b.json": 20,
-        "runs/x/checkpoints/step-1.pt": 5,
-        "trace.json": 5 * 2**20,
-    }.items():
+    for name, size in {"a.log": 10, "results/b.json": 20, "trace.json": 5 * 2**20}.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.urandom(size))
     for _ in range(2):  # the second time it stands in the folder itself
-        assert summary.pack(folder, archive) == ["trace.json (5 MiB)"]
+        gpu_run.pack(folder, archive)
     with tarfile.open(archive) as packed:
         assert sorted(packed.getnames()) == ["all/a.log", "all/results/b.json"]
         assert packed.extractfile("all/results/b.json").read() == (folder / "results/b.json").read_bytes()
@@ -221,30 +216,44 @@ def test_tables_are_stored_among_the_results(tmp_path: Path, monkeypatch: pytest
     whole = report.Measured(table, {"one": {"row": "one"}, "two": {"row": "two"}})
     document = report.document(whole, {"device": "nvidia-x"})
     report.write(document, tmp_path / "run" / "results")
-    assert program.main(["--store", str(tmp_path / "run")]) == 0
+    assert gpu_run.main(["--store", str(tmp_path / "run")]) == 0
     stored = tmp_path / "recorded" / "some-nvidia-x.json"
     assert json.loads(stored.read_text()) == document
     document["rows"].pop()
     report.write(document, tmp_path / "cut" / "results")
-    program.main(["--store", str(tmp_path / "cut")])
+    gpu_run.main(["--store", str(tmp_path / "cut")])
     assert len(json.loads(stored.read_text())["rows"]) == 2
     assert "was kept" in capsys.readouterr().out
-    assert program.main(["--store", str(tmp_path)]) == 2
+    assert gpu_run.main(["--store", str(tmp_path)]) == 2
 
 
 def test_parts_fit_their_limits_and_leave_out_no_benchmark(tmp_path: Path):
-    made = parts(tmp_path)
-    assert all(part.at_least <= part.minutes < 10 for part in made)
-    words = [word for part in made for step in part.steps for word in step.command]
+    assert all(part.minutes < 10 for part in gpu_run.PARTS)
+    words = [word for part in gpu_run.PARTS for word in part.words(tmp_path)]
     assert {Path(word).name for word in words if "bench_" in word} == {
         path.name for path in (REPOSITORY / "benchmarks").glob("bench_*.py")
     }
-    for limit in (None, 2.0):
-        for part in parts(tmp_path, limit):
-            for step in (step for step in part.steps if "--benchmark-only" in step.command):
-                assert float(step.command[step.command.index("--minutes") + 1]) == part.minutes - 0.5
-                assert "--quick" in step.chosen(gpu=False)
-    assert {part.minutes for part in parts(tmp_path, minutes=1.0)} == {1.0}
+    for part in (replace(part, minutes=min(part.minutes, limit)) for part in gpu_run.PARTS for limit in (10, 2.0)):
+        words = part.words(tmp_path)
+        if "--minutes" in words:
+            own = float(words[words.index("--minutes") + 1])
+            assert own == part.minutes - (0.5 if "--benchmark-only" in words else 1.5)
+
+
+def test_the_training_runs_are_configs_that_the_program_takes():
+    pytest.importorskip("omegaconf")
+    from benchmarks import comparison
+    from litevae.runs.recipes import load_config
+    from litevae.training.config import RunConfig
+
+    precisions = {}
+    for part in (part for part in gpu_run.PARTS if "benchmarks.comparison" in part.command):
+        words = part.words(Path("out"))
+        row, overrides = words[words.index("--only") + 1], words[words.index("full") + 1 :]
+        common = [*comparison.SIZES["full"], *comparison.FOR_MINUTES, *overrides]
+        config = load_config(RunConfig, "comparison", [*comparison.ROWS[row], *common])
+        precisions[part.name] = config.train.mixed_precision
+    assert precisions == {"train_litevae": "bf16", "train_sd_vae": "bf16", "train_fp16": "fp16"}
 
 
 def operation(name: str, start: float, duration: float, number: int) -> dict:
@@ -281,42 +290,3 @@ def test_kernels_belong_to_the_outermost_operation():
         ("sums", 2.0, 50.0),
     ]
     assert [kernel.name for kernel in encode_profile.kernels(operations)] == ["aten::conv2d", "aten::add_"]
-
-
-def test_a_training_run_is_read_stage_by_stage(tmp_path: Path):
-    def trained(step: int, speed: float, loss: float | None = 1.0) -> dict:
-        return {"kind": "train", "step": step, "images_per_second": speed, "loss": {"l1": loss}, "skipped_steps": 2}
-
-    lines = [
-        {"kind": "evaluation", "step": 0, "psnr": 8.0, "ssim": 0.1},
-        *(trained(step, speed) for step, speed in ((10, 1.0), (20, 50.0), (30, 70.0))),
-        {"kind": "resume", "step": 30},
-        *(trained(step, speed) for step, speed in ((40, 1.0), (50, 20.0))),
-        {"kind": "resume", "step": 50},
-        {"kind": "evaluation", "step": 50, "psnr": 20.0, "ssim": 0.5},
-    ]
-    path = tmp_path / "metrics.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    row = training.row(tmp_path, small=False)
-    assert row["steps"] == 50
-    assert row["images_k"] == pytest.approx((30 * 32 + 20 * 16) / 1000)
-    assert (row["images_per_second_128"], row["images_per_second_256"]) == (60.0, 20.0)
-    assert (row["psnr"], row["ssim"], row["lpips_random_trunk"]) == (20.0, 0.5, None)
-    assert (row["skipped_steps"], row["finite"]) == (2, "yes")
-    assert row["curve"] == [[0, 8.0], [50, 20.0]]
-    path.write_text(json.dumps(trained(10, 1.0, None)) + "\n")
-    assert training.row(tmp_path, small=False)["finite"] == "no"
-
-
-def test_the_training_runs_are_configs_that_the_program_takes():
-    pytest.importorskip("omegaconf")
-    from litevae.runs.recipes import load_config
-    from litevae.training.config import RunConfig
-
-    for name, own in training.RUNS.items():
-        for small in (False, True):
-            extra = training.SMALL if small else []
-            for side, stage in training.stages(small).items():
-                config = load_config(RunConfig, training.RECIPE, [*training.COMMON, *own, *extra, *stage])
-                assert config.data.crop_size == (side // 4 if small else side)
-                assert config.train.mixed_precision == name.rpartition("-")[2]
