@@ -19,6 +19,8 @@ def can_run(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) ->
         and x.dtype in DTYPES
         and x.numel() > 0
         and x.is_contiguous(memory_format=torch.channels_last)
+        # One channel or one pixel is NCHW and NHWC at once: PyTorch 2.11 mixes them, "could not create a memory".
+        and min(residual.shape[1], residual.shape[2:].numel()) > 1
         and torch.backends.mkldnn.enabled
         and torch.backends.mkldnn.is_available()
         and (x.dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported())

@@ -54,7 +54,8 @@ def test_a_block_is_the_plain_one(shape, skip_channels, out_channels, normalizat
     before = [x.clone() for x in inputs]
     with torch.no_grad():
         result = block(*inputs)
-        assert len(fused) == (2 if skip_channels else 1)
+        sums = 2 if skip_channels else 1
+        assert len(fused) == (sums if result[0, 0].numel() > 1 else 0)
         monkeypatch.setattr(onednn, "can_run", lambda *_: False)
         plain = block(*inputs)
         exact = block.double()(*[x.double() for x in inputs])
@@ -63,8 +64,8 @@ def test_a_block_is_the_plain_one(shape, skip_channels, out_channels, normalizat
     assert result.dtype == dtype
     if dtype == torch.float32:
         assert error(result, plain.double()) < 1e-6
-    else:
-        assert error(result, exact) <= 1.05 * error(plain, exact)
+    else:  # a fused sum is rounded once, by at most a unit roundoff; the plain roundings may cancel the block's others
+        assert error(result, exact) <= error(plain, exact) + sums * torch.finfo(dtype).eps / 2
 
 
 @needs_onednn
