@@ -68,10 +68,10 @@ def kernels(events: Iterable[Mapping[str, Any]]) -> list[Kernel]:
     outermost: dict[Any, str] = {}
     tops: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)  # by thread
     for event in operations:
-        of_thread = tops[event["tid"]]
-        if not of_thread or event["ts"] >= of_thread[-1]["ts"] + of_thread[-1]["dur"]:
-            of_thread.append(event)
-        outermost[event["args"].get("External id")] = of_thread[-1]["name"]
+        thread_events = tops[event["tid"]]
+        if not thread_events or event["ts"] >= thread_events[-1]["ts"] + thread_events[-1]["dur"]:
+            thread_events.append(event)
+        outermost[event["args"].get("External id")] = thread_events[-1]["name"]
     if not launches:
         return [Kernel(top["name"], top["name"], top["dur"], top["args"]) for of in tops.values() for top in of]
     return [
