@@ -7,9 +7,7 @@ on first use.
 """
 
 import os
-import subprocess
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
@@ -78,19 +76,6 @@ def _all_at_once(compile_in_turn: Callable[..., list[str]]) -> Callable[..., lis
             return list(chain(*pool.map(lambda source: compile_in_turn([source], **settings), sources)))
 
     return compile_sources
-
-
-def compile_library(compiler: str, flags: Sequence[str], result: Path) -> None:
-    """Builds the library another way, for tests/csrc/sanitize.py and tests/csrc/aarch64.py."""
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
-
-        def compile_source(source: Path) -> Path:
-            built = Path(folder, f"{source.parent.name}_{source.stem}.o")
-            subprocess.run([compiler, *flags, "-fPIC", "-c", source, "-o", built], check=True)
-            return built
-
-        objects = list(pool.map(compile_source, SOURCES))
-        subprocess.run([compiler, *flags, "-shared", *objects, "-o", result], check=True)
 
 
 class BuildPackages(build_py):

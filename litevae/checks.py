@@ -17,12 +17,7 @@ DOWNSAMPLING = 8  # three wavelet levels
 
 
 def check_image(image: object, channels: int) -> None:
-    """Raise unless `image` is a floating-point or uint8 tensor [B, channels, H, W], H and W multiples of 8.
-
-    Raises:
-        TypeError: no tensor, or of another dtype.
-        ValueError: rank, channels or size.
-    """
+    """TypeError or ValueError unless `image` is floating point or uint8 [B, channels, H, W], H and W multiples of 8."""
     shape = f"[B, {channels}, H, W]"
     if not isinstance(image, Tensor):
         way_out = "convert a PIL image with torchvision.transforms.functional.to_tensor(image)[None] * 2 - 1"
@@ -48,12 +43,7 @@ def check_image(image: object, channels: int) -> None:
 
 
 def check_latent(latent: object, channels: int) -> None:
-    """Raise unless `latent` is a floating-point tensor [B, channels, h, w].
-
-    Raises:
-        TypeError: no tensor, or not floating point.
-        ValueError: rank, channels or size.
-    """
+    """TypeError or ValueError unless `latent` is a floating-point tensor [B, channels, h, w]."""
     shape = f"[B, {channels}, h, w]"
     if not isinstance(latent, Tensor):
         way_out = "pass encode(image).latent_dist.sample() or .mode()"

@@ -10,7 +10,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,14 +23,9 @@ Operator = Callable[..., Any]  # torch.ops.litevae_kernels.<name>.default
 _library = torch.library.Library("litevae_kernels", "FRAGMENT")
 
 
-class _Implementation(NamedTuple):
-    """`function(module, *arguments)` computes the operator with a backend's module in the folder `room`."""
-
-    room: str
-    function: Callable[..., Any]
-
-
-_implementations: dict[Operator, _Implementation] = {}
+# A room, and the function(module, *arguments) that computes the operator with a backend's module in it.
+Implementation = tuple[str, Callable[..., Any]]
+_implementations: dict[Operator, Implementation] = {}
 
 
 def define(
@@ -53,7 +48,7 @@ def define(
     qualified_name = f"litevae_kernels::{name}"
     _library.define(schema)
     operator: Operator = getattr(torch.ops.litevae_kernels, name).default
-    implementation = _implementations[operator] = _Implementation(room, function)
+    implementation = _implementations[operator] = (room, function)
     # CompositeExplicitAutograd: one entry for every device. The backend is chosen inside, invisible to any trace.
     _library.impl(name, lambda *given: _compute(implementation, given[-1], given[:-1]), "CompositeExplicitAutograd")
     torch.library.register_fake(qualified_name, lambda *given: fake(*given[:-1]), lib=_library)
@@ -83,10 +78,11 @@ def run(operator: Operator, backend: str | None, *arguments: Any) -> Any:
     return _compute(_implementations[operator], backend, arguments)
 
 
-def _compute(implementation: _Implementation, backend: str | None, arguments: tuple[Any, ...]) -> Any:
+def _compute(implementation: Implementation, backend: str | None, arguments: tuple[Any, ...]) -> Any:
     first = arguments[0][0] if type(arguments[0]) is list else arguments[0]
-    module = _module(implementation.room, choose_backend(backend, first.device.type), backend is not None)
-    return implementation.function(module, *arguments)
+    room, function = implementation
+    module = _module(room, choose_backend(backend, first.device.type), backend is not None)
+    return function(module, *arguments)
 
 
 @functools.cache

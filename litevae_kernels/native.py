@@ -9,14 +9,12 @@ import functools
 import importlib.util
 import os
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-ENVIRONMENT_VARIABLE = (
-    "LITEVAE_KERNELS_NATIVE"  # path of another build of the library, such as tests/csrc/sanitize.py's
-)
+# Path of another build of the library, such as tests/csrc/sanitize.py's.
+ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_NATIVE"
 LEVEL_VARIABLE = "LITEVAE_KERNELS_CPU_LEVEL"  # a lower level of vector instructions than the CPU's highest
 LEVELS = ("baseline", "avx2", "avx512", "avx512_bf16")  # csrc/cpu_level.h
 BUILD_LOG = Path(__file__).with_name("_native_build.log")
@@ -53,11 +51,8 @@ def status() -> tuple[bool, str]:
     available = levels()
     level = os.environ.get(LEVEL_VARIABLE) or available[-1]
     if level not in available:
-        names = ", ".join(map(repr, available))
-        return (
-            False,
-            f"{LEVEL_VARIABLE} must be one of {names} on this CPU, got {level!r}; unset it for the last of them",
-        )
+        rule = f"be one of {', '.join(map(repr, available))} on this CPU"
+        return False, f"{LEVEL_VARIABLE} must {rule}, got {level!r}; unset it for the last of them"
     library().litevae_native_limit_level(LEVELS.index(level))
     threads = "OpenMP" if library().litevae_native_openmp() else "one thread: built without OpenMP"
     return True, f"{path.name}, level {level}, {threads}"
@@ -79,11 +74,6 @@ def call(function: str, layout: str, *values: int | float) -> None:
     One packed struct makes a call cost 1 us; ctypes would add 0.2 us for every argument.
     """
     getattr(library(), function)(struct.pack(layout, *values))
-
-
-def integers(values: Sequence[int]) -> bytes:
-    """int64_t[]."""
-    return struct.pack(f"{len(values)}q", *values)
 
 
 def _path() -> Path | None:

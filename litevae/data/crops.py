@@ -21,9 +21,7 @@ def random_crop(image: Image.Image, config: DataConfig, rng: np.random.Generator
     """
     size = config.crop_size
     width, height = resized_size(image.size, config.resize) if config.resize else image.size
-    shown = size * math.exp(
-        rng.uniform(0.0, math.log(config.max_downscale))
-    )  # side of the square in pixels of the image
+    shown = size * math.exp(rng.uniform(0.0, math.log(config.max_downscale)))  # pixels of the image, a side
     shown = min(round(shown), width, height)
     if config.crop == "center":
         left, top = (width - shown) // 2, (height - shown) // 2

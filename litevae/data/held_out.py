@@ -33,8 +33,7 @@ class HeldOutImage:
 class HeldOutImages:
     """The first `evaluation_images` usable held-out images; every iteration decodes them anew, in the same order.
 
-    Raises:
-        DataError: when made or when iterated: not one image can be used.
+    Where not one can be used, making or iterating it raises a DataError.
     """
 
     def __init__(self, usable: NamedImages, config: DataConfig, none_usable: str) -> None:

@@ -43,11 +43,7 @@ class ImageSource(Protocol):
         """What figures and tables call it."""
 
     def read(self, index: int) -> Image.Image:
-        """Decode image `index` to RGB.
-
-        Raises:
-            UnreadableImageError: it cannot be decoded.
-        """
+        """Decode image `index` to RGB, or raise an UnreadableImageError."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +118,7 @@ def find_images(folder: str, key: str) -> list[str]:
     """All files below `folder` whose ending Pillow knows, in name order; hidden files and folders are left out.
 
     Not `datasets.load_dataset("imagefolder")`, which takes a folder named "train" or "test" for a split and writes to
-    the user's cache.
-
-    Raises:
-        DataError: no such folder, not a folder, or no image in it; the message names `key` and the folder.
+    the user's cache. A DataError, where there is no image, names `key` and the folder.
     """
     root = Path(folder).expanduser()
     if not root.exists():
@@ -173,11 +166,7 @@ def _other_source(path: str) -> str:
 
 
 def built_in_paths(names: Sequence[str]) -> list[Path]:
-    """The photographs that scikit-image's own package holds.
-
-    Raises:
-        DataError: scikit-image is missing, or its package holds no such file.
-    """
+    """The photographs that scikit-image's own package holds; a DataError if it does not."""
     try:
         folder = Path(str(resources.files("skimage") / "data"))
     except ModuleNotFoundError:

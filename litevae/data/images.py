@@ -55,16 +55,16 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     except FileNotFoundError:
         raise UnreadableImageError(f"no such image: {path}", "no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise _unreadable(str(path), _reason(error)) from error
+        raise unreadable(str(path), _reason(error)) from error
     if stat.S_ISDIR(mode):
         raise UnreadableImageError(f"not an image but a folder: {path}", "a folder")
     if not stat.S_ISREG(mode):  # opening a named pipe would block
-        raise _unreadable(str(path), "not a regular file")
+        raise unreadable(str(path), "not a regular file")
     try:
         with open(path, "rb") as file:
             return _decode(file, str(path))
     except OSError as error:
-        raise _unreadable(str(path), error.strerror or _reason(error)) from error
+        raise unreadable(str(path), error.strerror or _reason(error)) from error
 
 
 def decode_image(content: bytes, name: str) -> Image.Image:
@@ -83,10 +83,10 @@ def _decode(file: IO[bytes], name: str) -> Image.Image:
                 return to_rgb(_upright(image))
     except Exception as error:  # decoders raise anything on hostile bytes: RuntimeError (AVIF), SyntaxError (PNG) ...
         empty = file.seek(0, os.SEEK_END) == 0
-        raise _unreadable(name, "the file is empty" if empty else _reason(error)) from error
+        raise unreadable(name, "the file is empty" if empty else _reason(error)) from error
 
 
-def _unreadable(name: str, reason: str) -> UnreadableImageError:
+def unreadable(name: str, reason: str) -> UnreadableImageError:
     return UnreadableImageError(f"cannot read the image {name}: {reason}", reason)
 
 
@@ -105,11 +105,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to 8-bit RGB; see `read_image`.
-
-    Raises:
-        ValueError: integer pixels beyond 16 bits, float pixels beyond [0, 1].
-    """
+    """Any Pillow mode to 8-bit RGB; see `read_image`. A ValueError for gray beyond 16 bits, floats beyond [0, 1]."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_to_8_bit(image)).convert("RGB")
     if image.has_transparency_data:

@@ -29,11 +29,7 @@ class Samples:
         self._skips: list[Skip] = []
 
     def crop(self, n: int) -> Tensor:
-        """Sample n.
-
-        Raises:
-            DataError: nothing usable is left.
-        """
+        """Sample n; a DataError if nothing usable is left."""
         raise NotImplementedError
 
     def take_skips(self) -> list[Skip]:

@@ -101,16 +101,13 @@ class Trunk(nn.Module):
 
 
 def build_trunk(architecture: Architecture, trunk: str, path: str | None, *, last_activation: bool) -> Trunk:
-    """A frozen trunk on the CPU.
+    """A frozen trunk on the CPU; a TrunkError if its weights cannot be read, downloaded, or are another network's.
 
     Args:
         architecture: VGG16 or VGG19.
         trunk: "pretrained", or "random": the same random weights every time; the global generators stay as they are.
         path: "pretrained": torchvision's file of weights. None: torch hub's cache, filled by a download if need be.
         last_activation: whether the last stage ends with its ReLU.
-
-    Raises:
-        TrunkError: the weights cannot be read, downloaded, or are another network's.
     """
     built = Trunk(architecture, last_activation=last_activation)
     if trunk == "random":

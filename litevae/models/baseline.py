@@ -38,7 +38,7 @@ class StableDiffusionVAE(nn.Module):
     `vae` is diffusers' AutoencoderKL and does the work, in NCHW as diffusers does, or in channels_last after
     `.to(memory_format=torch.channels_last)`. Its posterior is LiteVAE's `DiagonalGaussian`: noise, KL and float32
     arithmetic are the same for both. Images are [B, 3, H, W], floating point in [-1, 1] or uint8, H and W multiples
-    of 8; latents are [B, C, H/8, W/8].
+    of 8; latents are [B, C, H/8, W/8]. Others are a TypeError or ValueError, as of LiteVAE.
 
     >>> model = StableDiffusionVAE.from_architecture(block_out_channels=(16, 16, 16, 16))
     >>> output = model(torch.rand(1, 3, 32, 16) * 2 - 1, sample_posterior=True)
@@ -135,9 +135,6 @@ class StableDiffusionVAE(nn.Module):
 
         Args:
             x: image [B, 3, H, W], floating point in [-1, 1] or uint8; H and W multiples of 8.
-
-        Raises:
-            TypeError, ValueError: `x` is no such tensor; the message says how to make it one.
         """
         return AutoencoderKLOutput(latent_dist=cast(Any, self._posterior(x)))
 
@@ -158,9 +155,6 @@ class StableDiffusionVAE(nn.Module):
             sample: image [B, 3, H, W], floating point in [-1, 1] or uint8; H and W multiples of 8.
             sample_posterior: decode a sample of the posterior, instead of its mode.
             generator: the source of the sample's noise, one for the batch or a list with one for each image.
-
-        Raises:
-            TypeError, ValueError: `sample` is no such tensor; the message says how to make it one.
         """
         posterior = self._posterior(sample)
         latent = posterior.sample(generator) if sample_posterior else posterior.mode()  # [B, C, H/8, W/8]

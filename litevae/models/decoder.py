@@ -30,9 +30,6 @@ class Decoder(nn.Module):
     ...                     down_block_types=("DownEncoderBlock2D",) * 4, layers_per_block=2)
     >>> Decoder(LiteVAEConfig(block_out_channels=widths)).load_state_dict(vae.decoder.state_dict())
     <All keys matched successfully>
-
-    Raises:
-        TypeError, ValueError: the latent is no such tensor.
     """
 
     def __init__(self, config: LiteVAEConfig) -> None:
@@ -53,7 +50,7 @@ class Decoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def check(self, latent: object) -> None:
-        """Raise what `forward` raises, for callers that touch the latent before it."""
+        """Raise the TypeError or ValueError of `forward`, for callers that touch the latent before it."""
         check_latent(latent, self.latent_channels)
 
     def forward(self, latent: Tensor) -> Tensor:

@@ -24,9 +24,6 @@ class Encoder(nn.Module):
 
     The Haar sub-bands of level l, divided by 2^l, go through their own UNet; a strided 3x3 convolution takes levels 1
     and 2 to H/8; the aggregation UNet reads the three of them side by side. All of it is in channels_last.
-
-    Raises:
-        TypeError, ValueError: `image` is no such tensor; the message says how to make it one.
     """
 
     def __init__(self, config: LiteVAEConfig) -> None:
@@ -55,7 +52,7 @@ class Encoder(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def check(self, image: object) -> None:
-        """Raise what `forward` raises, for callers that touch the image before it."""
+        """Raise the TypeError or ValueError of `forward`, for callers that touch the image before it."""
         check_image(image, self.in_channels)
 
     def forward(self, image: Tensor) -> Tensor:

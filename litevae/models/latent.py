@@ -38,10 +38,8 @@ class DiagonalGaussian:
         if moments.dim() != 4 or moments.shape[1] % 2:
             raise wrong_value("moments", "have 4 dimensions [B, 2C, h, w] and an even number of channels", moments)
         self._dtype = moments.dtype  # private: accelerate takes what has a half `dtype` for a tensor
-        mean, logvar = moments.to(torch.promote_types(moments.dtype, torch.float32)).chunk(
-            2, dim=1
-        )  # [B, C, h, w] each
-        self.mean = mean
+        precise = moments.to(torch.promote_types(moments.dtype, torch.float32))
+        self.mean, logvar = precise.chunk(2, dim=1)  # [B, C, h, w] each
         self.logvar = logvar.clamp(LOGVAR_MIN, LOGVAR_MAX)
 
     @property

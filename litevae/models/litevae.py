@@ -54,7 +54,8 @@ class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
     The arguments are the fields of `LiteVAEConfig`, which documents and checks them; `from_preset` makes the paper's
     sizes; `Serving` (serving.py) adds slices of a batch and models for inference alone. Images are [B, 3, H, W],
     floating point in [-1, 1] or uint8, H and W multiples of 8; latents are [B, C, H/8, W/8]. `encoder` and `decoder`
-    are ordinary modules. Results have the dtype of the model, or autocast's.
+    are ordinary modules. Results have the dtype of the model, or autocast's. Another image or latent is a TypeError or
+    ValueError, which says how to make it one of these.
 
     >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16))
     >>> image = torch.rand(1, 3, 64, 48) * 2 - 1
@@ -131,9 +132,6 @@ class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Returns:
             AutoencoderKLOutput with `latent_dist`, a `DiagonalGaussian`; with `return_dict=False` a tuple of it.
-
-        Raises:
-            TypeError, ValueError: `x` is no such tensor; the message says how to make it one.
         """
         posterior = self._encode(x)
         return AutoencoderKLOutput(latent_dist=cast(Any, posterior)) if return_dict else (posterior,)
@@ -151,9 +149,6 @@ class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
         Returns:
             DecoderOutput with `sample`, the image [B, out_channels, 8h, 8w] in channels_last, not clamped to [-1, 1];
             with `return_dict=False` a tuple of it.
-
-        Raises:
-            TypeError, ValueError: `z` is no such tensor.
         """
         image, _ = self._decode(z)
         return DecoderOutput(sample=image) if return_dict else (image,)
@@ -174,9 +169,6 @@ class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Returns:
             LiteVAEOutput; with `return_dict=False` the tuple of its fields.
-
-        Raises:
-            TypeError, ValueError: `sample` is no such tensor; the message says how to make it one.
         """
         posterior = self._encode(sample)
         latent = posterior.sample(generator) if sample_posterior else posterior.mode()  # [B, C, H/8, W/8]

@@ -46,9 +46,7 @@ class UNet(GradientCheckpointing):
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(
-            x
-        )  # [B, channels, H, W]; appendix G also keeps this one as a skip, but has no block to take it
+        x = self.conv_in(x)  # [B, channels, H, W]; also a skip in appendix G, which has no block to take it
         skips: list[Tensor] = []
         for block in self.encoder_path:
             x = self.run(block, x)  # [B, width, H, W]

@@ -52,11 +52,7 @@ def save_checkpoint(folder: Path, content: Checkpoint, keep: int) -> Path:
 
     Those of later steps are deleted too: they are damaged, or the run would not have come back to before them.
 
-    Args:
-        content: a checkpoint without its `format`.
-
-    Raises:
-        SaveError: it cannot be written; every older checkpoint is still there.
+    `content` is a checkpoint without its `format`. After a SaveError every older checkpoint is still there.
     """
     step, best = content["step"], content["best"]
     path = folder / f"step-{step:06d}.pt"
@@ -97,11 +93,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_state(module: torch.nn.Module, state: dict[str, Tensor], where: str, what: str = "model") -> None:
-    """Load weights, strictly; the first name or shape that does not fit is the error.
-
-    Raises:
-        CheckpointError: the weights are not this module's.
-    """
+    """Load weights, strictly; the first name or shape that does not fit is a CheckpointError."""
     own = module.state_dict()
     for name in [*own, *state]:
         if name not in own or name not in state:

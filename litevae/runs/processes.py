@@ -18,11 +18,7 @@ from litevae.runs.config import ConfigError
 
 
 def check_shares(batch_size: int, accumulation: int, processes: int) -> None:
-    """Refuse a batch that processes and gradient accumulation steps do not divide.
-
-    Raises:
-        ConfigError: names the multiple.
-    """
+    """Raise a ConfigError for a batch that processes and gradient accumulation steps do not divide."""
     parts = processes * accumulation
     if batch_size % parts:
         what = f"the {processes} processes times train.accumulation={accumulation}"
@@ -37,11 +33,7 @@ class Processes:
     """
 
     def __init__(self, device: str) -> None:
-        """`device`: "auto", "cpu" or "cuda".
-
-        Raises:
-            ConfigError: CUDA is asked for and not there, or accelerate is configured to shard the networks.
-        """
+        """`device`: "auto", "cpu" or "cuda". A ConfigError if there is no CUDA, or accelerate would shard networks."""
         from accelerate import Accelerator, DistributedType
 
         if device == "cuda" and not torch.cuda.is_available():

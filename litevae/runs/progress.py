@@ -88,11 +88,7 @@ class Progress:
         return warnings
 
     def check(self, limit: int, advice: str) -> None:
-        """Raise if the last `limit` steps that were read were all skipped.
-
-        Raises:
-            NonFiniteError: names the term that is not finite.
-        """
+        """Raise a NonFiniteError if the last `limit` steps that were read were all skipped."""
         if self.skipped_in_a_row >= limit:
             raise NonFiniteError(
                 f"{self.reason}, and {self.skipped_in_a_row} steps in a row were skipped; "
@@ -168,11 +164,7 @@ def loss_names(terms: dict[str, Any]) -> list[str]:
 
 
 def check_parameters(network: nn.Module, step: int, advice: str) -> None:
-    """Look at every parameter, with one synchronisation.
-
-    Raises:
-        NonFiniteError: names the first parameter that is not finite.
-    """
+    """Raise a NonFiniteError for the first parameter that is not finite; one synchronisation."""
     named = list(network.named_parameters())
     is_finite = torch.stack([torch.isfinite(value).all() for _, value in named]).tolist()
     if not all(is_finite):

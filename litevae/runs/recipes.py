@@ -95,11 +95,7 @@ def read_yaml(path: Path, sections: Iterable[str]) -> DictConfig:
 
 
 def build_config(schema: type[C], values: DictConfig, overrides: Sequence[str], origin: str) -> C:
-    """The defaults of `schema`, then `values` (of the file `origin`), then `overrides`, checked.
-
-    Raises:
-        ConfigError: see `load_config`.
-    """
+    """The defaults of `schema`, then `values` (of the file `origin`), then `overrides`, checked as in `load_config`."""
     sections = sections_of(schema)
     layers = [(origin, values)] + [(override, _parse_override(override, sections)) for override in overrides]
     merged: Any = OmegaConf.structured(schema)

@@ -48,9 +48,6 @@ class RunFolder:
         """Refuse a place that holds a run, or any file that a run would write over.
 
         A run with the same config that was killed before its first checkpoint may start again.
-
-        Raises:
-            ConfigError: names the folder and the two ways out.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"run.dir must be a folder, got the file {self.path}")
@@ -74,11 +71,7 @@ class RunFolder:
             return False
 
     def create(self, config: Config, command: Sequence[str]) -> None:
-        """Make the folder, after `check_free`, with config.yaml and versions.json.
-
-        Raises:
-            ConfigError: the place cannot be written.
-        """
+        """Make the folder, after `check_free`, with config.yaml and versions.json."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -111,11 +104,7 @@ class RunFolder:
         return after
 
     def append_metrics(self, line: dict[str, Any]) -> None:
-        """One more line.
-
-        Raises:
-            OSError: it cannot be written, and names the file.
-        """
+        """One more line; an OSError names the file."""
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")

@@ -20,11 +20,7 @@ MIB = 2**20
 
 
 def dry_run(config: RunConfig) -> int:
-    """Print what the run would be; returns the exit code, 0.
-
-    Raises:
-        ConfigError, DataError, TrunkError: what would end the run at its start.
-    """
+    """Print what the run would be, or raise what would end it at its start; returns the exit code, 0."""
     AutoencoderFolder(Path(config.run.dir or "").expanduser()).check_free(config)
     if config.train.start_from is not None:
         check_start(Path(config.train.start_from).expanduser())

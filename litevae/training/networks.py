@@ -34,11 +34,7 @@ def build_autoencoder(config: ModelConfig) -> Autoencoder:
 
 
 def check_discriminator(config: RunConfig) -> None:
-    """Call the discriminator on meta tensors of the crop size: a run might otherwise fail after thousands of steps.
-
-    Raises:
-        ConfigError: it does not take this size; names those that it takes.
-    """
+    """Raise a ConfigError unless the discriminator takes the crop size: a run might fail after thousands of steps."""
     with torch.device("meta"):
         try:
             build_discriminator(config.discriminator)(torch.empty(2, 3, config.data.crop_size, config.data.crop_size))

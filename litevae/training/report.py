@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from litevae.cost import parameter_count
 from litevae.data import TrainingData
 from litevae.evaluation.figures import latent_to_rgb, save_curves, save_reconstruction_grid
 from litevae.evaluation.held_out import Evaluation, Measured
@@ -96,7 +97,7 @@ def conclusion(folder: AutoencoderFolder, evaluation: Evaluation, baseline: Eval
 
 
 def _millions(module: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in module.parameters()) / 1e6:.2f} M"
+    return f"{parameter_count(module) / 1e6:.2f} M"
 
 
 def write_grid(path: Path, evaluation: Evaluation, raw: Evaluation | None, step: int) -> None:

@@ -27,11 +27,7 @@ def snapshot(networks: Networks) -> dict[str, Any]:
 
 
 def restore(networks: Networks, checkpoint: Checkpoint, where: str) -> None:
-    """Load what `snapshot` returned. What the run did not have then starts anew.
-
-    Raises:
-        CheckpointError: names the first weight that does not fit.
-    """
+    """Load what `snapshot` returned. What the run did not have then starts anew."""
     _load_weights(networks, checkpoint, where)
     states = zip(networks.learners, checkpoint["optimizers"], checkpoint["scalers"], strict=False)
     for learner, optimizer, scaler in states:
@@ -39,15 +35,10 @@ def restore(networks: Networks, checkpoint: Checkpoint, where: str) -> None:
 
 
 def start_from(networks: Networks, path: Path) -> str:
-    """Load the weights of another run (as in the second stage of Table 5), or of a saved model.
+    """Load the weights of another run (the second stage of Table 5), or of a saved model; returns which, in words.
 
-    Of a run the newest checkpoint is loaded: the model, its average and the discriminator, without Adam's moments.
-
-    Returns:
-        What was loaded, in words.
-
-    Raises:
-        ConfigError: neither is there. CheckpointError: it does not fit; names the first weight.
+    Of a run the newest checkpoint is loaded: the model, its average and the discriminator, without Adam's moments. A
+    CheckpointError names the first weight that does not fit.
     """
     path = path.expanduser()
     check_start(path)
@@ -67,11 +58,7 @@ def start_from(networks: Networks, path: Path) -> str:
 
 
 def check_start(path: Path) -> None:
-    """Refuse what a run cannot start from.
-
-    Raises:
-        ConfigError: neither a run nor a saved model is there.
-    """
+    """Raise a ConfigError unless a run or a saved model is there."""
     if (path / "checkpoints").is_dir() or (path / "config.json").is_file():
         return
     what = "is neither a run nor a saved model (no checkpoints, no config.json)" if path.exists() else "does not exist"

@@ -10,39 +10,8 @@ import torch
 from torch import Tensor
 
 from litevae_kernels.dispatch import define
-from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 from litevae_kernels.group_norm_silu import reference
-
-
-def _fake(
-    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    batch, channels, height, width = x.shape
-    if skip is not None:
-        channels = channels + skip.shape[1]
-    shape = (batch, channels, height, width)
-    output = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format_of(x))
-    mean = x.new_empty((batch, num_groups), dtype=arithmetic_dtype(x.dtype))
-    return output, mean, torch.empty_like(mean)
-
-
-def _fake_backward(
-    grad: Tensor,
-    x: Tensor,
-    num_groups: int,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    mean: Tensor,
-    rstd: Tensor,
-    skip: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    memory_format = memory_format_of(x)
-    return (
-        torch.empty_like(x, memory_format=memory_format),
-        x.new_empty(0) if weight is None else torch.empty_like(weight, memory_format=torch.contiguous_format),
-        x.new_empty(0) if bias is None else torch.empty_like(bias, memory_format=torch.contiguous_format),
-        x.new_empty(0) if skip is None else torch.empty_like(skip, memory_format=memory_format),
-    )
+from litevae_kernels.group_norm_silu.results import empty_gradients, empty_results
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -79,7 +48,7 @@ group_norm_silu = define(
     "group_norm_silu(Tensor x, int num_groups, Tensor? weight, Tensor? bias, float eps, Tensor? skip, str? backend)"
     " -> (Tensor, Tensor, Tensor)",
     lambda module, *arguments: module.group_norm_silu(*arguments),
-    _fake,
+    lambda x, num_groups, weight, bias, eps, skip: empty_results(x, num_groups, skip),
     _gradient,
     _save,
 )
@@ -88,5 +57,5 @@ group_norm_silu_backward = define(
     "group_norm_silu_backward(Tensor grad, Tensor x, int num_groups, Tensor? weight, Tensor? bias, Tensor mean,"
     " Tensor rstd, Tensor? skip, str? backend) -> (Tensor, Tensor, Tensor, Tensor)",
     lambda module, *arguments: module.group_norm_silu_backward(*arguments),
-    _fake_backward,
+    lambda grad, x, num_groups, weight, bias, mean, rstd, skip: empty_gradients(x, weight, bias, skip),
 )

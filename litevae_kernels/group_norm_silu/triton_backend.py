@@ -16,7 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from litevae_kernels.formats import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import memory_format_of
+from litevae_kernels.group_norm_silu.results import empty_gradients, empty_results
 from litevae_kernels.group_norm_silu.triton_backward import (
     group_norm_silu_bwd_apply_kernel,
     group_norm_silu_bwd_combine_kernel,
@@ -46,13 +47,6 @@ class Sizes(NamedTuple):
     group_size: int
 
 
-class WholeGroups(NamedTuple):
-    """Programs for all groups of CHANNELS channels of one sample each, in a tile [BLOCK_C, BLOCK_P]."""
-
-    programs: int
-    tile: dict[str, Any]
-
-
 class Parts(NamedTuple):
     """Programs for one of `splits` parts of the pixels each: `iterations` tiles [BLOCK_C, BLOCK_P] of x or of skip."""
 
@@ -65,8 +59,11 @@ class Parts(NamedTuple):
 @functools.lru_cache(maxsize=1024)
 def whole_groups(
     sizes: Sizes, batch: int, channels_last: bool, dtype: torch.dtype, backward: bool
-) -> WholeGroups | None:
-    """The launch without partial results, or None where the groups are too large for it."""
+) -> tuple[int, dict[str, Any]] | None:
+    """The launch without partial results, or None where the groups are too large for it.
+
+    The number of programs, for all groups of CHANNELS channels of one sample each, and their tile [BLOCK_C, BLOCK_P].
+    """
     most_elements = WHOLE_GROUPS_ELEMENTS // (4 if dtype == torch.float64 else 1)
     if backward and sizes.skip_channels > 0:
         most_elements //= 2  # pointers to five tensors instead of three
@@ -81,7 +78,7 @@ def whole_groups(
         return None
     tile = {"BLOCK_C": block_c, "BLOCK_P": block_p, "CHANNELS": groups * sizes.group_size, "ONE_GROUP": groups == 1}
     tile["num_warps"] = min(max(elements // 512, 1), 16)
-    return WholeGroups(batch * triton.cdiv(sizes.num_groups, groups), tile)
+    return batch * triton.cdiv(sizes.num_groups, groups), tile
 
 
 @functools.lru_cache(maxsize=1024)
@@ -108,26 +105,24 @@ def group_norm_silu(
     x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`."""
-    sizes, memory_format, flags = _describe(x, num_groups, weight, bias, skip)
-    x, weight, bias, skip = _dense(x, weight, bias, skip)
-    batch, _, height, width = x.shape
-    shape = (batch, sizes.x_channels + sizes.skip_channels, height, width)
-    output = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
-    mean = x.new_empty((batch, num_groups), dtype=arithmetic_dtype(x.dtype))
-    rstd = torch.empty_like(mean)
+    output, mean, rstd = empty_results(x, num_groups, skip)
     if output.numel() == 0:
         return output, mean.fill_(0), rstd.fill_(eps**-0.5)
+    sizes, _, flags = _describe(x, num_groups, weight, bias, skip)
+    x, weight, bias, skip = _dense(x, weight, bias, skip)
+    batch, channels = output.shape[:2]
     channels_last, arithmetic = flags["CHANNELS_LAST"], flags["ARITHMETIC"]
     with torch.cuda.device_of(x):
         whole = whole_groups(sizes, batch, channels_last, x.dtype, backward=False)
         if whole is not None:
-            group_norm_silu_fwd_kernel[(whole.programs,)](
-                x, skip, weight, bias, output, mean, rstd, *sizes, EPS=eps, **whole.tile, **flags
+            programs, tile = whole
+            group_norm_silu_fwd_kernel[(programs,)](
+                x, skip, weight, bias, output, mean, rstd, *sizes, EPS=eps, **tile, **flags
             )
             return output, mean, rstd
         part = parts(sizes, batch, channels_last, x.dtype)
         run = sizes.group_size * part.splits
-        partials = mean.new_empty(2 * batch * shape[1] * part.splits)
+        partials = mean.new_empty(2 * batch * channels * part.splits)
         group_norm_silu_fwd_partials_kernel[(part.programs,)](
             x, skip, partials, *sizes[:3], part.splits, part.iterations, **part.tile,
             HAS_SKIP=flags["HAS_SKIP"], CHANNELS_LAST=channels_last, ARITHMETIC=arithmetic,
@@ -154,12 +149,7 @@ def group_norm_silu_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu_backward`."""
     sizes, memory_format, flags = _describe(x, num_groups, weight, bias, skip)
-    gradients = (
-        torch.empty_like(x, memory_format=memory_format),
-        x.new_empty(0) if weight is None else torch.empty_like(weight, memory_format=torch.contiguous_format),
-        x.new_empty(0) if bias is None else torch.empty_like(bias, memory_format=torch.contiguous_format),
-        x.new_empty(0) if skip is None else torch.empty_like(skip, memory_format=memory_format),
-    )
+    gradients = empty_gradients(x, weight, bias, skip)
     x_grad, weight_grad, bias_grad, skip_grad = gradients
     if grad.numel() == 0:
         weight_grad.zero_()
@@ -175,9 +165,8 @@ def group_norm_silu_backward(
         splits, batch_groups = (part.splits, batch * num_groups) if whole is None else (1, 0)
         partials, coefficients = mean.new_empty(2 * batch * channels * splits), mean.new_empty(2 * batch_groups)
         if whole is not None:
-            group_norm_silu_bwd_kernel[(whole.programs,)](
-                *inputs, x_grad, skip_grad, partials, *sizes, **whole.tile, **flags
-            )
+            programs, tile = whole
+            group_norm_silu_bwd_kernel[(programs,)](*inputs, x_grad, skip_grad, partials, *sizes, **tile, **flags)
         else:
             group_norm_silu_bwd_partials_kernel[(part.programs,)](
                 *inputs, partials, *sizes, splits, part.iterations, **part.tile, **flags

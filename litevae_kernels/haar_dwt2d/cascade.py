@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from litevae_kernels.formats import arithmetic_dtype, memory_format_of
-from litevae_kernels.haar_dwt2d.geometry import level_sizes
+from litevae_kernels.haar_dwt2d.geometry import empty_image, empty_pyramid, level_sizes
 
 MAX_FUSED_LEVELS = 4
 # launch(image, packed levels, L of the coarsest one, memory format). L is absent where the pyramid ends.
@@ -18,22 +18,15 @@ Launch = Callable[[Tensor, Sequence[Tensor], Tensor | None, torch.memory_format]
 
 def analysis(launch: Launch, image: Tensor, levels: int, dtype: torch.dtype) -> list[Tensor]:
     """The packed levels, finest first; `launch` fills those that it gets from the image, and L."""
-    batch, channels, height, width = image.shape
     memory_format, arithmetic = memory_format_of(image), arithmetic_dtype(image.dtype, dtype)
-    sizes = level_sizes(height, width, levels)
-
-    def empty(channels: int, level: int, dtype: torch.dtype) -> Tensor:
-        shape = (batch, channels, *sizes[level])
-        return torch.empty(shape, dtype=dtype, device=image.device, memory_format=memory_format)
-
-    pyramid = [empty(4 * channels, level, dtype) for level in range(1, levels + 1)]
+    pyramid = empty_pyramid(image, levels, dtype)
     if image.numel() == 0:
         return pyramid
     source = image
     for done in range(0, levels, MAX_FUSED_LEVELS):
         outputs = pyramid[done : done + MAX_FUSED_LEVELS]
         coarsest = done + len(outputs)
-        low = None if coarsest == levels else empty(channels, coarsest, arithmetic)
+        low = None if coarsest == levels else empty_image(outputs, *outputs[-1].shape[2:], arithmetic)
         launch(source, outputs, low, memory_format)
         source = source if low is None else low
     return pyramid
@@ -43,16 +36,10 @@ def synthesis(launch: Launch, pyramid: Sequence[Tensor], height: int, width: int
     """The image; `launch` fills it from the packed levels that it gets and L."""
     memory_format, arithmetic = memory_format_of(pyramid[0]), arithmetic_dtype(pyramid[0].dtype, dtype)
     pyramid = [packed.contiguous(memory_format=memory_format) for packed in pyramid]
-    batch, channels = pyramid[0].shape[0], pyramid[0].shape[1] // 4
     sizes = level_sizes(height, width, len(pyramid))
     low = None
     for first in reversed(range(0, len(pyramid), MAX_FUSED_LEVELS)):
-        image = torch.empty(
-            (batch, channels, *sizes[first]),
-            dtype=dtype if first == 0 else arithmetic,
-            device=pyramid[0].device,
-            memory_format=memory_format,
-        )
+        image = empty_image(pyramid, *sizes[first], dtype if first == 0 else arithmetic)
         if image.numel() > 0:
             launch(image, pyramid[first : first + MAX_FUSED_LEVELS], low, memory_format)
         low = image

@@ -17,33 +17,26 @@ from litevae_kernels.haar_dwt2d.geometry import level_sizes
 STRIP_THREADS, TILE_THREADS = 128, 256  # kStripThreads of cuda_strips.h, kTileThreads of cuda_tiles.h
 
 
-def analysis(
-    image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
-) -> list[Tensor]:
+def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose: bool = False) -> list[Tensor]:
     """As `reference.analysis`; for an image of any strides, without a copy."""
 
     def launch(
         image: Tensor, outputs: Sequence[Tensor], low: Tensor | None, memory_format: torch.memory_format
     ) -> None:
         tensors = [image, *cascade.four(outputs), low]
-        _launch("fwd", tensors, image, image.stride(), outputs, memory_format, factor, transpose_of_synthesis)
+        _launch("fwd", tensors, image, image.stride(), outputs, memory_format, factor, transpose)
 
     return cascade.analysis(launch, image, levels, dtype)
 
 
 def synthesis(
-    pyramid: Sequence[Tensor],
-    height: int,
-    width: int,
-    factor: float,
-    dtype: torch.dtype,
-    transpose_of_analysis: bool = False,
+    pyramid: Sequence[Tensor], height: int, width: int, factor: float, dtype: torch.dtype, transpose: bool = False
 ) -> Tensor:
     """As `reference.synthesis`; levels that are not dense in the finest level's memory format are copied."""
 
     def launch(image: Tensor, inputs: Sequence[Tensor], low: Tensor | None, memory_format: torch.memory_format) -> None:
         tensors = [*cascade.four(inputs), low, image]
-        _launch("bwd", tensors, image, (), inputs, memory_format, factor, transpose_of_analysis)
+        _launch("bwd", tensors, image, (), inputs, memory_format, factor, transpose)
 
     return cascade.synthesis(launch, pyramid, height, width, dtype)
 

@@ -5,34 +5,12 @@ Four operators, pairwise transposes, so that derivatives of any order stay among
     haar_dwt2d <-> haar_dwt2d_backward          haar_idwt2d <-> haar_idwt2d_backward
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from litevae_kernels.dispatch import define
-from litevae_kernels.formats import memory_format_of
-from litevae_kernels.haar_dwt2d.geometry import level_sizes
-
-
-def _fake_analysis(image: Tensor, levels: int, dtype: torch.dtype) -> list[Tensor]:
-    batch, channels, height, width = image.shape
-    memory_format = memory_format_of(image)
-    return [
-        torch.empty(batch, 4 * channels, h, w, dtype=dtype, device=image.device, memory_format=memory_format)
-        for h, w in level_sizes(height, width, levels)[1:]
-    ]
-
-
-def _fake_synthesis(pyramid: Sequence[Tensor], height: int, width: int, dtype: torch.dtype) -> Tensor:
-    batch, packed_channels = pyramid[0].shape[:2]
-    return torch.empty(
-        (batch, packed_channels // 4, height, width),
-        dtype=dtype,
-        device=pyramid[0].device,
-        memory_format=memory_format_of(pyramid[0]),
-    )
+from litevae_kernels.haar_dwt2d.geometry import empty_image, empty_pyramid
 
 
 def _save_analysis(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -76,7 +54,7 @@ haar_dwt2d = define(
     "haar_dwt2d",
     "haar_dwt2d(Tensor image, int levels, float factor, ScalarType dtype, str? backend) -> Tensor[]",
     lambda module, *arguments: module.analysis(*arguments),
-    lambda image, levels, factor, dtype: _fake_analysis(image, levels, dtype),
+    lambda image, levels, factor, dtype: empty_pyramid(image, levels, dtype),
     _analysis_gradient,
     _save_analysis,
 )
@@ -84,8 +62,8 @@ haar_dwt2d_backward = define(
     "haar_dwt2d",
     "haar_dwt2d_backward(Tensor[] grads, SymInt height, SymInt width, float factor, ScalarType dtype, str? backend)"
     " -> Tensor",
-    lambda module, *arguments: module.synthesis(*arguments, transpose_of_analysis=True),
-    lambda grads, height, width, factor, dtype: _fake_synthesis(grads, height, width, dtype),
+    lambda module, *arguments: module.synthesis(*arguments, transpose=True),
+    lambda grads, height, width, factor, dtype: empty_image(grads, height, width, dtype),
     _analysis_backward_gradient,
     _save_analysis_backward,
 )
@@ -93,15 +71,15 @@ haar_idwt2d = define(
     "haar_dwt2d",
     "haar_idwt2d(Tensor[] pyramid, SymInt height, SymInt width, float factor, str? backend) -> Tensor",
     lambda module, pyramid, *arguments: module.synthesis(pyramid, *arguments, pyramid[0].dtype),
-    lambda pyramid, height, width, factor: _fake_synthesis(pyramid, height, width, pyramid[0].dtype),
+    lambda pyramid, height, width, factor: empty_image(pyramid, height, width, pyramid[0].dtype),
     _synthesis_gradient,
     _save_synthesis,
 )
 haar_idwt2d_backward = define(
     "haar_dwt2d",
     "haar_idwt2d_backward(Tensor grad, int levels, float factor, str? backend) -> Tensor[]",
-    lambda module, grad, *arguments: module.analysis(grad, *arguments, grad.dtype, transpose_of_synthesis=True),
-    lambda grad, levels, factor: _fake_analysis(grad, levels, grad.dtype),
+    lambda module, grad, *arguments: module.analysis(grad, *arguments, grad.dtype, transpose=True),
+    lambda grad, levels, factor: empty_pyramid(grad, levels, grad.dtype),
     _synthesis_backward_gradient,
     _save_synthesis_backward,
 )

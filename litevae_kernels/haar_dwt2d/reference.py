@@ -4,8 +4,8 @@
 
 Both public functions and all their derivatives consist of two linear maps and their transposes:
 
-    analysis(image)      the DWT;      with `transpose_of_synthesis` the gradient of the inverse DWT
-    synthesis(pyramid)   the inverse;  with `transpose_of_analysis` the gradient of the DWT
+    analysis(image)      the DWT;      with `transpose` that of synthesis, the gradient of the inverse DWT
+    synthesis(pyramid)   the inverse;  with `transpose` that of analysis, the gradient of the DWT
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,7 @@ from litevae_kernels.formats import arithmetic_dtype, stored_like
 from litevae_kernels.haar_dwt2d.geometry import level_sizes, values_of
 
 
-def analysis(
-    image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
-) -> list[Tensor]:
+def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose: bool = False) -> list[Tensor]:
     """Image [B, C, H, W] -> packed sub-bands, level 1 first: [B, 4C, ceil(H/2^l), ceil(W/2^l)], L H V D.
 
     For each 2x2 block (a b / c d), L = factor * (a + b + c + d) and so on; L is the next level's image.
@@ -30,23 +28,18 @@ def analysis(
     low = values_of(image, arithmetic_dtype(image.dtype, dtype))  # [B, C, H, W]
     pyramid = []
     for level in range(1, levels + 1):
-        extended = _extend_to_even(low, "constant" if transpose_of_synthesis else "replicate")  # [B, C, 2h, 2w]
+        extended = _extend_to_even(low, "constant" if transpose else "replicate")  # [B, C, 2h, 2w]
         a, b, c, d = _blocks(extended)  # [B, C, h, w] each
         low = factor * (a + b + c + d)
         details = [factor * (a + b - c - d), factor * (a - b + c - d), factor * (a - b - c + d)]
-        hides_low = transpose_of_synthesis and level < levels
+        hides_low = transpose and level < levels
         packed = torch.cat([torch.zeros_like(low) if hides_low else low, *details], dim=1)  # [B, 4C, h, w]
         pyramid.append(stored_like(packed, dtype, like=image))
     return pyramid
 
 
 def synthesis(
-    pyramid: Sequence[Tensor],
-    height: int,
-    width: int,
-    factor: float,
-    dtype: torch.dtype,
-    transpose_of_analysis: bool = False,
+    pyramid: Sequence[Tensor], height: int, width: int, factor: float, dtype: torch.dtype, transpose: bool = False
 ) -> Tensor:
     """Packed sub-bands, level 1 first -> image [B, C, height, width].
 
@@ -61,11 +54,11 @@ def synthesis(
         packed_low, h, v, d = packed.chunk(4, dim=1)  # [B, C, h, w] each
         if low is None:
             low = packed_low
-        elif transpose_of_analysis:
+        elif transpose:
             low = low + packed_low
         blocks = [low + h + v + d, low + h - v - d, low - h + v - d, low - h - v + d]
         finer = factor * _interleave(blocks)  # [B, C, 2h, 2w]
-        low = _finish_odd(finer, *sizes[level - 1], fold=transpose_of_analysis)  # the last row or column less if odd
+        low = _finish_odd(finer, *sizes[level - 1], fold=transpose)  # the last row or column less if odd
     assert low is not None
     return stored_like(low, dtype, like=pyramid[0])
 

@@ -23,9 +23,7 @@ TILE_HEIGHT, TILE_WIDTH = 16, 128  # rows of the image, and columns times lanes
 _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
-def analysis(
-    image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
-) -> list[Tensor]:
+def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose: bool = False) -> list[Tensor]:
     """As `reference.analysis`; for an image of any strides, without a copy."""
     arithmetic = arithmetic_dtype(image.dtype, dtype)
 
@@ -38,9 +36,9 @@ def analysis(
         with torch.cuda.device_of(image):
             haar_dwt2d_fwd_kernel[(programs,)](
                 image, *cascade.four(outputs), _or_empty(low, image, arithmetic), *image.stride(), *image.shape[-2:],
-                factor, **tile, LEVELS=len(outputs), TRANSPOSE=transpose_of_synthesis, COPY_LOW=goes_on,
-                EXTEND_ROWS=odd_height and not transpose_of_synthesis,
-                EXTEND_COLUMNS=odd_width and not transpose_of_synthesis,
+                factor, **tile, LEVELS=len(outputs), TRANSPOSE=transpose, COPY_LOW=goes_on,
+                EXTEND_ROWS=odd_height and not transpose,
+                EXTEND_COLUMNS=odd_width and not transpose,
                 IMAGE_IN_RUNS=1 < channels <= tile["LANES"] and image.stride(1) == 1 and image.stride(3) == channels,
             )  # fmt: skip
 
@@ -48,12 +46,7 @@ def analysis(
 
 
 def synthesis(
-    pyramid: Sequence[Tensor],
-    height: int,
-    width: int,
-    factor: float,
-    dtype: torch.dtype,
-    transpose_of_analysis: bool = False,
+    pyramid: Sequence[Tensor], height: int, width: int, factor: float, dtype: torch.dtype, transpose: bool = False
 ) -> Tensor:
     """As `reference.synthesis`; levels that are not dense in the finest level's memory format are copied."""
     arithmetic = arithmetic_dtype(pyramid[0].dtype, dtype)
@@ -63,7 +56,7 @@ def synthesis(
         with torch.cuda.device_of(image):
             haar_dwt2d_bwd_kernel[(programs,)](
                 *cascade.four(inputs), _or_empty(low, image, arithmetic), image, *image.shape[-2:], factor, **tile,
-                LEVELS=len(inputs), TRANSPOSE=transpose_of_analysis, FROM_COPY=low is not None,
+                LEVELS=len(inputs), TRANSPOSE=transpose, FROM_COPY=low is not None,
             )  # fmt: skip
 
     return cascade.synthesis(launch, pyramid, height, width, dtype)

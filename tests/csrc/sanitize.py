@@ -11,9 +11,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from csrc.build import FLAGS, compile_library
+from csrc.build import FLAGS
 from litevae_kernels import native
 
+from .another_build import compile_library
 from .levels import run_tests
 
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1"]

@@ -11,7 +11,8 @@ import torch
 
 from litevae_kernels import group_norm_silu, native
 from litevae_kernels.group_norm_silu import cpu, reference
-from litevae_kernels.testing import assert_close, image_of
+
+from .samples import assert_close, image_of
 
 
 @pytest.fixture

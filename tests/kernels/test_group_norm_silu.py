@@ -14,7 +14,8 @@ from torch.autograd import gradcheck, gradgradcheck
 from litevae_kernels import group_norm_silu
 from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 from litevae_kernels.group_norm_silu import ops
-from litevae_kernels.testing import SIZES, assert_close, sample_layouts
+
+from .samples import SIZES, assert_close, sample_layouts
 
 # The interpreter computes exp(-z) in NumPy, which warns where a float32 overflows to infinity, as it should.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")

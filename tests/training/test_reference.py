@@ -8,12 +8,13 @@ import pytest
 from litevae.config import LiteVAEConfig
 from litevae.runs.recipes import recipes
 from litevae.training.config import RunConfig
-from litevae.training.reference import PAGE, field_docstrings, table, updated
+
+from .key_tables import PAGE, field_docstrings, table, updated
 
 
 def test_the_page_is_up_to_date() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert updated(page) == page, "run python -m litevae.training.reference"
+    assert updated(page) == page, "run python -m tests.training.key_tables"
     for name in recipes():
         assert f"`{name}`" in page
 

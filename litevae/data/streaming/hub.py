@@ -17,8 +17,8 @@ from typing import Any
 from PIL import Image
 
 from litevae.data.config import DataConfig
-from litevae.data.errors import DataError, UnreadableImageError, one_line
-from litevae.data.images import decode_image
+from litevae.data.errors import DataError, one_line
+from litevae.data.images import decode_image, unreadable
 from litevae.data.streaming.shards import is_remote, read_shards
 
 
@@ -49,7 +49,7 @@ class Encoded:
         """The RGB image; see `read_image`."""
         fetched = self.fetch()
         if fetched.content is None:
-            raise UnreadableImageError(f"cannot read the image {self.name}: {fetched.damage}", fetched.damage)
+            raise unreadable(self.name, fetched.damage)
         return decode_image(fetched.content, self.name)
 
 
@@ -101,11 +101,7 @@ def from_cell(cell: Any, name: str) -> Encoded:
 
 
 def open_rows(config: DataConfig, split: str) -> DatasetSource:
-    """A split of `data.path`, read in any order.
-
-    Raises:
-        DataError: it cannot be loaded, or has no column of images.
-    """
+    """A split of `data.path`, read in any order; a DataError if it cannot be loaded or has no column of images."""
     datasets = import_datasets()
     rows = _load(config, split, streaming=False)
     column = _image_column(rows.features, config)
@@ -116,7 +112,7 @@ def open_rows(config: DataConfig, split: str) -> DatasetSource:
 
 
 def open_row_stream(config: DataConfig, split: str) -> Stream:
-    """A split of `data.path` as a stream. Raises as `open_rows` does."""
+    """A split of `data.path` as a stream."""
     rows = _load(config, split, streaming=True)
     column = _image_column(rows.features, config)
     return Stream(rows.decode(False).select_columns([column]), column)

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from litevae.data.errors import DataError, Skip, UnreadableImageError, one_line
+from litevae.data.errors import DataError, Skip, one_line
 from litevae.data.image_sources import PackedStrings
-from litevae.data.images import decode_image, readable_endings
+from litevae.data.images import decode_image, readable_endings, unreadable
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # In bytes; a header may claim any size.
@@ -34,11 +34,7 @@ class Member(NamedTuple):
 
 
 def find_shards(path: str) -> list[str]:
-    """The shards that `data.path` names: all below a folder, or those of a pattern with {000..127}, {a,b}, * and ?.
-
-    Raises:
-        DataError: there is none.
-    """
+    """The shards that `data.path` names: all below a folder, or those of a pattern with {000..127}, {a,b}, * and ?."""
     folder = Path(path).expanduser()
     if folder.is_dir():
         found = sorted(str(file) for file in folder.rglob("*") if file.name.endswith(_ENDINGS) and file.is_file())
@@ -104,12 +100,7 @@ class ShardSource:
                 for member in _images(archive, ending):
                     found.append(Member(member.name, member.offset_data, member.size))
                 problem = _unfinished(archive)
-        except (
-            tarfile.TarError,
-            OSError,
-            ValueError,
-            MemoryError,
-        ) as error:  # a hostile file's headers can raise each of them
+        except (tarfile.TarError, OSError, ValueError, MemoryError) as error:  # each by a hostile file's headers
             problem = one_line(error)
         if problem:
             self.damaged.append(Skip(shard, "unreadable", f"{problem}; images found before that: {len(found)}"))
@@ -127,15 +118,13 @@ class ShardSource:
     def read(self, index: int) -> Image.Image:
         name, (offset, size) = self.name(index), self._place[index].tolist()
         if size > _LARGEST_FILE:
-            reason = f"{size} bytes are too many"
-            raise UnreadableImageError(f"cannot read the image {name}: {reason}", reason)
+            raise unreadable(name, f"{size} bytes are too many")
         try:
             with open(self.shards[self._shard[index]], "rb") as file:
                 file.seek(offset)
                 content = file.read(size)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise UnreadableImageError(f"cannot read the image {name}: {reason}", reason) from error
+            raise unreadable(name, error.strerror or str(error)) from error
         return decode_image(content, name)
 
 

@@ -1,6 +1,6 @@
 """The tables of keys in litevae/configs/README.md, made from the docstrings of the config's fields.
 
-python -m litevae.training.reference
+python -m tests.training.key_tables
 """
 
 import ast
