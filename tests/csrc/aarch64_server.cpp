@@ -1,12 +1,13 @@
 // Runs functions of the CPU kernels' library, built for another architecture, for tests/csrc/aarch64.py.
 //
-// The program of an emulator: cross_server library.so. A request on standard input is a function's name, its argument
+// The program of an emulator: server library.so. A request on standard input is a function's name, its argument
 // (a struct, or an integer where the struct is empty) and the tensors that the struct points to. The reply on standard
 // output is what the function returned, and the tensors again. All numbers are int64.
 #include <dlfcn.h>
 
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
