@@ -142,7 +142,7 @@ class AutoencoderLoss(nn.Module):
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(reconstruction, image)
         with torch.autocast(image.device.type, enabled=False):
-            terms |= self._terms_without_networks(image, reconstruction, wavelet, posterior)
+            terms |= self._plain_terms(image, reconstruction, wavelet, posterior)
             if ema_reconstruction is not None and weights["ldl"]:
                 terms["ldl"] = ldl_loss(reconstruction, ema_reconstruction, image)
             factors = {name: weights[name] for name in terms}
@@ -172,10 +172,10 @@ class AutoencoderLoss(nn.Module):
             way_out = "pass the discriminator's logits of the reconstruction, or set loss.adversarial_weight to 0"
             raise wrong_value("fake_logits", rule, None, way_out)
 
-    def _terms_without_networks(
+    def _plain_terms(
         self, image: Tensor, reconstruction: Tensor, wavelet: Tensor | None, posterior: Posterior
     ) -> dict[str, Tensor]:
-        """In float32."""
+        """The terms without networks, in float32."""
         config = self.config
         terms: dict[str, Tensor] = {}
         if config.l1_weight:

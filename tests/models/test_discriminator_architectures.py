@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from litevae.models.discriminators import PatchDiscriminator, UNetDiscriminator, unet
+from litevae.models.discriminators import PatchDiscriminator, UNetDiscriminator, resampling
+from litevae.models.discriminators.resampling import ResamplingConv2d
 from litevae.models.discriminators.stylegan import (
     Blur,
     EqualizedConv2d,
@@ -20,7 +21,7 @@ from litevae.models.discriminators.stylegan import (
     minibatch_deviation,
     width_at,
 )
-from litevae.models.discriminators.unet import ResamplingConv2d, encoder_widths
+from litevae.models.discriminators.unet import encoder_widths
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def test_resampling_is_folded_into_the_convolution(
     size: int, fewest_positions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Joined, and one after the other as where there are few pixels."""
-    monkeypatch.setattr(unet, "FEWEST_POSITIONS", fewest_positions)
+    monkeypatch.setattr(resampling, "FEWEST_POSITIONS", fewest_positions)
     x = torch.randn(2, 3, 6, 10, dtype=torch.float64)
     down, up = (ResamplingConv2d(3, 4, size, how).double() for how in ("down", "up"))
     pooled = F.avg_pool2d(F.conv2d(x, down.weight, down.bias, padding=size // 2), 2)

@@ -101,7 +101,8 @@ def test_adversarial_gradient_reaches_the_generator(make: Make) -> None:
     """The gradient of weight * generator loss, added to the others': not lost under a no_grad."""
     gradients = []
     for weight in (0.0, 1.0, 2.0):
-        networks, update = make(loss={"adversarial_weight": weight or 1.0})
+        start = 0 if weight else 1  # without logits the term may be left out before its start alone
+        networks, update = make(loss={"adversarial_weight": weight or 1.0, "adversarial_start": start})
         image = pixels().float() / 127.5 - 1
         output = update._reconstruct(image, 0)
         total, _ = update._generator_loss(image, output, networks.discriminator if weight else None, 0)
