@@ -232,10 +232,8 @@ def store(folder: Path) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu_run",
-        description="Without PART, all that have not ended yet in DIR: the same command goes on where it stopped.",
-    )
+    about = "Without PART, all that have not ended yet in DIR: the same command goes on where it stopped."
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_run", description=about)
     add = parser.add_argument
     add("parts", nargs="*", metavar="PART", help="see --list; in the order given, also once more; of x_y, x is enough")
     add("--list", action="store_true", help="name the parts, with their limits, and end")

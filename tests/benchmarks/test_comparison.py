@@ -62,36 +62,40 @@ def test_rows_have_the_numbers_of_their_runs(tmp_path: Path) -> None:
     assert (tmp_path / "comparison-cpu.png").stat().st_size > 10_000
 
 
-@pytest.mark.usefixtures("in_process")
 def test_rows_trained_for_minutes_go_on_and_stand_beside_earlier_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs, steps, whole = tmp_path / "runs", 0, comparison.train
+    steps: dict[Path, int] = {}
+    told: list[Sequence[str]] = []
 
     def stopped(arguments: Sequence[str], seconds: float | None = None) -> None:
-        """As many more steps as two where there is a limit."""
-        nonlocal steps
-        if seconds is None:
-            return whole(arguments)
-        assert seconds == 30
-        assert comparison.ENDLESS in arguments
-        steps += 2
-        return whole([f"train.steps={steps}" if word == comparison.ENDLESS else word for word in arguments])
+        """The files of a run whose time is over after two steps."""
+        resumed = arguments[0] == "--resume"
+        folder = Path(arguments[1]) if resumed else Path(arguments[-1].removeprefix("run.dir="))
+        assert resumed == (folder in steps)
+        told.append(arguments[2:] if resumed else ["new"])
+        assert seconds == (30 if comparison.ENDLESS in arguments else None)
+        step = steps[folder] = steps.get(folder, 0) + (2 if seconds else 1)
+        for place in ("checkpoints", "model"):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / f"checkpoints/step-{step:06}.pt").touch()
+        lines = [{"kind": "train", "images_per_second": 8.0 if "litevae" in folder.name else 2.0}]
+        lines += [{"kind": "evaluation", "step": step, "psnr": 20.0, "ssim": 0.5, "lpips_random_trunk": 0.1}]
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
 
-    def rows(label: str) -> list[dict[str, Any]]:
-        options = ["--minutes", "0.5", "--only", label, "--results", str(tmp_path), "--runs", str(runs)]
-        overrides = [override for override in TINY if not override.startswith("train.steps=")]
-        assert comparison.main([*options, "small", *overrides]) == 0
-        return json.loads((tmp_path / "comparison_minutes-cpu.json").read_text())["rows"]
+    def rows(label: str) -> list[tuple[Any, ...]]:
+        options = ["--minutes", "0.5", "--only", label, "--results", str(tmp_path), "--runs", str(tmp_path / "runs")]
+        assert comparison.main([*options, "small"]) == 0
+        document = json.loads((tmp_path / "comparison_minutes-cpu.json").read_text())
+        return [(row["row"], row["step"], row.get("speed_to_sd")) for row in document["rows"]]
 
     monkeypatch.setattr(comparison, "train", stopped)
-    assert [(row["row"], row["step"]) for row in rows("LiteVAE-S")] == [("LiteVAE-S", 3)]
-    steps += 2
-    assert [(row["row"], row["step"]) for row in rows("LiteVAE-S")] == [("LiteVAE-S", 7)]
-    steps = 0
-    sd, lite = rows("SD-VAE")
-    assert (sd["row"], sd["step"], sd["speed_to_sd"]) == ("SD-VAE", 3, 1)
-    assert (lite["step"], lite["speed_to_sd"]) == (7, lite["images_per_second"] / sd["images_per_second"])
+    monkeypatch.setattr(comparison, "parameters", lambda folder: {})
+    assert rows("LiteVAE-S") == [("LiteVAE-S", 3, None)]
+    assert rows("LiteVAE-S") == [("LiteVAE-S", 6, None)]
+    assert told == [["new"], ["train.steps=3"], [comparison.ENDLESS], ["train.steps=6"]]
+    assert rows("SD-VAE") == [("SD-VAE", 3, 1.0), ("LiteVAE-S", 6, 4.0)]
 
 
 def test_a_run_is_told_to_stop_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
