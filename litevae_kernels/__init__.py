@@ -2,8 +2,8 @@
 
 image -> [DWT] -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN, SMC] -> losses
 
-Each operator has a folder of its own (`haar_dwt2d/`, `smc_conv2d/`, `group_norm_silu/`) with the mathematics in its
-README. All have the same backends: `backends()` says which of them work on this machine.
+Each operator has a folder of its own with the mathematics in its README. `haar_dwt2d/`, `smc_conv2d/` and
+`group_norm_silu/` have the same backends: `backends()` says which of them work on this machine.
 """
 
 from litevae_kernels import compat

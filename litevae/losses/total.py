@@ -183,7 +183,7 @@ class AutoencoderLoss(nn.Module):
         if config.kl_weight:
             terms["kl"] = kl_loss(posterior, image, config.kl_reduction)
         if config.wavelet_weight:
-            terms["wavelet"] = wavelet_charbonnier_loss(reconstruction, image, config.wavelet_eps, wavelet=wavelet)
+            terms["wavelet"] = wavelet_charbonnier_loss(reconstruction, image, eps=config.wavelet_eps, wavelet=wavelet)
         if config.gaussian_weight:
             terms["gaussian"] = gaussian_high_pass_loss(
                 reconstruction, image, kernel_size=config.gaussian_kernel_size, sigma=config.gaussian_sigma

@@ -11,7 +11,7 @@ from litevae_kernels import haar_dwt2d
 
 
 def wavelet_charbonnier_loss(
-    reconstruction: Tensor, image: Tensor, eps: float = 1e-6, *, wavelet: Tensor | None = None
+    reconstruction: Tensor, image: Tensor, *, eps: float = 1e-6, wavelet: Tensor | None = None
 ) -> Tensor:
     """Mean of sqrt(d^2 + eps^2) over the H, V and D sub-bands of level 1; L is left to the other terms.
 

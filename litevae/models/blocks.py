@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import module as _modules
 from torch.utils.checkpoint import checkpoint
 
 from litevae.config import DecoderNormalization
@@ -126,7 +127,9 @@ def _is_plain(layer: nn.Module) -> bool:
         is_own = settings == ((1, 1), (1, 1), (1, 1), 1, "zeros")
     else:
         is_own = type(layer) is SMConv2d and layer.stride == layer.padding == 1
-    return is_own and not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
+    hooks = layer._forward_hooks, layer._forward_pre_hooks, _modules._global_forward_hooks
+    wrapped = any(hooks) or _modules._global_forward_pre_hooks or layer._compiled_call_impl or "forward" in vars(layer)
+    return is_own and not wrapped
 
 
 def recompute(block: nn.Module, *inputs: Tensor | None) -> Any:

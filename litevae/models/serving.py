@@ -37,12 +37,11 @@ class Slicing:
                 check_int(name, value, at_least=1)
         self.slice_size, self.memory_budget = slice_size, memory_budget
 
-    def slices(self, batch: Tensor, part: Encoder | Decoder, config: LiteVAEConfig) -> tuple[Tensor, ...]:
-        """`batch` split into slices that fit, at least one; `part` is the network they are for."""
+    def slices(self, batch: Tensor, part: Encoder | Decoder, kind: Any, config: LiteVAEConfig) -> tuple[Tensor, ...]:
+        """`batch` split into slices that fit, at least one, for `part`: an Encoder or Decoder (`kind`) or a wrapper."""
         part.check(batch)
         size = self.slice_size or 1
         if self.memory_budget is not None:
-            kind: Any = Encoder if isinstance(part, Encoder) else Decoder
             dtype = next(part.parameters()).dtype
             size = max(1, self.memory_budget // bytes_per_sample(kind, config, *batch.shape[-2:], dtype))
         return batch.split(size)
@@ -74,7 +73,10 @@ class Serving(nn.Module):
 
     def in_slices(self, part: Encoder | Decoder, batch: Tensor) -> Tensor:
         """part(batch), slice by slice if slicing is enabled."""
-        slices = (batch,) if self.slicing is None else self.slicing.slices(batch, part, self.architecture)
+        slices: tuple[Tensor, ...] = (batch,)
+        if self.slicing is not None:
+            kind = Encoder if part is self.encoder else Decoder
+            slices = self.slicing.slices(batch, part, kind, self.architecture)
         results = [part(samples).clone() if self._clones_results else part(samples) for samples in slices]
         return results[0] if len(results) == 1 else torch.cat(results)
 
@@ -135,7 +137,7 @@ class Serving(nn.Module):
 
         Args:
             dtype: of the parameters; None keeps them. torch.bfloat16 halves the memory, is faster where the hardware
-                multiplies it, and moves the latent by a few per cent of its norm (less than 5 % in the tests).
+                multiplies it, and moves the latent by a few per cent of its norm.
             compile: torch.compile encoder and decoder; the first call of an image size takes a minute or more. (The
                 name hides Python's `compile` inside this function alone, which does not use it.)
             cuda_graph: compile, and replay the kernels recorded for an image size, which saves their launches: for

@@ -21,7 +21,7 @@ def test_equals_pywavelets_in_float64(eps: float, given: bool) -> None:
     details = [pywt.dwt2(image.numpy(), "haar")[1] for image in (x, y)]  # orthonormal; the paper halves level 1
     difference = (np.stack(details[0]) - np.stack(details[1])) / 2
     expected = np.sqrt(difference**2 + eps**2).mean()
-    loss = wavelet_charbonnier_loss(x, y, eps, wavelet=sub_bands(x) if given else None)
+    loss = wavelet_charbonnier_loss(x, y, eps=eps, wavelet=sub_bands(x) if given else None)
     assert loss.item() == pytest.approx(expected, rel=1e-13)
 
 
@@ -29,7 +29,7 @@ def test_gradient_reaches_the_reconstruction() -> None:
     """The paper's pseudocode transforms without gradient (with_grad=False), so this term would train nothing."""
     x = torch.randn(1, 3, 4, 4, dtype=torch.float64, requires_grad=True)
     y = torch.randn(1, 3, 4, 4, dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: wavelet_charbonnier_loss(x, y, 1e-3), (x,))
+    assert torch.autograd.gradcheck(lambda x: wavelet_charbonnier_loss(x, y, eps=1e-3), (x,))
     wavelet_charbonnier_loss(x, y).backward()
     assert x.grad is not None
     assert (x.grad != 0).all()

@@ -128,3 +128,10 @@ def test_smc_keeps_the_size_of_activations():
     with torch.no_grad():
         layer.gain.fill_(0.7)
         assert float(layer(x).std()) == pytest.approx(0.7 * 5, rel=0.02)
+
+
+def test_global_hooks_see_the_last_convolution():
+    block, seen = ResBlock(16, 16), []
+    with torch.no_grad(), torch.nn.modules.module.register_module_forward_hook(lambda m, *_: seen.append(m)):
+        block(torch.randn(1, 16, 4, 4))
+    assert block.conv2 in seen

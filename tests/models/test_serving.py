@@ -9,6 +9,7 @@ import torch
 
 from litevae import LiteVAE
 from litevae.cost import peak_tensor_bytes
+from litevae.models import serving
 from litevae.models.encoder import Encoder
 from litevae.models.serving import bytes_per_sample
 
@@ -153,3 +154,15 @@ def test_cuda_graph_gives_the_same_and_keeps_older_results(make_model, image, as
         fast(-image)
         assert_same(first.latent, model(image).latent, 1e-3)
         assert_same(first.sample, model(image).sample, 1e-3)
+
+
+def test_the_budget_of_a_wrapped_encoder_is_the_encoders(make_model, image):
+    model = make_model()
+    model.enable_slicing(memory_budget=1)
+    sizes = []
+    measured = serving.bytes_per_sample
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(serving, "bytes_per_sample", lambda kind, *shape: sizes.append(kind) or measured(kind, *shape))
+        model.encoder = torch.compile(model.encoder, backend="eager")
+        model.encode(image)
+    assert sizes == [Encoder]
