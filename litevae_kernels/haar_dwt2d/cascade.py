@@ -26,9 +26,8 @@ def analysis(launch: Launch, image: Tensor, levels: int, dtype: torch.dtype) -> 
     for done in range(0, levels, MAX_FUSED_LEVELS):
         outputs = pyramid[done : done + MAX_FUSED_LEVELS]
         coarsest = done + len(outputs)
-        low = (
-            None if coarsest == levels else empty_image(outputs, outputs[-1].shape[2], outputs[-1].shape[3], arithmetic)
-        )
+        height, width = outputs[-1].shape[2:]
+        low = None if coarsest == levels else empty_image(outputs, height, width, arithmetic)
         launch(source, outputs, low, memory_format)
         source = source if low is None else low
     return pyramid
