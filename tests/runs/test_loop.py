@@ -140,4 +140,4 @@ def test_skipped_steps_are_named_as_their_learner_is_called(tmp_path: Path, monk
     error = LineLoop.error
     monkeypatch.setattr(LineLoop, "error", lambda loop, points: error(loop, points) * float("inf"))
     with pytest.warns(UserWarning, match=r"the gradient of the linear layer is not finite at step 1"):
-        start(LineLoop, config_of(tmp_path / "run", steps=2), sys.argv)
+        start(LineLoop, config_of(tmp_path / "run", steps=1), sys.argv)
