@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -42,6 +44,9 @@ def pytest_report_header() -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     measure.keep_freed_memory()
+    # Code that torch.compile has made for one thread is wrong for two, and its cache does not tell them apart.
+    kind = f"{torch.get_num_threads()}-threads-{torch.backends.cpu.get_cpu_capability()}"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir(), f"torchinductor-{kind}".lower())))
     config.pluginmanager.register(Run(config), "benchmark-run")
 
 
@@ -83,6 +88,7 @@ class Run:
         self.stored: dict[str, str] = {}
         """What became of the file of each table that is finished."""
         self._count, self._said_s = 0, 0.0
+        self._ran: set[str] = set()
         self._conditions = conditions(shlex.join(["pytest", *map(str, config.invocation_params.args)]))
 
     @property
@@ -102,6 +108,7 @@ class Run:
         if reason := share.lacks(0.0):
             self._leave_out(test, reason)
             pytest.skip(reason)
+        self._ran.add(item.nodeid)
         return share
 
     def _reason(self, test: Planned) -> str:
@@ -149,7 +156,7 @@ class Run:
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """The file of a table is written when its last row has ended."""
         test = self.tests.pop(nodeid, None)
-        self.schedule.finish(nodeid)
+        self.schedule.finish(nodeid, has_run=nodeid in self._ran)
         if test and not any(other.table is test.table for other in self.tests.values()):
             self._store(test.table.name)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 DEFAULT_MINUTES = 11.0
 FEWEST_ROUNDS, MOST_ROUNDS = 2, 200
 OVERDRAFT = 1.5  # a test may exceed its share by as much before a row is left out
-SMALLEST_SHARE = 0.25  # of the seconds of a test: with less it is not begun
+SMALLEST_SHARE = 0.25  # of the seconds that a test should take on this machine: with less it is not begun
 
 Clock = Callable[[], float]
 
@@ -53,6 +53,7 @@ class Schedule:
         self._clock, self._scale = clock, minutes / DEFAULT_MINUTES
         self._end = clock() + 60 * minutes
         self._seconds: dict[str, float] = {}
+        self._begun, self._spent_s, self._recorded_s = clock(), 0.0, 0.0
 
     def plan(self, seconds: Mapping[str, float]) -> None:
         """The tests that this run has, with the seconds that each takes; 0 for one that is left out."""
@@ -62,13 +63,18 @@ class Schedule:
         """The share of `test`, which begins now."""
         now, seconds = self._clock(), self._seconds[test]
         share_s = max(self._end - now, 0.0) * seconds / (sum(self._seconds.values()) or 1.0)
-        if share_s < SMALLEST_SHARE * seconds:
+        self._begun = now
+        slowness = max(self._spent_s / (self._recorded_s or 1.0), 1.0)  # of this machine, by the tests so far
+        if share_s < SMALLEST_SHARE * slowness * seconds:
             return Share(now, latest=-math.inf, clock=self._clock)
         end = now + min(share_s, seconds * self._scale)
         return Share(end, min(now + OVERDRAFT * share_s, self._end), self._clock)
 
-    def finish(self, test: str) -> None:
-        self._seconds.pop(test, None)
+    def finish(self, test: str, *, has_run: bool = False) -> None:
+        seconds = self._seconds.pop(test, 0.0)
+        if has_run:
+            self._spent_s += self._clock() - self._begun
+            self._recorded_s += seconds
 
     def seconds_left(self) -> float:
         """An estimate, never beyond the limit."""

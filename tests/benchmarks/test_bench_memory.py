@@ -46,7 +46,7 @@ def test_traffic_of_a_norm_of_two_tensors():
 
 def test_traffic_of_the_encoders():
     pytest.importorskip("ptwt")
-    ours, paper = bench.of_encoder(bench.OURS), bench.of_encoder(bench.PAPER)
+    ours, paper = bench.encoder_traffic(bench.OURS), bench.encoder_traffic(bench.PAPER)
     assert ours.calls["GroupNorm+SiLU"] == paper.calls["GroupNorm"] == paper.calls["SiLU"] == 112
     assert (ours.calls["DWT"], ours.calls["concatenations"]) == (1, 1)
     assert ours.calls["GroupNorm"] == ours.calls["SiLU"] == 0

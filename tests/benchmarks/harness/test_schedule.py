@@ -37,6 +37,19 @@ def test_shares_follow_the_recorded_seconds():
     assert schedule.seconds_left() == 0
 
 
+def test_a_test_that_cannot_end_here_is_not_begun():
+    clock = Clock()
+    schedule = Schedule(minutes=11, clock=clock)
+    schedule.plan({"a": 10.0, "large": 100.0})
+    assert not schedule.share("a").lacks(0.0)
+    clock.now += 500  # fifty times as slow as recorded
+    assert not schedule.share("large").lacks(0.0)
+    schedule.share("a")
+    clock.now += 60
+    schedule.finish("a", has_run=True)
+    assert schedule.share("large").lacks(0.0)  # 100 seconds are left, and it would take 600
+
+
 def test_more_minutes_are_more_rounds():
     clock = Clock()
     schedule = Schedule(minutes=44, clock=clock)
