@@ -33,14 +33,14 @@ def backends() -> dict[str, BackendStatus]:
         >>> backends()["reference"].available
         True
     """
-    return {name: _status(name) for name in MODULES}
+    return {name: _reported(name) for name in MODULES}
 
 
 def choose_backend(requested: str | None, device: str, room: str | None = None) -> str:
     """The requested backend, the environment's, else the fastest for tensors on `device` that the operator has.
 
     `room` is the operator's folder; None stands for an operator that has every backend. Raises ValueError for an
-    unknown name and RuntimeError, with the reason, for one that cannot run.
+    unknown name or level of the CPU and RuntimeError, with the reason, for a backend that cannot run.
     """
     source, name = "backend", requested
     if name is None:
@@ -66,6 +66,13 @@ def choose_backend(requested: str | None, device: str, room: str | None = None) 
             "before the first use to run the kernels, slowly, on the CPU"
         )
     return name
+
+
+def _reported(name: str) -> BackendStatus:
+    try:
+        return _status(name)
+    except ValueError as error:  # what LITEVAE_KERNELS_CPU_LEVEL asks for
+        return BackendStatus(False, str(error))
 
 
 @functools.cache
