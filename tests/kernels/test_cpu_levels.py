@@ -67,11 +67,11 @@ def test_the_level_is_set_once(set_level: Callable[[str], None], monkeypatch: py
 def test_each_level_is_code_of_its_own_and_right(set_level: Callable[[str], None]) -> None:
     """Levels differ in the number of partial sums and in fused multiply-adds, so the last bits of results differ."""
     image, results = image_of(64, 96, channels=8, dtype=torch.float32), set()
-    expected, *_ = reference.group_norm_silu(image.double(), None, 4, None, None, eps=1e-6)
+    expected, *_ = reference.group_norm_silu(image.double(), 4, None, None, 1e-6, None)
     levels = [level for level in native.levels() if level != "avx512_bf16"]  # which is avx512 in float32
     for level in levels:
         set_level(level)
-        output, mean, _ = cpu.group_norm_silu(image, None, 4, None, None, eps=1e-6)
+        output, mean, _ = cpu.group_norm_silu(image, 4, None, None, 1e-6, None)
         assert_close(output, expected)
         results.add(output.numpy().tobytes() + mean.numpy().tobytes())
     assert len(results) == len(levels)
