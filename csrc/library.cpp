@@ -3,13 +3,22 @@
 #include "cpu_threads.h"
 
 // The version of the C interface. litevae_kernels/native.py expects the same number: raise both with every change.
-LITEVAE_EXPORT int litevae_native_interface() { return 3; }
+LITEVAE_EXPORT int litevae_native_interface() { return 4; }
 
 LITEVAE_EXPORT int litevae_native_openmp() {
 #if defined(_OPENMP)
     return 1;
 #else
     return 0;
+#endif
+}
+
+// Whether this CPU and this build have a level. Changes nothing.
+LITEVAE_EXPORT int litevae_native_has_level(int level) {
+#if defined(LITEVAE_ONE_LEVEL)
+    return level == int(litevae::level);
+#else
+    return level <= int(litevae::best_level());
 #endif
 }
 

@@ -33,23 +33,26 @@ def backends() -> dict[str, BackendStatus]:
         >>> backends()["reference"].available
         True
     """
-    return {name: _status(name) for name in MODULES}
+    return {name: _reported(name) for name in MODULES}
 
 
-def choose_backend(requested: str | None, device: str) -> str:
-    """The requested backend, the environment's, else the fastest for tensors on `device`.
+def choose_backend(requested: str | None, device: str, room: str | None = None) -> str:
+    """The requested backend, the environment's, else the fastest for tensors on `device` that the operator has.
 
-    Raises ValueError for an unknown name and RuntimeError, with the reason, for one that cannot run.
+    `room` is the operator's folder; None stands for an operator that has every backend. Raises ValueError for an
+    unknown name or level of the CPU and RuntimeError, with the reason, for a backend that cannot run.
     """
     source, name = "backend", requested
     if name is None:
         source, name = ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE) or None
     if name is None:
         for fastest in FASTEST.get(device, ()):
-            if _status(fastest).available:
+            if _has(room, fastest) and _status(fastest).available:
                 return fastest
         return "reference"
     checks.check_choice(source, name, tuple(MODULES))
+    if not _has(room, name):
+        raise RuntimeError(f"{source} {name!r} cannot run {room}, which does not have that backend; leave it unset")
     status = _status(name)
     if not status.available:
         raise RuntimeError(f"{source} {name!r} cannot run on this machine: {status.reason}")
@@ -63,6 +66,18 @@ def choose_backend(requested: str | None, device: str) -> str:
             "before the first use to run the kernels, slowly, on the CPU"
         )
     return name
+
+
+def _reported(name: str) -> BackendStatus:
+    try:
+        return _status(name)
+    except ValueError as error:  # what LITEVAE_KERNELS_CPU_LEVEL asks for
+        return BackendStatus(False, str(error))
+
+
+@functools.cache
+def _has(room: str | None, backend: str) -> bool:
+    return room is None or importlib.util.find_spec(f"litevae_kernels.{room}.{MODULES[backend]}") is not None
 
 
 def _status(name: str) -> BackendStatus:

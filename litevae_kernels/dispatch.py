@@ -6,8 +6,6 @@ There the reference runs: plain PyTorch, which supports every transform.
 
 import functools
 import importlib
-import importlib.util
-import os
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
@@ -17,7 +15,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from litevae_kernels.backends import ENVIRONMENT_VARIABLE, MODULES, choose_backend
+from litevae_kernels import checks
+from litevae_kernels.backends import MODULES, choose_backend
 
 Operator = Callable[..., Any]  # torch.ops.litevae_kernels.<name>.default
 _library = torch.library.Library("litevae_kernels", "FRAGMENT")
@@ -61,9 +60,11 @@ def run(operator: Operator, backend: str | None, *arguments: Any) -> Any:
     """`operator(*arguments, backend)`, past PyTorch's dispatcher where that would only take time (8 us).
 
     Raises:
-        ValueError: no such backend.
+        TypeError, ValueError: no such backend.
         RuntimeError: the backend cannot run, or not inside torch.func and with forward-mode tangents.
     """
+    if backend is not None:
+        checks.check_choice("backend", backend, tuple(MODULES))
     if torch.compiler.is_compiling():
         return operator(*arguments, backend)
     if torch._C._are_functorch_transforms_active() or _have_tangents(arguments):
@@ -81,17 +82,12 @@ def run(operator: Operator, backend: str | None, *arguments: Any) -> Any:
 def _compute(implementation: Implementation, backend: str | None, arguments: tuple[Any, ...]) -> Any:
     first = arguments[0][0] if type(arguments[0]) is list else arguments[0]
     room, function = implementation
-    module = _module(room, choose_backend(backend, first.device.type), backend is not None)
-    return function(module, *arguments)
+    return function(_module(room, choose_backend(backend, first.device.type, room)), *arguments)
 
 
 @functools.cache
-def _module(room: str, backend: str, is_named: bool) -> ModuleType:
-    """The operator's module for a backend; for one that nobody named and that it does not have yet, its reference."""
-    name = f"litevae_kernels.{room}.{MODULES[backend]}"
-    if not is_named and ENVIRONMENT_VARIABLE not in os.environ and importlib.util.find_spec(name) is None:
-        name = f"litevae_kernels.{room}.reference"
-    return importlib.import_module(name)
+def _module(room: str, backend: str) -> ModuleType:
+    return importlib.import_module(f"litevae_kernels.{room}.{MODULES[backend]}")
 
 
 def _needs_dispatcher(arguments: Sequence[Any]) -> bool:

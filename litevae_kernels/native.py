@@ -9,9 +9,12 @@ import functools
 import importlib.util
 import os
 import struct
+import threading
 from pathlib import Path
 
 import torch
+
+from litevae_kernels import checks
 
 # Path of another build of the library, such as tests/csrc/sanitize.py's.
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_NATIVE"
@@ -20,8 +23,9 @@ LEVELS = ("baseline", "avx2", "avx512", "avx512_bf16")  # csrc/cpu_level.h
 BUILD_LOG = Path(__file__).with_name("_native_build.log")
 # csrc/scalar_types.h
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3, torch.uint8: 4}
-INTERFACE = 3  # version of the C functions; csrc/library.cpp has the same number, raise both with every change
+INTERFACE = 4  # version of the C functions; csrc/library.cpp has the same number, raise both with every change
 GRAIN_SIZE = 32768  # elements, as in ATen's parallel_for
+_once = threading.Lock()
 
 
 @functools.cache
@@ -33,7 +37,7 @@ def library() -> ctypes.CDLL:
 def status() -> tuple[bool, str]:
     """Whether the C++ kernels work; the reason names the library and the level it runs at, or says why not.
 
-    Sets the level to LITEVAE_KERNELS_CPU_LEVEL, by default to the highest one that the CPU has.
+    Raises ValueError where LITEVAE_KERNELS_CPU_LEVEL asks for a level that this CPU does not have.
     """
     path = _path()
     if path is None:
@@ -48,19 +52,25 @@ def status() -> tuple[bool, str]:
         return False, f"{path.name} does not load ({error}); {way_out}"
     if not hasattr(library(), "litevae_native_interface") or library().litevae_native_interface() != INTERFACE:
         return False, f"{path.name} was built from another version of this code; install litevae again"
-    available = levels()
-    level = os.environ.get(LEVEL_VARIABLE) or available[-1]
-    if level not in available:
-        rule = f"be one of {', '.join(map(repr, available))} on this CPU"
-        return False, f"{LEVEL_VARIABLE} must {rule}, got {level!r}; unset it for the last of them"
-    library().litevae_native_limit_level(LEVELS.index(level))
+    with _once:
+        level = _set_level()
     threads = "OpenMP" if library().litevae_native_openmp() else "one thread: built without OpenMP"
     return True, f"{path.name}, level {level}, {threads}"
 
 
 def levels() -> tuple[str, ...]:
-    """The levels that this CPU and this build have, lowest first. The kernels use the last one from now on."""
-    return tuple(name for index, name in enumerate(LEVELS) if library().litevae_native_limit_level(index) == index)
+    """The levels that this CPU and this build have, lowest first."""
+    return tuple(name for index, name in enumerate(LEVELS) if library().litevae_native_has_level(index))
+
+
+@functools.cache
+def _set_level() -> str:
+    """Once in a process: a kernel of another thread must not see its level change."""
+    available = levels()
+    level = os.environ.get(LEVEL_VARIABLE) or available[-1]
+    checks.check_choice(LEVEL_VARIABLE, level, available, "unset it for the last of them, the highest of this CPU")
+    library().litevae_native_limit_level(LEVELS.index(level))
+    return level
 
 
 def threads_for(elements: int) -> int:

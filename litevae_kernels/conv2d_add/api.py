@@ -15,7 +15,8 @@ def conv2d_add(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None 
         padding: zeros on each side of both axes.
 
     Returns:
-        [B, O, H', W'] in the dtype that PyTorch gives the sum. Differentiable in every tensor as often as conv2d is.
+        [B, O, H', W'] in the dtype that PyTorch gives the sum, and in conv2d's memory format where that dtype is
+        conv2d's and residual's. Differentiable in every tensor as often as conv2d is.
         On a CPU, without gradients, for float32 or bfloat16 in channels_last, the sum is rounded once.
 
     Raises:
@@ -30,6 +31,10 @@ def conv2d_add(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None 
         checks.check_floating_tensor(name, value)
     checks.check_rank("x", x, "[B, I, H, W]", "add a batch axis with x[None]")
     checks.check_rank("weight", weight, "[O, I, kh, kw]")
+    if bias is not None:
+        checks.check_floating_tensor("bias", bias)
+        if bias.shape != weight.shape[:1]:
+            raise checks.wrong_value("bias", f"have shape [{weight.shape[0]}]", bias)
     checks.check_int("padding", padding, at_least=0)
     batch, channels, height, width = x.shape
     out_channels, in_channels, kernel_height, kernel_width = weight.shape

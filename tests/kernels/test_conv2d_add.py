@@ -144,6 +144,19 @@ def test_who_records_counts_or_transforms_operations_gets_pytorch_s(
         assert len(fused) == 1  # the second one's
 
 
+@pytest.mark.parametrize("records", [False, True])
+@pytest.mark.parametrize("image_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("residual_format", [torch.contiguous_format, torch.channels_last])
+def test_memory_format_is_that_of_conv2d(
+    records: bool, image_format: torch.memory_format, residual_format: torch.memory_format
+) -> None:
+    residual, x, weight, bias = tensors()
+    residual, x = residual.contiguous(memory_format=residual_format), x.contiguous(memory_format=image_format)
+    with torch.set_grad_enabled(records):
+        result = conv2d_add(residual, x, weight.contiguous().requires_grad_(), bias, padding=1)
+    assert result.is_contiguous(memory_format=image_format)
+
+
 BAD_INPUTS = [
     ({"residual": torch.zeros(2, 12, 5, 6)}, ValueError, r"residual must have the convolution's shape \[2, 12, 5, 7\]"),
     ({"residual": torch.zeros(12, 1, 1)}, ValueError, "residual must have the convolution's shape"),
@@ -152,6 +165,9 @@ BAD_INPUTS = [
     ({"x": None}, TypeError, r"x must be a torch\.Tensor"),
     ({"x": torch.zeros(2, 8, 5, 7, dtype=torch.int64)}, TypeError, "x must have dtype"),
     ({"weight": torch.zeros(12, 8)}, ValueError, r"weight must have shape \[O, I, kh, kw\]"),
+    ({"bias": [0.0] * 12}, TypeError, r"bias must be a torch\.Tensor"),
+    ({"bias": torch.zeros(12, dtype=torch.int64)}, TypeError, "bias must have dtype"),
+    ({"bias": torch.zeros(8)}, ValueError, r"bias must have shape \[12\]"),
     ({"padding": -1}, ValueError, "padding must be at least 0, got -1"),
     ({"padding": 1.0}, TypeError, r"padding must be an int, got 1\.0"),
 ]

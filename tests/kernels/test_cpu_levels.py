@@ -4,12 +4,16 @@ tests/csrc/levels.py runs the other tests of the backend `cpu` at every level.
 """
 
 import os
+import re
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from litevae_kernels import group_norm_silu, native
+from litevae_kernels import backends, group_norm_silu, native
+from litevae_kernels.backends import choose_backend
 from litevae_kernels.group_norm_silu import cpu, reference
 
 from .samples import assert_close, image_of
@@ -21,6 +25,7 @@ def set_level() -> Iterator[Callable[[str], None]]:
     if not available:
         pytest.skip(reason)
     yield lambda level: native.library().litevae_native_limit_level(native.LEVELS.index(level))
+    native._set_level.cache_clear()
     native.status()  # sets the level of this process again
 
 
@@ -28,18 +33,36 @@ def test_the_level_that_was_asked_for_runs(set_level: Callable[[str], None], mon
     for level in native.levels():
         with monkeypatch.context() as patch:
             patch.setenv(native.LEVEL_VARIABLE, level)
+            native._set_level.cache_clear()
             assert f", level {level}, " in native.status()[1]
     if native.LEVEL_VARIABLE not in os.environ:
+        native._set_level.cache_clear()
         assert f", level {native.levels()[-1]}, " in native.status()[1]
 
 
 @pytest.mark.usefixtures("set_level")
 def test_a_level_that_this_cpu_lacks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(native.LEVEL_VARIABLE, "avx9")
-    available, reason = native.status()
+    native._set_level.cache_clear()
+    sys.modules[choose_backend.__module__]._lasting_status.cache_clear()
+    message = f"LITEVAE_KERNELS_CPU_LEVEL must be one of '{native.levels()[0]}'.*, got 'avx9'; unset it"
+    for _ in range(2):
+        with pytest.raises(ValueError, match=message):
+            choose_backend(None, "cpu")
+    available, reason = backends()["cpu"]
     assert not available
-    assert reason.startswith(f"LITEVAE_KERNELS_CPU_LEVEL must be one of {native.levels()[0]!r}")
-    assert "got 'avx9'; unset it" in reason
+    assert re.match(message, reason)
+
+
+def test_the_level_is_set_once(set_level: Callable[[str], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another thread may be inside a kernel."""
+    calls, library = [], native.library()
+    monkeypatch.setattr(native, "library", lambda: library)
+    monkeypatch.setattr(library, "litevae_native_limit_level", calls.append)
+    native._set_level.cache_clear()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: (native.levels(), native.status()), range(8)))
+    assert len(calls) == 1
 
 
 def test_each_level_is_code_of_its_own_and_right(set_level: Callable[[str], None]) -> None:
