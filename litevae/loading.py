@@ -75,11 +75,12 @@ def _from_checkpoint(run: Path) -> Autoencoder:
     from litevae.runs.run_folder import RunFolder
     from litevae.training.config import RunConfig
     from litevae.training.networks import build_autoencoder
+    from litevae.training.snapshot import KEYS
 
     folder = RunFolder(run)
     try:
         model = build_autoencoder(folder.read_config(RunConfig).model)
-        checkpoint = load_newest_checkpoint(folder.checkpoints)
+        checkpoint = load_newest_checkpoint(folder.checkpoints, KEYS)
         load_state(model, checkpoint["ema"] or checkpoint["model"], str(folder.checkpoints))
     except (CheckpointError, ConfigError) as error:
         raise ValueError(

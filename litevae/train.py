@@ -1,6 +1,7 @@
 """`python -m litevae.train quickstart`: the one command for every kind of training; today the autoencoder's.
 
-Another kind is a config and a `Loop` of its own, chosen here by the recipe. The loop is litevae/runs/loop.py.
+The loop is litevae/runs/loop.py. Another kind is a config and a `Loop` of its own, which `main` must choose for recipes
+and for --resume: neither a recipe nor a run folder records its kind yet.
 """
 
 import sys

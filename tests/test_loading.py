@@ -80,6 +80,19 @@ def test_an_unfinished_run_without_a_checkpoint(tmp_path: Path) -> None:
         load_model(tmp_path / "run")
 
 
+def test_an_unfinished_run_of_another_kind(tmp_path: Path) -> None:
+    unfinished_run(tmp_path / "run", averages=False)
+    for file in (tmp_path / "run" / "checkpoints").iterdir():
+        content = torch.load(file, weights_only=True)
+        del content["model"]
+        torch.save(content, file)
+    with (
+        pytest.warns(UserWarning, match="is passed over"),
+        pytest.raises(ValueError, match=r"run must hold model/ or a whole checkpoint, .* holds no whole checkpoint"),
+    ):
+        load_model(tmp_path / "run")
+
+
 def test_what_is_no_model_is_named_with_what_is_there(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,6 @@ def conditions(command: str) -> dict[str, str]:
         "device": re.sub("[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()) if cuda else "cpu",
         "machine": f"{torch.cuda.get_device_name()} (CUDA {torch.version.cuda}); {machine}" if cuda else machine,
         "versions": ", ".join([f"python {sys.version.split()[0]}", *(f"{name} {version(name)}" for name in PACKAGES)]),
-        "commit": commit(),
+        "commit": commit() or os.environ.get("LITEVAE_COMMIT", "unknown (no git repository)"),
         "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
     }

@@ -41,7 +41,8 @@ class DataConfig:
     dead_leaves_share: float = 0.5
     """"photographs+dead_leaves": the share of samples that are dead leaves, from 0 to 1."""
     validation_path: str | None = None
-    """A folder of held-out images, for any source. None: see `holdout`."""
+    """A folder of held-out images, for any source; if it lies inside `path`, its images are not trained on. None: see
+    `holdout`."""
     holdout: float = 0.05
     """Share of `path` that is held out without a validation split or folder: its last images (a folder's in name
     order), at least one. A stream holds out its first `evaluation_images`; "photographs" chelsea and coffee;

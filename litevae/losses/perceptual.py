@@ -28,7 +28,8 @@ class PerceptualConfig:
     """"lpips": LPIPS v0.1 on VGG16 (Zhang et al. 2018). "vgg19": ESRGAN's (Wang et al. 2018, Table 14), L1 between
     VGG19's conv5_4 before its activation."""
     trunk: str = "pretrained"
-    """"pretrained": ImageNet's weights, which torchvision publishes. "random": for tests, and named in every log."""
+    """"pretrained": ImageNet's weights, which torchvision publishes. "random": for tests; every log then calls the
+    term `..._random_trunk`."""
     path: str | None = None
     """A file of those weights: vgg16-397923af.pth for lpips, vgg19-dcbb9e9d.pth for vgg19. None: torch hub's cache,
     or else a download."""

@@ -36,17 +36,18 @@ class LossConfig:
     l1_weight: float = 1.0
     """Mean absolute difference of the pixels."""
     perceptual_weight: float = 0.0
-    """Which perceptual loss: section `perceptual`."""
+    """Section `perceptual`; it needs pretrained weights: a download, or the file `perceptual.path`."""
     kl_weight: float = 1e-6
-    """Divergence of the posterior from N(0, I)."""
+    """KL divergence of the posterior from N(0, I)."""
     kl_reduction: str = "per_image_element"
-    """"per_image_element": of a batch's mean, divided by C*H*W of the image. "sum": of a batch's mean, as it is."""
+    """"sum": KL summed over the latent, mean over the batch. "per_image_element": that, divided by the image's C*H*W;
+    with it 1e-6 is LDM's effective weight beside a mean L1."""
     wavelet_weight: float = 1.0
-    """Charbonnier loss on the detail sub-bands of level 1 (section 4.3)."""
+    """Charbonnier loss on H, V, D of the level-1 Haar transform (section 4.3)."""
     wavelet_eps: float = 1e-6
     """Width of the quadratic bottom of that loss, in a sub-band's values."""
     gaussian_weight: float = 0.5
-    """L1 of what a Gaussian blur takes away (section 4.3)."""
+    """L1 between x - G(x) and y - G(y), G a Gaussian blur (section 4.3)."""
     gaussian_kernel_size: int = 5
     """Side of the blur's window, odd."""
     gaussian_sigma: float = 1.0
@@ -54,7 +55,7 @@ class LossConfig:
     ldl_weight: float = 0.0
     """Locally discriminative learning (Table 15); it needs `train.ema_decay`."""
     adversarial_weight: float = 0.0
-    """Which discriminator: section `discriminator`."""
+    """Section `discriminator`; above 0 there is one."""
     adversarial_loss: str = "hinge"
     """"hinge" or "logistic" (Table 16), of the discriminator and of the generator."""
     adversarial_weighting: str = "constant"

@@ -16,6 +16,7 @@ import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,10 @@ def save_checkpoint(folder: Path, content: Checkpoint, keep: int) -> Path:
     return path
 
 
-def load_newest_checkpoint(folder: Path) -> Checkpoint:
+def load_newest_checkpoint(folder: Path, keys: Collection[str] = ()) -> Checkpoint:
     """The newest checkpoint that can be read, on the CPU; a damaged one is warned about by name and passed over.
 
+    `keys`: what the run's kind of training adds; a checkpoint without one of them is damaged too.
     Loading executes nothing from the file (weights_only).
 
     Raises:
@@ -84,7 +86,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint:
     found = checkpoints(folder)
     for _, path in reversed(found):
         try:
-            return _load(path)
+            return _load(path, keys)
         except _DAMAGE as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             warnings.warn(f"damaged checkpoint {path} is passed over: {reason[:200]}", stacklevel=2)
@@ -107,7 +109,7 @@ def load_state(module: torch.nn.Module, state: dict[str, Tensor], where: str, wh
     module.load_state_dict(state)
 
 
-def _load(path: Path) -> Checkpoint:
+def _load(path: Path, keys: Collection[str]) -> Checkpoint:
     with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums that torch.save writes
         altered = archive.testzip()
     if altered is not None:
@@ -117,6 +119,6 @@ def _load(path: Path) -> Checkpoint:
         raise ValueError("not a LiteVAE training checkpoint")
     if content["format"] != _FORMAT:
         raise ValueError(f"checkpoint format {content['format']}, this version reads {_FORMAT}")
-    if not set(content) >= _OWN_KEYS:
+    if not set(content) >= {*_OWN_KEYS, *keys}:
         raise ValueError("not a LiteVAE training checkpoint")
     return content

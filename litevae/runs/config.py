@@ -44,7 +44,7 @@ class LoopConfig:
     mixed_precision: str = "float32"
     """`bf16`, `fp16`: autocast around the networks; parameters, losses and Adam stay float32."""
     start_from: str | None = None
-    """A run or a model folder whose weights this run starts with."""
+    """A run or a model folder whose weights this run starts with; of a run its discriminator's too."""
     max_skipped_steps: int = 25
     """A step with a gradient that is not finite is skipped; after so many in a row the run ends."""
     log_every: int = 50

@@ -8,7 +8,7 @@ import contextlib
 import shlex
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ class Loop(ABC):
     """The name of each learner in the terms of an update, and what warnings call it."""
     score: str
     """The number of an evaluation's line that says which checkpoint is the best: the highest."""
+    snapshot_keys: Collection[str]
+    """The keys of `snapshot`; a checkpoint without one of them is passed over as damaged."""
 
     learners: list[Learner]
     update: Any
@@ -228,7 +230,7 @@ def resume(kind: type[Loop], run: Path, overrides: Sequence[str], command: Seque
     """Go on with a run from its newest whole checkpoint, to `train.steps`; returns the exit code."""
     folder = kind.folder_type(run.expanduser())
     config = folder.read_config(kind.schema, overrides)
-    checkpoint = load_newest_checkpoint(folder.checkpoints)
+    checkpoint = load_newest_checkpoint(folder.checkpoints, kind.snapshot_keys)
     step, steps = checkpoint["step"], config.train.steps
     if step > steps or (step == steps and folder.model.exists()):
         raise ConfigError(f"{run} has already run {step} steps; to go on, give more: train.steps={2 * step}")

@@ -1,7 +1,7 @@
 """From a recipe and key=value overrides to a config, and the errors where they make none.
 
 The schema is a dataclass of sections, each a dataclass (litevae/training/config.py has the autoencoder's). A recipe
-may name another with `base: NAME`, whose values it starts from.
+may name one of the package with `base: NAME`, whose values it starts from.
 """
 
 import dataclasses
@@ -41,14 +41,8 @@ def load_config(schema: type[C], recipe: str, overrides: Sequence[str] = ()) -> 
     Raises:
         ConfigError: no such recipe or file, no mapping in it, or a key, type or value that a run cannot have.
     """
-    path, sections = find_recipe(recipe), sections_of(schema)
-    values = read_yaml(path, sections)
-    base = values.pop("base", None)
-    if base is not None:
-        if str(base) not in recipes():
-            raise ConfigError(f"{path}: base must be one of {', '.join(recipes())}, got {base!r}")
-        values = cast(DictConfig, OmegaConf.merge(read_yaml(find_recipe(base), sections), values))
-    config = build_config(schema, values, overrides, origin=str(path))
+    path = find_recipe(recipe)
+    config = build_config(schema, _read_with_bases(path, sections_of(schema)), overrides, origin=str(path))
     if config.run.dir is None:
         config.run.dir = f"runs/{path.stem}"
     return config
@@ -126,6 +120,20 @@ def sections_of(schema: type[Config]) -> dict[str, list[str]]:
         section.name: [field.name for field in dataclasses.fields(cast(Any, section.type))]
         for section in dataclasses.fields(cast(Any, schema))
     }
+
+
+def _read_with_bases(path: Path, sections: Iterable[str]) -> DictConfig:
+    """The values of a file over those of its base, a recipe of the package, which may have a base itself."""
+    values, files = read_yaml(path, sections), [path]
+    while (base := values.pop("base", None)) is not None:
+        if str(base) not in recipes():
+            raise ConfigError(f"{files[-1]}: base must be one of {', '.join(recipes())}, got {base!r}")
+        file = RECIPES_FOLDER / f"{base}.yaml"
+        if file in files:
+            raise ConfigError(f"{files[-1]}: base must not lead back to its own file, got {base!r}")
+        values = cast(DictConfig, OmegaConf.merge(read_yaml(file, sections), values))
+        files.append(file)
+    return values
 
 
 def _first_comment(file: Path) -> str:

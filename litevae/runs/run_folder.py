@@ -146,8 +146,7 @@ def versions(seed: int, command: Sequence[str]) -> dict[str, Any]:
         **{name: version(name) for name in ("torch", "accelerate", "diffusers", "numpy", "pillow")},
         "machine": {
             "system": platform.platform(),
-            "processor": processor(),
-            "cores": os.cpu_count(),
+            "processor": f"{os.cpu_count()} x {processor()}",
             "threads": torch.get_num_threads(),
             "gpu": gpu,
         },

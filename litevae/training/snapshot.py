@@ -13,6 +13,8 @@ from litevae.runs.checkpoint import Checkpoint, CheckpointError, load_newest_che
 from litevae.runs.config import ConfigError
 from litevae.training.networks import Networks
 
+KEYS = ("model", "ema", "discriminator", "optimizers", "scalers")
+
 
 def snapshot(networks: Networks) -> dict[str, Any]:
     """What a checkpoint holds of the networks and their optimizers."""
@@ -43,7 +45,7 @@ def start_from(networks: Networks, path: Path) -> str:
     path = path.expanduser()
     check_start(path)
     if (path / "checkpoints").is_dir():
-        checkpoint = load_newest_checkpoint(path / "checkpoints")
+        checkpoint = load_newest_checkpoint(path / "checkpoints", KEYS)
         _load_weights(networks, checkpoint, str(path))
         with_discriminator = networks.discriminator is not None and checkpoint["discriminator"] is not None
         return f"{path} at step {checkpoint['step']}" + (", its discriminator too" if with_discriminator else "")

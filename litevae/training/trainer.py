@@ -17,7 +17,7 @@ from litevae.runs.processes import Processes
 from litevae.training.config import RunConfig
 from litevae.training.networks import Networks
 from litevae.training.report import AutoencoderFolder, conclusion, introduction, pictures, write_grid, write_results
-from litevae.training.snapshot import restore, snapshot, start_from
+from litevae.training.snapshot import KEYS, restore, snapshot, start_from
 from litevae.training.update import Update
 
 
@@ -28,6 +28,7 @@ class Trainer(Loop):
     folder_type = AutoencoderFolder
     learner_names = {"generator": "autoencoder", "discriminator": "discriminator"}  # noqa: RUF012
     score = "psnr"
+    snapshot_keys = KEYS
     config: RunConfig
     folder: AutoencoderFolder
 

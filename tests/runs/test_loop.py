@@ -57,6 +57,7 @@ class LineLoop(Loop):
     schema = LineConfig
     learner_names = {"line": "linear layer"}  # noqa: RUF012
     score = "negative_error"
+    snapshot_keys = ("line", "adam")
 
     def __init__(self, config: LineConfig, folder: RunFolder, processes: Processes) -> None:
         super().__init__(config, folder, processes)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from litevae.runs import recipes as recipes_module
 from litevae.runs.config import ConfigError
 from litevae.runs.recipes import load_config, recipes
 from litevae.training.config import RunConfig
@@ -37,6 +38,26 @@ def test_a_recipe_starts_from_its_base(tmp_path: Path) -> None:
     assert (config.train.steps, config.train.batch_size, config.loss.gaussian_weight) == (9, 8, 0.25)
     assert config.loss.adversarial_start == base.loss.adversarial_start == 10_000
     assert (config.data, config.run.dir) == (base.data, "runs/my")
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_any_recipe_can_be_a_base(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the base's own base, and whatever the current folder holds."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text("train:\n  steps: 3\n")
+    Path("my.yaml").write_text(f"base: {name}\nrun:\n  dir: runs/{name}\n")
+    data = ["data.path=x"] if name.startswith(("ffhq", "imagenet")) else []
+    config = load_config(RunConfig, "my.yaml", data)
+    Path(name).unlink()
+    assert config == load_config(RunConfig, name, data)
+
+
+def test_bases_in_a_circle_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes_module, "RECIPES_FOLDER", tmp_path)
+    for name, base in (("one", "two"), ("two", "one")):
+        (tmp_path / f"{name}.yaml").write_text(f"# {name}\nbase: {base}\n")
+    with pytest.raises(ConfigError, match=r"two.yaml: base must not lead back to its own file, got 'one'"):
+        load_config(RunConfig, "one")
 
 
 def test_unknown_base_is_refused(tmp_path: Path) -> None:

@@ -1,7 +1,12 @@
 """Does a run folder give back what was written to it?"""
 
+import json
+import os
 from pathlib import Path
 
+import pytest
+
+from litevae.runs import run_folder
 from litevae.runs.recipes import load_config
 from litevae.runs.run_folder import RunFolder
 from litevae.training.config import RunConfig
@@ -15,3 +20,13 @@ def test_written_config_reads_back_the_same(tmp_path: Path) -> None:
     folder.create(config, ["test"])
     assert folder.read_config(RunConfig) == config
     assert load_config(RunConfig, str(folder.config)) == config
+
+
+def test_versions_of_a_copy_without_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_folder, "commit", lambda: None)
+    monkeypatch.setattr(run_folder, "processor", lambda: "A processor")
+    folder = RunFolder(tmp_path / "run")
+    folder.create(load_config(RunConfig, "quickstart", [f"run.dir={folder.path}"]), ["test"])
+    versions = json.loads(folder.versions.read_text(encoding="utf-8"))
+    assert versions["commit"] is None
+    assert versions["machine"]["processor"] == f"{os.cpu_count()} x A processor"

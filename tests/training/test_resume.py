@@ -132,6 +132,21 @@ def test_damaged_newest_checkpoint_is_named_and_passed_over(run: Run, capsys: py
     assert_same_state(checkpoint(folder, 6), whole)
 
 
+@pytest.mark.parametrize("key", ["model", "optimizers"])
+def test_checkpoint_of_another_kind_of_run_is_passed_over(
+    run: Run, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    """By --resume and by train.start_from."""
+    _, folder = run("run", "train.steps=1")
+    for path in (folder / "checkpoints").iterdir():
+        content = torch.load(path, weights_only=True)
+        del content[key]
+        torch.save(content, path)
+    for again in (lambda: train.main(["--resume", str(folder)]), lambda: run("next", f"train.start_from={folder}")[0]):
+        assert again() == 2
+        assert f"error: {folder / 'checkpoints'} holds no whole checkpoint" in capsys.readouterr().err
+
+
 def test_finished_run_needs_more_steps(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     _, folder = run("run")
     assert train.main(["--resume", str(folder)]) == 2

@@ -105,6 +105,14 @@ def test_conditions_name_what_a_number_depends_on():
     assert re.fullmatch(r"[a-z0-9-]+", conditions["device"])
 
 
+def test_the_commit_of_a_copy_without_a_repository_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(report, "commit", lambda: None)
+    monkeypatch.delenv("LITEVAE_COMMIT", raising=False)
+    assert report.conditions("pytest")["commit"] == "unknown (no git repository)"
+    monkeypatch.setenv("LITEVAE_COMMIT", "abc")
+    assert report.conditions("pytest")["commit"] == "abc"
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(report, "PACKAGES", ("torch", "no-such-package"))
     assert report.conditions("pytest")["versions"].endswith("no-such-package not installed")
