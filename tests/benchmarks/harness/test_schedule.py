@@ -74,7 +74,11 @@ def test_rounds_are_few_to_many():
 
 @pytest.mark.parametrize("has_units", [True, False])
 def test_bfloat16_is_emulated_where_onednn_says_so(has_units: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace(_is_mkldnn_bf16_supported=lambda: has_units))
     assert available.emulated(torch.float32, "cpu") == available.emulated(torch.bfloat16, "cuda") == ""
     assert ("--all-rows" in available.emulated(torch.bfloat16, "cpu")) == (not has_units)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)  # a build without oneDNN
+    monkeypatch.setattr(torch.ops, "mkldnn", None)
+    assert "--all-rows" in available.emulated(torch.bfloat16, "cpu")
     assert math.isinf(UNLIMITED.latest)
