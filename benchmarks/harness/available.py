@@ -50,6 +50,7 @@ def emulated(dtype: torch.dtype, device: str = DEVICE.type) -> str:
     Without AVX-512 (or bfloat16 units) a CPU converts bfloat16 number by number: a decoder takes minutes. The
     operators of this library are not concerned: they load bfloat16 and compute in float32 on every CPU.
     """
-    if dtype != torch.bfloat16 or device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    has_units = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if dtype != torch.bfloat16 or device != "cpu" or has_units:
         return ""
     return "this CPU only emulates bfloat16; --all-rows measures it"

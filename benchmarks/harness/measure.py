@@ -26,7 +26,7 @@ from litevae.cost import multiply_accumulates, parameter_count, peak_tensor_byte
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 BEYOND_CACHE_BYTES = 256 * 2**20  # more than the last-level cache of a GPU (H200: 60 MB) or of most CPUs
 ROUND_S = 0.002  # a round repeats a shorter step until it lasts this long
-SLOW_S = 0.5  # the first call of a longer step is its warm-up and its measure at once
+SLOW_S = 0.5  # a longer step has no warm-up round
 MIB = 2**20
 
 Step = Callable[[], object]
@@ -105,10 +105,10 @@ class Round:
     expected_s: float
 
 
-def warmed(step: Step) -> Round:
+def warmed(step: Step, share: Share) -> Round:
     """The first calls of `step`: compilation, allocation, and how long a round will take."""
     seconds = seconds_per_call(step, 1)
-    if seconds < SLOW_S:
+    if seconds < SLOW_S or share.spares(seconds):
         seconds = seconds_per_call(step, 1)
     if seconds < ROUND_S:  # one call of a short step is a poor guess of the next ones
         seconds = seconds_per_call(step, math.ceil(ROUND_S / max(seconds, 1e-6)))
@@ -129,7 +129,7 @@ def time_interleaved(
     if benchmark.disabled:
         benchmark.pedantic(step.step if isinstance(step, Round) else step)
         return None
-    own, *others = (one if isinstance(one, Round) else warmed(one) for one in (step, *rivals.values()))
+    own, *others = (one if isinstance(one, Round) else warmed(one, share) for one in (step, *rivals.values()))
     rival_times: dict[str, list[float]] = {name: [] for name in rivals}
 
     def time_rivals() -> None:

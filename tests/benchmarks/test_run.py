@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from litevae_kernels import backends
+
 from .. import children
 
 REPOSITORY = Path(__file__).parents[2]
@@ -57,12 +59,14 @@ def test_quick_prints_and_stores_nothing():
 
 def test_a_run_that_is_stopped_has_stored_the_tables_it_finished(tmp_path: Path):
     pytest.importorskip("pytest_benchmark")
+    if not backends()["cpu"].available:
+        pytest.skip(backends()["cpu"].reason)
     files = ["benchmarks/bench_host_cost.py", "benchmarks/bench_smc_conv2d.py"]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files, "--benchmark-only", "-q"]
     rows = ["-k", "host_cost and smc_weight or test_smc_conv2d", "--minutes", "60"]
     stored = tmp_path / "host_cost-cpu.json"
-    pipe = {"stdout": subprocess.PIPE, "text": True}
-    with children.started([*command, *rows, "--results", str(tmp_path)], cwd=REPOSITORY, **pipe) as process:
+    options = {"cwd": REPOSITORY, "env": {**os.environ, "CUDA_VISIBLE_DEVICES": ""}, "stdout": subprocess.PIPE}
+    with children.started([*command, *rows, "--results", str(tmp_path)], text=True, **options) as process:
         end = time.monotonic() + 120
         while not stored.exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
