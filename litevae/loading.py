@@ -28,7 +28,7 @@ def load_model(folder_or_hub_name: str | os.PathLike[str]) -> Autoencoder:
             a run's folder: its model/ or, where the run is not finished, its newest checkpoint (a warning says so);
             the averaged weights where the run has them;
             a folder written by save_pretrained of LiteVAE, StableDiffusionVAE or diffusers' AutoencoderKL;
-            a name on the Hub, "owner/name".
+            a name on the Hub, "owner/name"; never asked for one in runs/.
 
     Raises:
         FileNotFoundError: there is no model. The message names the place, what is there and the way out.
@@ -47,7 +47,8 @@ def load_model(folder_or_hub_name: str | os.PathLike[str]) -> Autoencoder:
             return _from_pretrained(str(folder), _saved_class(folder))
     if (path / "config.yaml").is_file():
         return _from_checkpoint(path)
-    if path.exists() or (path.parent.is_dir() and "/" in name) or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    is_local = path.exists() or path.parts[:1] == ("runs",) or (path.parent.is_dir() and "/" in name)
+    if is_local or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise _no_model(path)
     return _from_hub(name)
 
@@ -105,10 +106,14 @@ def _from_hub(name: str) -> Autoencoder:
 
 def _no_model(path: Path) -> FileNotFoundError:
     around = path if path.is_dir() else path.parent
-    nearby = sorted(around.iterdir()) if around.is_dir() else []
+    nearby, no_names = [], "it is empty"
+    try:
+        nearby = sorted(around.iterdir())
+    except OSError as error:
+        no_names = str(error.strerror)
     if path.is_dir():
         names = ", ".join(child.name for child in nearby[:8])
-        found = f"a folder with neither config.json nor config.yaml ({names or 'it is empty'})"
+        found = f"a folder with neither config.json nor config.yaml ({names or no_names})"
     else:
         found = "a file" if path.exists() else "nothing of that name"
     others = [around, *nearby] if path.is_file() else nearby
@@ -118,5 +123,8 @@ def _no_model(path: Path) -> FileNotFoundError:
 
 
 def _has_model(folder: Path) -> bool:
-    saved = [place for place in (folder, folder / "model") if (place / "config.json").is_file()]
-    return (folder / "config.yaml").is_file() or any(_saved_class(place) in _CLASSES for place in saved)
+    try:
+        saved = [place for place in (folder, folder / "model") if (place / "config.json").is_file()]
+        return (folder / "config.yaml").is_file() or any(_saved_class(place) in _CLASSES for place in saved)
+    except OSError:  # it cannot be read
+        return False

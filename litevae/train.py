@@ -13,7 +13,7 @@ from litevae.runs.checkpoint import CheckpointError
 from litevae.runs.command_line import parse, plain_warnings
 from litevae.runs.config import ConfigError
 from litevae.runs.loop import resume, start
-from litevae.runs.progress import NonFiniteError
+from litevae.runs.progress import BrokenRunError, NonFiniteError
 from litevae.runs.recipes import load_config
 from litevae.training.config import RunConfig
 from litevae.training.dry_run import dry_run
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, DataError, CheckpointError, TrunkError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (NonFiniteError, OSError) as error:
+    except (BrokenRunError, NonFiniteError, OSError) as error:
         print(f"error: {error}; a run goes on from its newest checkpoint with --resume", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -1,8 +1,11 @@
 """Does `load_model` find out which class wrote a folder, and say what is there where nothing can be loaded?"""
 
+import errno
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import pytest
@@ -111,6 +114,39 @@ def test_what_is_no_model_is_named_with_what_is_there(
         with pytest.raises(FileNotFoundError, match=message) as error:
             load_model(name)
         assert str(error.value).startswith(f"{name} must be a run's folder")
+
+
+def test_folders_that_cannot_be_read_are_passed_over(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Denied by a patch: no folder is unreadable to root."""
+    shutil.copytree(saved / "litevae", tmp_path / "litevae")
+    (tmp_path / "private").mkdir()
+    is_file, iterdir = Path.is_file, Path.iterdir
+
+    def denied(original: Callable[..., Any], folder: str) -> Callable[..., Any]:
+        def ask(path: Path) -> Any:
+            if folder in (path.name, path.parent.name):
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return original(path)
+
+        return ask
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "is_file", denied(is_file, "private"))
+        with pytest.raises(FileNotFoundError, match=r"nothing of that name; did you mean \S+/litevae\?"):
+            load_model(tmp_path / "typo")
+    monkeypatch.setattr(Path, "iterdir", denied(iterdir, "private"))
+    with pytest.raises(FileNotFoundError, match=r"neither config.json nor config.yaml \(Permission denied\)"):
+        load_model(tmp_path / "private")
+
+
+def test_a_run_that_does_not_exist_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # without runs/
+    monkeypatch.setattr(LiteVAE, "load_config", lambda name: pytest.fail(f"the Hub was asked for {name}"))
+    message = r"^runs/quickstart must be a run's folder, .* got nothing of that name"
+    with pytest.raises(FileNotFoundError, match=message):
+        load_model("runs/quickstart")
 
 
 def test_what_cannot_be_loaded(saved: Path, tmp_path: Path) -> None:

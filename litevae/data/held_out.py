@@ -1,10 +1,11 @@
-"""Held-out images: decoded one after the other each time they are iterated, never kept.
+"""Held-out images: a few are decoded once and kept, many are decoded anew each time they are iterated.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
 import functools
 import itertools
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ from litevae.data.image_sources import ImageSource
 from litevae.data.streaming import Stream, usable_examples
 from litevae.seeds import derive_rng
 
+IN_MEMORY = 16
+"""With `evaluation_images` up to this (the default) the decoded images are kept: a file may go away during a run."""
+
 NamedImages = Callable[[], Iterator[tuple[str, Image.Image]]]
 
 
@@ -31,23 +35,46 @@ class HeldOutImage:
 
 
 class HeldOutImages:
-    """The first `evaluation_images` usable held-out images; every iteration decodes them anew, in the same order.
+    """The first `evaluation_images` usable held-out images, in the same order in every iteration.
 
-    Where not one can be used, making or iterating it raises a DataError.
+    Up to `IN_MEMORY` are kept by the first whole iteration; more are decoded anew in each. Where not one can be used,
+    making or iterating it raises a DataError.
     """
+
+    changed: frozenset[str] = frozenset()
+    """What only one of the first and the last whole iteration had: results over different images do not compare."""
 
     def __init__(self, usable: NamedImages, config: DataConfig, none_usable: str) -> None:
         self._usable, self._none_usable = usable, none_usable
         self._limit, self._size = config.evaluation_images, config.evaluation_size
+        self._kept: list[HeldOutImage] = []
+        self._first_names: frozenset[str] | None = None
         next(iter(self))
 
     def __iter__(self) -> Iterator[HeldOutImage]:
-        is_empty = True
+        if self._kept:
+            yield from self._kept
+            return
+        names, kept = [], []
         for name, image in itertools.islice(self._usable(), self._limit):
-            is_empty = False
-            yield HeldOutImage(name, evaluation_view(image, self._size))
-        if is_empty:
+            item = HeldOutImage(name, evaluation_view(image, self._size))
+            names.append(name)
+            if self._limit <= IN_MEMORY:
+                kept.append(item)
+            yield item
+        if not names:
             raise DataError(self._none_usable)
+        self._kept = kept
+        self._compare(frozenset(names))
+
+    def _compare(self, names: frozenset[str]) -> None:
+        """Note, and warn once, where the images are not those of the first iteration."""
+        self._first_names = self._first_names or names
+        changed = names ^ self._first_names
+        if changed - self.changed:
+            some = ", ".join(sorted(changed)[:8])
+            warnings.warn(f"the held-out images changed during the run: {len(changed)} differ ({some})", stacklevel=3)
+        self.changed = changed
 
 
 def hold_out_source(source: ImageSource, config: DataConfig, skipped: SkipCounts) -> HeldOutImages:

@@ -100,7 +100,8 @@ def save_reconstruction_grid(
 def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int, raw: "Evaluation | None") -> "Figure":
     from matplotlib.figure import Figure
 
-    rows = evaluation.images[:limit]
+    raws = {} if raw is None else {image.name: image for image in raw.images}
+    rows = [image for image in evaluation.images if raw is None or image.name in raws][:limit]
     column, caption, gap, header = 4.0, 0.34, 0.12, 0.62  # inches
     heights = [column * row.original.shape[-2] / row.original.shape[-1] for row in rows]
     columns = 3 if raw is None else 4
@@ -108,8 +109,8 @@ def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int, raw: 
     figure = Figure(figsize=(width, total))
     figure.text(gap / width, 1 - 0.40 / total, title, fontsize=15, fontweight="bold", va="center")
     top = total - header
-    for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
-        panels = _panels(row, None if raw is None else raw.images[number])
+    for row, height in zip(rows, heights, strict=True):
+        panels = _panels(row, raws.get(row.name))
         top -= caption
         for index, (image, head, detail) in enumerate(panels):
             left = gap + index * (column + gap)

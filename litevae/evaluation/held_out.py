@@ -2,7 +2,7 @@
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [reconstruction measured]
 
-Images come as a stream and are not kept: an `Evaluation` holds sums, and the first few images for figures.
+Images come as a stream and are not kept: an `Evaluation` holds their numbers, and the first few images for figures.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +18,7 @@ from litevae.evaluation.metrics import lpips_distance, psnr, ssim
 from litevae.evaluation.reconstruction import pad_to_multiple, reconstruct
 
 KEPT = 16
-"""So many images are kept whole, for figures and for the lines of tables; all others only enter the means."""
+"""So many images are kept whole, for figures; of all others only the numbers are."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Measured:
 
 
 class Evaluation:
-    """Means over held-out images (each counts the same, whatever its size), and the first `KEPT` of the images.
+    """Numbers of held-out images, their means (each image counts the same), and the first `KEPT` of the images.
 
     Args:
         images: consumed one by one.
@@ -45,53 +45,63 @@ class Evaluation:
     def __init__(self, images: Iterable[Measured] = (), lpips_name: str = "lpips") -> None:
         self.lpips_name = lpips_name
         self.images: list[Measured] = []
+        self.scores: dict[str, dict[str, float]] = {}  # image -> metric -> value, of all images
         self.count = 0
-        self.sums: dict[str, float] = {}
+        self._totals: dict[str, tuple[float, int]] = {}  # metric -> sum, images that have it
         for image in images:
             self.add(image)
 
     def add(self, image: Measured) -> None:
         """Count one more image."""
         self.count += 1
-        self._add_sums(_scores(image))
+        lpips = {} if image.lpips is None else {self.lpips_name: image.lpips}
+        self.scores[image.name] = {"psnr": image.psnr, "ssim": image.ssim, **lpips}
+        self._add_totals({metric: (value, 1) for metric, value in self.scores[image.name].items()})
         if len(self.images) < KEPT:
             self.images.append(image)
 
     def merge(self, other: "Evaluation") -> None:
         """Take in an evaluation of other images, such as another process's part of them."""
+        if other.lpips_name != self.lpips_name:
+            raise ValueError(
+                f"other.lpips_name must be {self.lpips_name}, got {other.lpips_name}; measure both with one network"
+            )
         self.count += other.count
-        self._add_sums(other.sums)
+        self.scores |= other.scores
+        self._add_totals(other._totals)
         self.images = [*self.images, *other.images][:KEPT]
 
-    def _add_sums(self, sums: Mapping[str, float]) -> None:
-        for name, value in sums.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
+    def _add_totals(self, totals: Mapping[str, tuple[float, int]]) -> None:
+        for metric, (value, images) in totals.items():
+            total, count = self._totals.get(metric, (0.0, 0))
+            self._totals[metric] = total + value, count + images
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Metric -> its mean over the images that have it; a ValueError if there is no image."""
+        if not self._totals:
+            raise ValueError("an evaluation must hold at least one image to have means, got none; add images to it")
+        return {metric: total / count for metric, (total, count) in self._totals.items()}
 
     @property
     def psnr(self) -> float:
         """Mean PSNR in dB."""
-        return self.sums["psnr"] / self.count
+        return self.means["psnr"]
 
     @property
     def ssim(self) -> float:
         """Mean SSIM."""
-        return self.sums["ssim"] / self.count
+        return self.means["ssim"]
 
     @property
     def lpips(self) -> float | None:
         """Mean LPIPS, if it was measured."""
-        return self.sums["lpips"] / self.count if "lpips" in self.sums else None
+        return self.means.get(self.lpips_name)
 
     def as_metrics(self, step: int, raw: "Evaluation | None" = None) -> dict[str, Any]:
         """The line of metrics.jsonl. `raw`: of the weights as they are, where this one is of their moving average."""
-        images = {image.name: _scores(image, self.lpips_name) for image in self.images}
-        raw_scores = {} if raw is None else {"raw": _scores(raw, raw.lpips_name)}
-        return {"step": step, "kind": "evaluation", **_scores(self, self.lpips_name), **raw_scores, "images": images}
-
-
-def _scores(measured: Measured | Evaluation, lpips_name: str = "lpips") -> dict[str, float]:
-    lpips = {} if measured.lpips is None else {lpips_name: measured.lpips}
-    return {"psnr": measured.psnr, "ssim": measured.ssim, **lpips}
+        raw_means = {} if raw is None else {"raw": raw.means}
+        return {"step": step, "kind": "evaluation", **self.means, **raw_means, "images": self.scores}
 
 
 def evaluate(

@@ -1,7 +1,6 @@
 """The loop of a run of anything: train, log, evaluate, save; stopped at any step, it goes on with the same bits.
 
-Read `Loop.fit` first. A kind of training is a subclass with its own networks, update and evaluation
-(litevae/training/trainer.py).
+Read `Loop.fit` first. A kind of training is a subclass with its own networks, update and evaluation (`Trainer`).
 """
 
 import contextlib
@@ -60,7 +59,7 @@ class Loop(ABC):
 
     @abstractmethod
     def measure(self) -> dict[str, Any]:
-        """Evaluate, in the main process; returns the line of metrics.jsonl."""
+        """Evaluate, in the main process; returns the line of metrics.jsonl. With "changed" never the best."""
 
     @abstractmethod
     def write_results(self) -> None:
@@ -149,16 +148,21 @@ class Loop(ABC):
         self.record({**line, "skipped_images": sum(self.batches.skipped().values())})
 
     def evaluate(self) -> None:
-        """Measure, and save what is the best so far."""
+        """Measure, and save what is the best so far; where measuring fails, save what was trained before it raises."""
         self.evaluated_step = self.step
-        is_best = False
+        is_best, failure = False, None
         if self.processes.is_main:
-            line = self.measure()
-            self.record(line)
-            is_best = self.best is None or line[self.score] > self.best[self.score]
-            self.best = {"step": self.step, self.score: line[self.score]} if is_best else self.best
-        if self.processes.any(is_best):
+            try:
+                line = self.measure()
+                self.record(line)
+                is_best = "changed" not in line and (self.best is None or line[self.score] > self.best[self.score])
+                self.best = {"step": self.step, self.score: line[self.score]} if is_best else self.best
+            except Exception as error:
+                failure = error
+        if self.processes.any(is_best or failure is not None):
             self.save()
+        if failure is not None:
+            raise failure
         self.progress.restart_clock()
 
     def save(self) -> None:

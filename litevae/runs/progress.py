@@ -21,6 +21,10 @@ class NonFiniteError(Exception):
     """Too many steps in a row were skipped, or a parameter is not finite; the message names what and the way out."""
 
 
+class BrokenRunError(Exception):
+    """A run that had begun cannot go on, but can be resumed; the message says why."""
+
+
 class Progress:
     """Keeps the terms of every step on the device until a line is logged: then one transfer brings them all.
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from litevae.cost import parameter_count
 from litevae.data import TrainingData
 from litevae.evaluation.figures import latent_to_rgb, save_curves, save_reconstruction_grid
-from litevae.evaluation.held_out import Evaluation, Measured
+from litevae.evaluation.held_out import Evaluation
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import RunFolder
 from litevae.training.config import RunConfig
@@ -138,26 +138,25 @@ def write_results(
 def quality_table(folder: RunFolder, evaluation: Evaluation, baseline: Evaluation) -> str:
     """Held-out PSNR and SSIM before and after training, next to the bicubic baseline, whichever wins."""
     before = folder.evaluations()[0]
-    width = max(len("held-out"), *(len(image.name) for image in evaluation.images))
+    width = max(len("held-out"), *map(len, evaluation.scores))
     lines = [
         f"{'':<{width}}   {'before training':>16}   {'after training':>16}   {'8x down, bicubic up':>19}",
         f"{'held-out':<{width}}   {'PSNR':>8} {'SSIM':>7}   {'PSNR':>8} {'SSIM':>7}   {'PSNR':>11} {'SSIM':>7}",
     ]
 
-    def row(name: str, first: dict[str, Any] | None, after: Measured | Evaluation, rival: Measured | Evaluation) -> str:
+    def row(name: str, first: dict[str, Any] | None, after: dict[str, float], rival: dict[str, float]) -> str:
         # A resumed run may have been given other held-out images: those were not measured before training.
         start = f"{'-':>8} {'-':>7}" if first is None else f"{first['psnr']:5.2f} dB {first['ssim']:7.3f}"
         return (
             f"{name:<{width}}   {start}   "
-            f"{after.psnr:5.2f} dB {after.ssim:7.3f}   {rival.psnr:8.2f} dB {rival.ssim:7.3f}"
+            f"{after['psnr']:5.2f} dB {after['ssim']:7.3f}   {rival['psnr']:8.2f} dB {rival['ssim']:7.3f}"
         )
 
-    rivals = {image.name: image for image in baseline.images}
-    for image in evaluation.images:
-        if image.name in rivals:  # an image may have become unreadable since the start of the run
-            lines.append(row(image.name, before["images"].get(image.name), image, rivals[image.name]))
-    same_images = set(before["images"]) == {image.name for image in evaluation.images}
-    lines.append(row("mean", before if same_images else None, evaluation, baseline))
+    for name, scores in evaluation.scores.items():
+        if name in baseline.scores:  # an image may have become unreadable since the start of the run
+            lines.append(row(name, before["images"].get(name), scores, baseline.scores[name]))
+    same_images = set(before["images"]) == set(evaluation.scores)
+    lines.append(row("mean", before if same_images else None, evaluation.means, baseline.means))
     difference = evaluation.psnr - baseline.psnr
     verdict = "above" if difference >= 0 else "below"
     lines.append(f"After training the autoencoder is {abs(difference):.2f} dB {verdict} the bicubic baseline.")

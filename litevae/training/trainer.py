@@ -8,12 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from litevae.data import Batches, open_data
+from litevae.data import Batches, DataError, open_data
 from litevae.evaluation.held_out import Evaluation, bicubic_baseline, evaluate
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 from litevae.runs.checkpoint import Checkpoint
 from litevae.runs.loop import Loop
 from litevae.runs.processes import Processes
+from litevae.runs.progress import BrokenRunError
 from litevae.training.config import RunConfig
 from litevae.training.networks import Networks
 from litevae.training.report import AutoencoderFolder, conclusion, introduction, pictures, write_grid, write_results
@@ -41,6 +42,12 @@ class Trainer(Loop):
         self.lpips = self._lpips() if config.evaluates_lpips and processes.is_main else None
         self.latest: tuple[Evaluation, Evaluation | None]
 
+    def fit(self) -> int:
+        try:
+            return super().fit()
+        except DataError as error:  # before this, it is a wrong request
+            raise BrokenRunError(str(error)) from error
+
     def introduce(self) -> None:
         self.baseline = bicubic_baseline(self.data.held_out, self.processes.device, self.lpips)
         self.say(introduction(self.config, self.networks, self.processes, self.data, self.step, self.baseline))
@@ -67,7 +74,8 @@ class Trainer(Loop):
         if self.tensorboard is not None:
             self.tensorboard.add_pictures(pictures(evaluation, with_originals=self.step == 0), self.step)
         self.progress.show_score(f"{evaluation.psnr:.2f} dB")
-        return evaluation.as_metrics(self.step, raw)
+        changed = sorted(self.data.held_out.changed)
+        return evaluation.as_metrics(self.step, raw) | ({"changed": changed} if changed else {})
 
     def write_results(self) -> None:
         evaluation, raw = self.latest

@@ -24,6 +24,7 @@ from litevae.data import (
     read_image,
     to_image,
 )
+from litevae.data.held_out import IN_MEMORY
 
 Fill = Callable[[Path, int], list[Path]]
 Grays = Callable[[Tensor], list[int]]
@@ -240,7 +241,10 @@ def test_small_held_out_images_are_refused_if_small_ones_are(tmp_path: Path, fil
 def test_held_out_images_are_decoded_when_they_are_asked_for(
     tmp_path: Path, fill: Fill, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Opening decodes the first one, to see that there is one; each iteration decodes all, in order, and keeps none."""
+    """Opening decodes the first one, to see that there is one; each iteration decodes all, in order, and keeps none.
+
+    Up to `IN_MEMORY` images are kept as tensors: decoded once.
+    """
     fill(tmp_path, 20)
     decoded: list[weakref.ref[Image.Image]] = []
 
@@ -250,21 +254,29 @@ def test_held_out_images_are_decoded_when_they_are_asked_for(
         return image
 
     monkeypatch.setattr(image_sources, "read_image", recorded)
-    data = opened(tmp_path, holdout=0.5)
-    assert len(decoded) == 2  # and the first one to train on
-    for _ in range(2):
+    for images, again in ((IN_MEMORY, 0), (IN_MEMORY + 1, 10)):
         decoded.clear()
-        assert held_out(data) == list(range(10, 20))
-        assert len(decoded) == 10
+        data = opened(tmp_path, holdout=0.5, evaluation_images=images)
+        assert len(decoded) == 2  # and the first one to train on
+        for count in (10, again):
+            decoded.clear()
+            assert held_out(data) == list(range(10, 20))
+            assert len(decoded) == count
         assert [image for image in decoded if image() is not None] == []
 
 
 def test_held_out_images_that_all_vanish_are_an_error(tmp_path: Path, fill: Fill) -> None:
     paths = fill(tmp_path, 4)
-    data = opened(tmp_path, holdout=0.5)
+    data = opened(tmp_path, holdout=0.5, evaluation_images=IN_MEMORY + 1)
+    assert held_out(data) == [2, 3]
     paths[2].unlink()
-    with pytest.warns(UserWarning, match=r"skipped \(unreadable\) .*photo-002.png: no such file"):
+    with (
+        pytest.warns(UserWarning, match=r"skipped \(unreadable\) .*photo-002.png: no such file"),
+        pytest.warns(UserWarning, match=r"held-out images changed during the run: 1 differ \(photo-002.png\)"),
+    ):
         assert held_out(data) == [3]
+    assert held_out(data) == [3]  # warns once
+    assert data.held_out.changed == {"photo-002.png"}
     paths[3].unlink()
     with (
         pytest.warns(UserWarning, match="photo-003"),

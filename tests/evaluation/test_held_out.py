@@ -13,7 +13,7 @@ from torch import nn
 from litevae import LiteVAE
 from litevae.data import HeldOutImage, to_tensor
 from litevae.data.image_sources import BUILT_IN_HELD_OUT, FileSource, built_in_paths
-from litevae.evaluation.held_out import KEPT, Evaluation, bicubic_baseline, evaluate
+from litevae.evaluation.held_out import KEPT, Evaluation, Measured, bicubic_baseline, evaluate
 from litevae.evaluation.metrics import lpips_distance, psnr, ssim
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 
@@ -168,3 +168,26 @@ def test_parts_of_several_processes_add_up(model: LiteVAE) -> None:
     empty = Evaluation()
     empty.merge(whole)  # a process may have had no image
     assert empty.as_metrics(5) == whole.as_metrics(5)
+    with pytest.raises(ValueError, match=r"lpips_name must be lpips, got lpips_random_trunk"):
+        first.merge(Evaluation(lpips_name="lpips_random_trunk"))
+
+
+def test_the_numbers_of_all_images_are_kept() -> None:
+    image = torch.zeros(3, 8, 8)
+    parts = [
+        [Measured(f"{number}", image, image, None, float(number), 0.5) for number in part]
+        for part in ((0,), range(1, 20))
+    ]
+    evaluation = Evaluation(parts[0])
+    evaluation.merge(Evaluation(parts[1]))
+    images = evaluation.as_metrics(0)["images"]
+    assert [scores["psnr"] for scores in images.values()] == list(range(20))
+    assert len(evaluation.images) == KEPT
+
+
+def test_means_are_over_the_images_that_have_the_number() -> None:
+    image = torch.zeros(3, 8, 8)
+    evaluation = Evaluation(Measured(str(lpips), image, image, None, 20.0, 0.5, lpips) for lpips in (None, 0.2, 0.4))
+    assert (evaluation.psnr, evaluation.lpips) == pytest.approx((20.0, 0.3))
+    with pytest.raises(ValueError, match="must hold at least one image to have means, got none"):
+        _ = Evaluation().psnr

@@ -142,3 +142,28 @@ def test_skipped_steps_are_named_as_their_learner_is_called(tmp_path: Path, monk
     monkeypatch.setattr(LineLoop, "error", lambda loop, points: error(loop, points) * float("inf"))
     with pytest.warns(UserWarning, match=r"the gradient of the linear layer is not finite at step 1"):
         start(LineLoop, config_of(tmp_path / "run", steps=1), sys.argv)
+
+
+def test_what_was_trained_is_saved_where_measuring_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = LineLoop.measure
+
+    def failing(loop: LineLoop) -> dict[str, Any]:
+        if loop.step == 4:
+            raise RuntimeError("no image is left")
+        return measure(loop)
+
+    monkeypatch.setattr(LineLoop, "measure", failing)
+    with pytest.raises(RuntimeError, match="no image is left"):
+        start(LineLoop, config_of(tmp_path / "run", checkpoint_every=100), sys.argv)
+    assert load_newest_checkpoint(tmp_path / "run" / "checkpoints")["step"] == 4
+
+
+def test_an_evaluation_of_other_images_is_never_the_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure = LineLoop.measure
+
+    def changed(loop: LineLoop) -> dict[str, Any]:
+        return measure(loop) | ({"changed": ["a"], "negative_error": 1.0} if loop.step == 4 else {})
+
+    monkeypatch.setattr(LineLoop, "measure", changed)
+    assert start(LineLoop, config_of(tmp_path / "run"), sys.argv) == 0
+    assert load_newest_checkpoint(tmp_path / "run" / "checkpoints")["best"]["step"] != 4

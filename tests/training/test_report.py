@@ -21,3 +21,11 @@ def test_an_image_that_was_not_measured_before_training_has_a_dash(tmp_path: Pat
     assert lines[3].split() == ["two.png", "-", "-", "30.00", "dB", "0.500", "26.00", "dB", "0.500"]
     assert lines[4].split()[:3] == ["mean", "-", "-"]
     assert "0.50 dB below" in lines[5]
+
+
+def test_every_image_has_a_line(tmp_path: Path) -> None:
+    folder = AutoencoderFolder(tmp_path)
+    many = evaluation(**{f"image{number}": float(number) for number in range(20)})
+    folder.append_metrics(many.as_metrics(0))
+    names = [line.split()[0] for line in quality_table(folder, many, many).splitlines()[2:-2]]
+    assert names == [f"image{number}.png" for number in range(20)]

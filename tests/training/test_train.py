@@ -1,6 +1,8 @@
 """Does the program train, stop, resume and refuse as it says?"""
 
+import functools
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ import pytest
 import torch
 
 from litevae import LiteVAE, train
+from litevae.runs.checkpoint import load_newest_checkpoint
 from litevae.training import trainer
 from litevae.training.networks import Networks
+from litevae.training.trainer import Trainer
 
 from .runs import ADVERSARIAL, assert_same_state, assert_same_training, checkpoint, logged
 
@@ -161,6 +165,23 @@ def test_unreadable_image_is_named_and_the_run_goes_on(
     assert code == 0
     assert logged(path, "train")[-1]["skipped_images"] == 1
     assert f"warning: skipped (unreadable) {folder / '1.png'}" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_held_out_images_that_vanish_end_a_run_that_can_be_resumed(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With more than are kept in memory; with fewer, the run goes on."""
+    for images, expected in ((17, (1, 4)), (16, (0, 6))):
+        folder = tmp_path / f"photos-{images}"
+        shutil.copytree(photos, folder)
+        vanish = functools.partial((folder / "4.png").unlink, missing_ok=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "log", lambda _, vanish=vanish: vanish())
+            options = (f"data.path={folder}", f"data.evaluation_images={images}", "train.checkpoint_every=100")
+            code, path = run(f"run-{images}", *options)
+        assert (code, load_newest_checkpoint(path / "checkpoints")["step"]) == expected
+        assert ("none of the 1 held-out" in (error := capsys.readouterr().err)) == ("--resume" in error) == bool(code)
 
 
 def test_discriminator_that_cannot_judge_the_crops_is_refused_at_once(
