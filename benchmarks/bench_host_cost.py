@@ -46,20 +46,8 @@ class Operator(NamedTuple):
 
 
 OPERATORS = (
-    Operator(
-        "haar_dwt2d",
-        haar_dwt2d,
-        "avg_pool2d",
-        lambda image: F.avg_pool2d(image, 2),
-        [(1, 3, 8, 8)],
-    ),
-    Operator(
-        "haar_idwt2d",
-        haar_idwt2d,
-        "pixel_shuffle",
-        lambda packed: F.pixel_shuffle(packed, 2),
-        [(1, 12, 4, 4)],
-    ),
+    Operator("haar_dwt2d", haar_dwt2d, "avg_pool2d", lambda image: F.avg_pool2d(image, 2), [(1, 3, 8, 8)]),
+    Operator("haar_idwt2d", haar_idwt2d, "pixel_shuffle", lambda packed: F.pixel_shuffle(packed, 2), [(1, 12, 4, 4)]),
     Operator(
         "smc_weight",
         lambda weight, norms, scales, backend: smc_weight(weight, scales, backend=backend),

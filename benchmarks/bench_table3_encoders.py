@@ -60,10 +60,7 @@ def costs(name: str, dtype: torch.dtype) -> dict[str, float]:
 
 
 def _columns() -> list[Column]:
-    measured_on_gpu = [
-        Column("cuda_mib", "CUDA peak, MiB", ".0f"),
-        Column("cuda_to_vae", "/ VAE", ".3f"),
-    ]
+    measured_on_gpu = [Column("cuda_mib", "CUDA peak, MiB", ".0f"), Column("cuda_to_vae", "/ VAE", ".3f")]
     return [
         Column("row", "encoder"),
         Column("parameters_m", "parameters, M", ".3f"),

@@ -215,11 +215,7 @@ BLOCKS = {
     "smc_conv2d": Block(
         "smc_conv2d",
         "SMC, forward + backward",
-        [
-            Shown("time_ms", "ms", ".0f"),
-            Shown("to_conv2d"),
-            Shown("extra_memory_mib", spec=".0f"),
-        ],
+        [Shown("time_ms", "ms", ".0f"), Shown("to_conv2d"), Shown("extra_memory_mib", spec=".0f")],
         {
             "bare `conv2d`": "conv2d",
             "**`smc_conv2d`**": "smc_conv2d, cpu",
