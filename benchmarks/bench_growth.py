@@ -24,7 +24,7 @@ from torch import Tensor
 
 from benchmarks.harness import measure
 from benchmarks.harness.available import emulated
-from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_rounding
+from benchmarks.harness.checks import check_network
 from benchmarks.harness.measure import DEVICE
 from benchmarks.harness.report import Column, Results, Table
 from benchmarks.harness.rows import measures
@@ -149,17 +149,13 @@ TABLE = Table(
 def check(case: ImageBatch, model: LiteVAE, images: Tensor) -> None:
     """Refuse to time a wrong result: the mean is that of the reference operators, for the whole batch at once."""
     mean = model.encode(images).latent_dist.mean
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
-        patch.setattr(model, "slicing", None)
-        plain = model.encode(images).latent_dist.mean
-        if case.dtype == "float32":
-            check_close(case.label, [mean], [plain], FLOAT32_NETWORK)
-            return
-        in_float32 = dataclasses.replace(case, dtype="float32", slice_size=None).model(DEVICE)
-        in_float32.load_state_dict(model.state_dict())
-        exact = in_float32.encode(images.float()).latent_dist.mean
-    check_rounding(case.label, case.dtype, [mean], [plain], [exact])
+
+    def plain(precision: str) -> list[Tensor]:
+        at_once = dataclasses.replace(case, dtype=precision, slice_size=None).model(DEVICE)
+        at_once.load_state_dict(model.state_dict())
+        return [at_once.encode(images.to(DTYPES[precision])).latent_dist.mean]
+
+    check_network(case.label, case.dtype, [mean], plain)
 
 
 def encoding(case: ImageBatch) -> tuple[LiteVAE, Tensor, measure.Step]:

@@ -102,10 +102,13 @@ class Traffic(TorchDispatchMode):
         return result
 
 
-def traffic(function: Callable[[Tensor], object]) -> Traffic:
-    image = torch.empty(1, 3, RESOLUTION, RESOLUTION, device="meta")
+def traffic(
+    function: Callable[[Tensor], object],
+    shape: tuple[int, ...] = (1, 3, RESOLUTION, RESOLUTION),
+    dtype: torch.dtype = torch.float32,
+) -> Traffic:
     with torch.inference_mode(False), torch.no_grad(), Traffic() as counted:
-        function(image)
+        function(torch.empty(shape, device="meta", dtype=dtype))
     return counted
 
 

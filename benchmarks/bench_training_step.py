@@ -154,12 +154,7 @@ def peak_mib(training: Any) -> float:
 
 def values_of(name: str, timing: Timing, peaks: Mapping[str, float], precision: str) -> dict[str, float]:
     """Ratios to the plain loop are for rows of the same model."""
-    values = {
-        "img_per_s": BATCH / timing.median_s,
-        "iqr_img_per_s": BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1],
-        "peak_mib": peaks[name],
-        "rounds": timing.rounds,
-    }
+    values = {**timing.images_per_second(BATCH), "peak_mib": peaks[name]}
     in_float32 = PLAIN if precision == FLOAT32 else PLAIN_FLOAT32
     yardsticks = {"sd": SD_VAE}
     if name.startswith(OURS):

@@ -18,6 +18,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import measure, report
+from benchmarks.harness import bandwidth, measure, report
 from benchmarks.harness.available import missing_package
 from benchmarks.harness.measure import DEVICE
 from benchmarks.harness.report import Column, Measured, Table
@@ -34,7 +35,7 @@ from benchmarks.rivals import encoders
 ENCODER = "LiteVAE-B"
 CALLS = 5
 LONGEST_NAME = 72
-COPIED_BYTES = 2**29
+COPIED_BYTES = 2**29 if DEVICE.type == "cuda" else 2**25
 # Names of PyTorch's operations as a user calls them, by the names that bench_memory.py knows.
 ALIASES = {"conv2d": "convolution", "group_norm": "native_group_norm"}
 
@@ -50,9 +51,14 @@ class Kernel:
 
 
 def encoding(dtype: torch.dtype, batch: int, side: int) -> tuple[nn.Module, Tensor]:
+    """The encoder, warm, and a batch."""
     torch.manual_seed(0)
     image = (torch.rand(batch, 3, side, side, device=DEVICE) * 2 - 1).to(dtype)
-    return encoders.build(ENCODER, DEVICE, dtype), image
+    encoder = encoders.build(ENCODER, DEVICE, dtype)
+    for _ in range(3):
+        encoder(image)
+    measure.clock()
+    return encoder, image
 
 
 def kernels(events: Iterable[Mapping[str, Any]]) -> list[Kernel]:
@@ -86,21 +92,19 @@ def by_name(launched: Sequence[Kernel], calls: int) -> list[dict[str, Any]]:
     for kernel in launched:
         groups[f"{kernel.name[:LONGEST_NAME]} ({kernel.operation.rpartition('::')[2]})"].append(kernel)
     total = sum(kernel.microseconds for kernel in launched)
-    rows = []
-    for label, group in groups.items():
-        microseconds = sum(kernel.microseconds for kernel in group)
-        rows.append(
-            {
-                "row": label,
-                "launches": len(group) / calls,
-                "time_us": microseconds / calls,
-                "share": 100 * microseconds / total,
-                "registers": _largest(group, "registers per thread"),
-                "shared_bytes": _largest(group, "shared memory"),
-                "occupancy": _largest(group, "est. achieved occupancy %"),
-            }
-        )
-    return sorted(rows, key=lambda row: -row["time_us"])
+    microseconds = {label: sum(kernel.microseconds for kernel in group) for label, group in groups.items()}
+    return [
+        {
+            "row": label,
+            "launches": len(groups[label]) / calls,
+            "time_us": microseconds[label] / calls,
+            "share": 100 * microseconds[label] / total,
+            "registers": _largest(groups[label], "registers per thread"),
+            "shared_bytes": _largest(groups[label], "shared memory"),
+            "occupancy": _largest(groups[label], "est. achieved occupancy %"),
+        }
+        for label in sorted(groups, key=lambda label: -microseconds[label])
+    ]
 
 
 def _largest(group: Sequence[Kernel], argument: str) -> int | None:
@@ -129,19 +133,14 @@ def by_kind(launched: Sequence[Kernel], calls: int, moved: Mapping[str, float], 
 
 def moved_bytes(dtype: torch.dtype, batch: int, side: int) -> Mapping[str, float]:
     """Bytes of each kind of operation in one call, counted on meta tensors."""
-    from benchmarks.bench_memory import Traffic
+    from benchmarks.bench_memory import traffic
 
-    encoder = encoders.build(ENCODER, "meta", dtype)
-    with torch.inference_mode(False), torch.no_grad(), Traffic() as counted:
-        encoder(torch.empty(batch, 3, side, side, device="meta", dtype=dtype))
-    return counted.bytes
+    return traffic(encoders.build(ENCODER, "meta", dtype), (batch, 3, side, side), dtype).bytes
 
 
 def copy_gb_per_s() -> float:
-    tensor = torch.empty(
-        COPIED_BYTES if DEVICE.type == "cuda" else COPIED_BYTES // 16, dtype=torch.uint8, device=DEVICE
-    )
-    step = measure.consuming(lambda source: torch.empty_like(source).copy_(source), itertools.repeat(tensor))
+    tensor = torch.empty(COPIED_BYTES, dtype=torch.uint8, device=DEVICE)
+    step = measure.consuming(bandwidth.copy, itertools.repeat(tensor))
     step()
     return 2 * tensor.nbytes / measure.seconds_per_call(step, 10) / 1e9
 
@@ -150,13 +149,7 @@ def copy_gb_per_s() -> float:
 def profile(dtype: torch.dtype, batch: int, side: int, trace: Path) -> list[Kernel]:
     """The kernels of `CALLS` calls; the trace, for chrome://tracing and Perfetto, stays in `trace`."""
     encoder, image = encoding(dtype, batch, side)
-    for _ in range(3):
-        encoder(image)
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as recorded:
+    with torch.profiler.profile() as recorded:
         for _ in range(CALLS):
             encoder(image)
         measure.clock()
@@ -170,15 +163,9 @@ def profile(dtype: torch.dtype, batch: int, side: int, trace: Path) -> list[Kern
 def run_plainly(dtype: torch.dtype, batch: int, side: int) -> None:
     """Warm calls, then one between cudaProfilerStart and -Stop."""
     encoder, image = encoding(dtype, batch, side)
-    for _ in range(3):
+    with torch.cuda.profiler.profile() if DEVICE.type == "cuda" else nullcontext():
         encoder(image)
-    measure.clock()
-    if DEVICE.type == "cuda":
-        torch.cuda.profiler.start()
-    encoder(image)
-    measure.clock()
-    if DEVICE.type == "cuda":
-        torch.cuda.profiler.stop()
+        measure.clock()
 
 
 KERNEL_COLUMNS = [
@@ -227,14 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         about: Any = {"settings": settings, "conditions": conditions}
         launched = profile(dtype, batch, side, arguments.output / f"trace-{name}.json.gz")
         title = f"{ENCODER}'s encoder, {name}"
-        write(
-            f"profile_kernels_{name}",
-            f"{title}: kernels",
-            KERNEL_COLUMNS,
-            by_name(launched, CALLS),
-            about,
-            arguments.output,
-        )
+        rows = by_name(launched, CALLS)
+        write(f"profile_kernels_{name}", f"{title}: kernels", KERNEL_COLUMNS, rows, about, arguments.output)
         if missing := missing_package("diffusers"):
             print(f"no table by kind of operation: {missing}")
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +42,7 @@ def test_multiply_accumulates_of_convolutions_and_attention():
 
 def test_rotating_goes_beyond_the_cache(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(measure, "BEYOND_CACHE_BYTES", 90)
-    inputs = measure.rotating(lambda: (torch.rand(5), [torch.rand(5)]))  # 40 bytes each
+    inputs = itertools.cycle(measure.beyond_cache(lambda: (torch.rand(5), [torch.rand(5)])))  # 40 bytes each
     seen = [next(inputs)[0].data_ptr() for _ in range(8)]
     assert len(set(seen[:4])) == 4
     assert seen[:4] == seen[4:]
