@@ -12,8 +12,6 @@ From a latent of 4 channels at 32x32 to the image at 256x256, eval, no_grad, ran
     smc, folded         what optimize_for_inference() makes of it: plain convolutions, no GroupNorm
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from typing import Any

@@ -8,8 +8,6 @@ Nearest are the operations that read and write the same shapes: a 2x2 average po
 channels one of twice the sides; _weight_norm (a weight over the norms of its rows); conv2d; group_norm, then silu.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ Group on meta tensors at 256x256, without gradients: nothing is timed, and CI ho
 or not) with its input twice, since it cannot normalise before it has read all. Views move nothing.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from typing import Any

@@ -16,8 +16,6 @@ Bytes of smc_weight, in units of the weight, that cannot be avoided:
     forward+backward    5
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache

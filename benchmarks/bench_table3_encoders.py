@@ -7,8 +7,6 @@ weights. VAE: the encoder of Stable Diffusion's AutoencoderKL with its 1x1 quant
 are in encoders.py.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Mapping

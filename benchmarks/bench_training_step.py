@@ -13,8 +13,6 @@ Gaussian and adversarial term, the discriminator's own step, and both Adams. Bat
     LiteVAE-B, torch.compile             train.compile=true; on a GPU, in bfloat16
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 

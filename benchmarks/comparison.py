@@ -10,8 +10,6 @@ Every row is a run of `python -m litevae.train comparison`: the same decoder, da
 leaves), losses and steps. What is compared: the quality of held-out photographs, and images per second of training.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import signal

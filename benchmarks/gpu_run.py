@@ -1,7 +1,5 @@
 """Everything that needs an NVIDIA GPU, in parts of at most ten minutes: `python -m benchmarks.gpu_run`."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import importlib.util

@@ -4,8 +4,6 @@
 `<!-- results: NAME -->` and `<!-- /results -->`; it has one table for each device that NAME has results of.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence

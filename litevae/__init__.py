@@ -8,8 +8,6 @@ where a CPU-only torch could not import it otherwise (torchvision_shim.py).
 ['B', 'L', 'M', 'S']
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 

@@ -6,8 +6,6 @@ The checks read shapes and dtypes alone, never values: no synchronisation, and n
 under torch.compile.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

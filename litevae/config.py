@@ -3,8 +3,6 @@
 image -> DWT -> [feature extraction -> aggregation] -> latent -> [decoder] -> losses
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """What a network costs: parameters, arithmetic and memory, counted on any device, also on meta tensors."""
 
-from __future__ import annotations
-
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any

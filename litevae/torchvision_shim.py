@@ -8,8 +8,6 @@ torchvision::nms does not exist". The operators themselves stay unavailable; not
 program that imports lpips or torchvision before `litevae.models` calls `install`.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 

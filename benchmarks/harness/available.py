@@ -1,6 +1,4 @@
-"""Which rows can be measured here? Every function returns the reason why not, or ""."""
-
-from __future__ import annotations
+"""Which rows this machine can measure: every function returns the reason why not, or ""."""
 
 import importlib
 import importlib.util

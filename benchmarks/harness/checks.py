@@ -10,8 +10,6 @@ How far bfloat16 strays in a whole network depends on its depth and weights, and
 Two ways that are both right stray equally far; the factor allows for the chance that single roundings cancel in one.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 

@@ -9,8 +9,6 @@ Bytes are those that each kind of operation cannot avoid, counted as benchmarks/
 moves, caches apart, only a hardware counter knows: Nsight Compute's.
 """
 
-from __future__ import annotations
-
 import argparse
 import gzip
 import itertools

@@ -1,7 +1,5 @@
 """From measured rows to a table: JSON and Markdown, with what the numbers depend on."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Rows that take turns in the rounds of one test, so that every ratio between them is paired."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pytest

@@ -8,8 +8,6 @@ spectral norm and Adam. None of this project's operators runs in it; it takes ov
 sliced (ptwt takes longer), the discriminator's 1x1 convolutions stay at the lower resolution, nothing is logged.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ image -> DWT -> [feature extraction -> aggregation] -> latent -> [decoder] -> lo
 Parameter names are those of diffusers' ResnetBlock2D.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -5,8 +5,6 @@ image -> DWT -> feature extraction -> aggregation -> latent -> [decoder] -> loss
 Parameter names are those of diffusers' Decoder.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

@@ -3,8 +3,6 @@
 A folder is checked before loading, by its config.json and the headers of its weights; a model of the Hub afterwards.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Mapping

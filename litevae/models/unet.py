@@ -3,8 +3,6 @@
 image -> DWT -> [feature extraction -> aggregation] -> latent -> decoder -> losses
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

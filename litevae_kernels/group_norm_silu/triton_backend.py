@@ -17,19 +17,8 @@ import triton.language as tl
 from torch import Tensor
 
 from litevae_kernels.formats import memory_format_of
+from litevae_kernels.group_norm_silu import triton_backward, triton_forward
 from litevae_kernels.group_norm_silu.results import empty_gradients, empty_results
-from litevae_kernels.group_norm_silu.triton_backward import (
-    group_norm_silu_bwd_apply_kernel,
-    group_norm_silu_bwd_combine_kernel,
-    group_norm_silu_bwd_kernel,
-    group_norm_silu_bwd_partials_kernel,
-)
-from litevae_kernels.group_norm_silu.triton_forward import (
-    group_norm_silu_fwd_apply_kernel,
-    group_norm_silu_fwd_combine_kernel,
-    group_norm_silu_fwd_kernel,
-    group_norm_silu_fwd_partials_kernel,
-)
 
 WHOLE_GROUPS_ELEMENTS = 16384  # at most, in the registers of a program for whole groups (float64: a quarter)
 TILE_ELEMENTS = 2048  # of a program for a part of the pixels (float64: half)
@@ -116,22 +105,22 @@ def group_norm_silu(
         whole = whole_groups(sizes, batch, channels_last, x.dtype, backward=False)
         if whole is not None:
             programs, tile = whole
-            group_norm_silu_fwd_kernel[(programs,)](
+            triton_forward.group_norm_silu_fwd_kernel[(programs,)](
                 x, skip, weight, bias, output, mean, rstd, *sizes, EPS=eps, **tile, **flags
             )
             return output, mean, rstd
         part = parts(sizes, batch, channels_last, x.dtype)
         run = sizes.group_size * part.splits
         partials = mean.new_empty(2 * batch * channels * part.splits)
-        group_norm_silu_fwd_partials_kernel[(part.programs,)](
+        triton_forward.group_norm_silu_fwd_partials_kernel[(part.programs,)](
             x, skip, partials, *sizes[:3], part.splits, part.iterations, **part.tile,
             HAS_SKIP=flags["HAS_SKIP"], CHANNELS_LAST=channels_last, ARITHMETIC=arithmetic,
         )  # fmt: skip
-        group_norm_silu_fwd_combine_kernel[(batch * num_groups,)](
+        triton_forward.group_norm_silu_fwd_combine_kernel[(batch * num_groups,)](
             partials, mean, rstd, sizes.pixels, sizes.group_size, part.splits, part.iterations * part.tile["BLOCK_P"],
             EPS=eps, BLOCK=_combined_at_once(run), ARITHMETIC=arithmetic, num_warps=1,
         )  # fmt: skip
-        group_norm_silu_fwd_apply_kernel[(part.programs,)](
+        triton_forward.group_norm_silu_fwd_apply_kernel[(part.programs,)](
             x, skip, weight, bias, mean, rstd, output, *sizes, part.splits, part.iterations, **part.tile, **flags
         )  # fmt: skip
     return output, mean, rstd
@@ -166,21 +155,22 @@ def group_norm_silu_backward(
         partials, coefficients = mean.new_empty(2 * batch * channels * splits), mean.new_empty(2 * batch_groups)
         if whole is not None:
             programs, tile = whole
-            group_norm_silu_bwd_kernel[(programs,)](*inputs, x_grad, skip_grad, partials, *sizes, **tile, **flags)
+            outputs = x_grad, skip_grad, partials
+            triton_backward.group_norm_silu_bwd_kernel[(programs,)](*inputs, *outputs, *sizes, **tile, **flags)
         else:
-            group_norm_silu_bwd_partials_kernel[(part.programs,)](
+            triton_backward.group_norm_silu_bwd_partials_kernel[(part.programs,)](
                 *inputs, partials, *sizes, splits, part.iterations, **part.tile, **flags
             )
         has_parameters = flags["HAS_WEIGHT"] or flags["HAS_BIAS"]
         programs = batch_groups + (triton.cdiv(channels, COMBINED_CHANNELS) if has_parameters else 0)
         if programs > 0:
-            group_norm_silu_bwd_combine_kernel[(programs,)](
+            triton_backward.group_norm_silu_bwd_combine_kernel[(programs,)](
                 partials, weight, coefficients, weight_grad, bias_grad, batch, batch_groups, channels, *sizes[2:],
                 splits, CHANNELS=COMBINED_CHANNELS, BLOCK=_combined_at_once(max(sizes.group_size, batch) * splits),
                 HAS_WEIGHT=flags["HAS_WEIGHT"], HAS_BIAS=flags["HAS_BIAS"], ARITHMETIC=flags["ARITHMETIC"], num_warps=1,
             )  # fmt: skip
         if whole is None:
-            group_norm_silu_bwd_apply_kernel[(part.programs,)](
+            triton_backward.group_norm_silu_bwd_apply_kernel[(part.programs,)](
                 *inputs, coefficients, x_grad, skip_grad, *sizes, splits, part.iterations, **part.tile, **flags
             )
     return gradients

@@ -20,12 +20,14 @@ from .. import children
 
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results"
+# pytest-benchmark measures nothing in a worker of pytest-xdist, nor in what thinks that it is one.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
 SMC = "benchmarks/bench_smc_conv2d.py"  # one file is collected faster than all
 
 
 def run_pytest(*arguments: str, **environment: str) -> str:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    finished = children.run(command, timeout=300, cwd=REPOSITORY, env={**os.environ, **environment})
+    finished = children.run(command, timeout=300, cwd=REPOSITORY, env={**ENVIRONMENT, **environment})
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
 
@@ -65,7 +67,7 @@ def test_a_run_that_is_stopped_has_stored_the_tables_it_finished(tmp_path: Path)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files, "--benchmark-only", "-q"]
     rows = ["-k", "host_cost and smc_weight or test_smc_conv2d", "--minutes", "60"]
     stored = tmp_path / "host_cost-cpu.json"
-    options = {"cwd": REPOSITORY, "env": {**os.environ, "CUDA_VISIBLE_DEVICES": ""}, "stdout": subprocess.PIPE}
+    options = {"cwd": REPOSITORY, "env": {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}, "stdout": subprocess.PIPE}
     with children.started([*command, *rows, "--results", str(tmp_path)], text=True, **options) as process:
         end = time.monotonic() + 120
         while not stored.exists() and process.poll() is None and time.monotonic() < end:
@@ -82,7 +84,7 @@ def test_rows_that_a_cpu_only_emulates_are_left_out():
     pytest.importorskip("pytest_benchmark")
     without_units = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     check = "import torch; print(torch.ops.mkldnn._is_mkldnn_bf16_supported())"
-    said = children.run([sys.executable, "-c", check], timeout=120, env={**os.environ, **without_units})
+    said = children.run([sys.executable, "-c", check], timeout=120, env={**ENVIRONMENT, **without_units})
     if "False" not in said.stdout:
         pytest.skip("oneDNN has bfloat16 here, whatever ONEDNN_MAX_CPU_ISA says")
     chosen = ("benchmarks", "--benchmark-only", "--quick", "-k", "bfloat16 and (table3 or decoders or training)")

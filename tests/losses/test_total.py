@@ -35,7 +35,7 @@ def test_total_is_the_weighted_sum_and_terms_are_unweighted() -> None:
     expected = {
         "l1": l1_loss(batch.reconstruction, batch.image),
         "kl": kl_loss(DiagonalGaussian(batch.moments), batch.image, "sum"),
-        "wavelet": wavelet_charbonnier_loss(batch.reconstruction, batch.image, CONFIG.wavelet_eps),
+        "wavelet": wavelet_charbonnier_loss(batch.reconstruction, batch.image, eps=CONFIG.wavelet_eps),
         "gaussian": gaussian_high_pass_loss(batch.reconstruction, batch.image),
     }
     assert list(terms) == ["total", *expected]
@@ -61,7 +61,7 @@ def test_the_decoder_s_sub_bands_are_taken_where_there_are_any() -> None:
     batch = Batch()
     bands = (2 * haar_dwt2d(batch.reconstruction, 1, scaling="mean")[0]).detach().requires_grad_()
     total, terms = batch.loss(CONFIG, wavelet=bands)
-    other = wavelet_charbonnier_loss(batch.reconstruction, batch.image, CONFIG.wavelet_eps, wavelet=bands)
+    other = wavelet_charbonnier_loss(batch.reconstruction, batch.image, eps=CONFIG.wavelet_eps, wavelet=bands)
     torch.testing.assert_close(terms["wavelet"], other.detach(), rtol=1e-12, atol=0)
     assert terms["wavelet"] != batch.loss(CONFIG)[1]["wavelet"]
     total.backward()

@@ -3,8 +3,6 @@
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """
 
-from __future__ import annotations
-
 from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 

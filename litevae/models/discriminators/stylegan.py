@@ -5,8 +5,6 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losse
 Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN": the residual discriminator.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -6,8 +6,6 @@ Schonfeld et al. 2020, "A U-Net Based Discriminator for Generative Adversarial N
 residual blocks down to a bottleneck that gives one logit, and up again to a logit for every pixel.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
