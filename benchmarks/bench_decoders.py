@@ -12,41 +12,35 @@ From a latent of 4 channels at 32x32 to the image at 256x256, eval, no_grad, ran
     smc, folded         what optimize_for_inference() makes of it: plain convolutions, no GroupNorm
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from typing import Any
 
-import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from benchmarks.harness import measure
 from benchmarks.harness.available import emulated, missing_compiler
-from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_rounding
+from benchmarks.harness.checks import check_network
 from benchmarks.harness.directions import compiled
-from benchmarks.harness.measure import DEVICE
+from benchmarks.harness.measure import DEVICE, DTYPES
 from benchmarks.harness.report import Column, Results, Table
 from benchmarks.harness.rows import Group, measures
 from benchmarks.harness.schedule import Share
 from benchmarks.harness.turns import Turns
-from benchmarks.rivals.encoders import SD_VAE
+from benchmarks.rivals.encoders import autoencoder_kl
 from litevae.models.litevae import LiteVAE
 
 RESOLUTION = 256
 LATENT_SHAPE = (4, RESOLUTION // 8, RESOLUTION // 8)
 MEMORY_BATCH = 32
 BATCH = MEMORY_BATCH if DEVICE.type == "cuda" else 1
-# tf32: float32 tensors, convolutions and matrix products with 10 bits of mantissa, which only a GPU has.
-PRECISIONS = ("float32", "tf32", "bfloat16") if DEVICE.type == "cuda" else ("float32", "bfloat16")
-DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
 
 YARDSTICK, COMPILED = "SD decoder", "SD decoder, torch.compile"
 GROUP_NORM, SMC, FOLDED = "LiteVAE, group_norm", "LiteVAE, smc", "LiteVAE, smc, folded"
 DECODERS = (YARDSTICK, "SD decoder, channels_last", COMPILED, GROUP_NORM, SMC, FOLDED)
-LABELS = {(name, precision): f"{name}, {precision}" for precision in PRECISIONS for name in DECODERS}
+LABELS = {(name, precision): f"{name}, {precision}" for precision in DTYPES for name in DECODERS}
 
 
 def build(name: str, device: torch.device | str, dtype: torch.dtype = torch.float32) -> nn.Module:
@@ -57,7 +51,8 @@ def build(name: str, device: torch.device | str, dtype: torch.dtype = torch.floa
             model = LiteVAE.from_preset("B", decoder_normalization="smc")
             decoder: Any = (model.optimize_for_inference() if name == FOLDED else model).decoder
         else:
-            decoder = _stable_diffusion()
+            vae = autoencoder_kl()
+            decoder = nn.Sequential(vae.post_quant_conv, vae.decoder)
         if name == GROUP_NORM:
             weights = decoder[1].state_dict()
             decoder = LiteVAE.from_preset("B").decoder
@@ -65,13 +60,6 @@ def build(name: str, device: torch.device | str, dtype: torch.dtype = torch.floa
     if "channels_last" in name:
         decoder.to(memory_format=torch.channels_last)
     return decoder.to(dtype).eval().requires_grad_(False)
-
-
-def _stable_diffusion() -> nn.Sequential:
-    from diffusers import AutoencoderKL
-
-    vae: Any = AutoencoderKL(**SD_VAE)
-    return nn.Sequential(vae.post_quant_conv, vae.decoder)
 
 
 def latents(batch: int, device: torch.device | str, name: str, dtype: torch.dtype) -> Tensor:
@@ -123,27 +111,20 @@ TABLE = Table(
 
 def check(name: str, precision: str, decoder: nn.Module, latent: Tensor) -> None:
     """Refuse to time a wrong image: it is the yardstick's, or for SMC that of the reference operators."""
-    correct, label = (SMC if name in (SMC, FOLDED) else YARDSTICK), f"{name}, {precision}"
+    correct = SMC if name in (SMC, FOLDED) else YARDSTICK
 
-    def plain(dtype: torch.dtype) -> list[Tensor]:
+    def plain(precision: str) -> list[Tensor]:
+        dtype = DTYPES[precision]
         decoder: Any = build(correct, latent.device, dtype)
         decoder = decoder[1] if name == GROUP_NORM else decoder  # without post_quant_conv
         return [decoder(latent.to(dtype).contiguous())]
 
-    with pytest.MonkeyPatch.context() as patch:
-        actual = [decoder(latent)]
-        patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
-        with measure.tf32(False):
-            exact = plain(torch.float32)
-        if precision == "float32":
-            check_close(label, actual, exact, FLOAT32_NETWORK)
-        else:
-            check_rounding(label, precision, actual, plain(DTYPES[precision]), exact)
+    check_network(LABELS[name, precision], precision, [decoder(latent)], plain)
 
 
 GROUPS = [
-    Group(precision, [LABELS[name, precision] for name in DECODERS], emulated=emulated(DTYPES[precision]))
-    for precision in PRECISIONS
+    Group(precision, [LABELS[name, precision] for name in DECODERS], emulated=emulated(dtype))
+    for precision, dtype in DTYPES.items()
 ]
 
 
@@ -170,9 +151,7 @@ def test_decoders(row: Group, benchmark: BenchmarkFixture, results: Results, sha
         for name, reason in turns.left_out.items():
             results.skip(TABLE, LABELS[name, precision], reason)
         for name, timing in (timings or {}).items():
-            values: dict[str, Any] = {**costs(name, dtype), "rounds": timing.rounds}
-            values["img_per_s"] = BATCH / timing.median_s
-            values["iqr_img_per_s"] = BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1]
+            values = {**costs(name, dtype), **timing.images_per_second(BATCH)}
             values["speed_to_sd"] = 1 / timing.ratios.get(YARDSTICK, 1.0)
             if DEVICE.type == "cuda":
                 values["cuda_mib"] = measure.cuda_mib(*models[name], turns.rounds[name].step)

@@ -14,8 +14,6 @@ its first result can be written, whether or not the second read finds it in a ca
     backward    5    read x and the gradient twice (sums; result), write 1
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache, partial
 

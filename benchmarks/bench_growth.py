@@ -22,15 +22,15 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from benchmarks.figures import BLUE, GRAY, ORANGE
 from benchmarks.harness import measure
 from benchmarks.harness.available import emulated
-from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_rounding
+from benchmarks.harness.checks import check_network
 from benchmarks.harness.measure import DEVICE
 from benchmarks.harness.report import Column, Results, Table
 from benchmarks.harness.rows import measures
-from benchmarks.harness.schedule import Share
+from benchmarks.harness.schedule import UNLIMITED, Share
 from benchmarks.rivals.encoders import litevae_live_mb
+from litevae.evaluation.figures import BLUE, GRAY, ORANGE, STYLE
 from litevae.models.litevae import LiteVAE
 
 if TYPE_CHECKING:
@@ -149,17 +149,13 @@ TABLE = Table(
 def check(case: ImageBatch, model: LiteVAE, images: Tensor) -> None:
     """Refuse to time a wrong result: the mean is that of the reference operators, for the whole batch at once."""
     mean = model.encode(images).latent_dist.mean
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
-        patch.setattr(model, "slicing", None)
-        plain = model.encode(images).latent_dist.mean
-        if case.dtype == "float32":
-            check_close(case.label, [mean], [plain], FLOAT32_NETWORK)
-            return
-        in_float32 = dataclasses.replace(case, dtype="float32", slice_size=None).model(DEVICE)
-        in_float32.load_state_dict(model.state_dict())
-        exact = in_float32.encode(images.float()).latent_dist.mean
-    check_rounding(case.label, case.dtype, [mean], [plain], [exact])
+
+    def plain(precision: str) -> list[Tensor]:
+        at_once = dataclasses.replace(case, dtype=precision, slice_size=None).model(DEVICE)
+        at_once.load_state_dict(model.state_dict())
+        return [at_once.encode(images.to(DTYPES[precision])).latent_dist.mean]
+
+    check_network(case.label, case.dtype, [mean], plain)
 
 
 def encoding(case: ImageBatch) -> tuple[LiteVAE, Tensor, measure.Step]:
@@ -172,7 +168,7 @@ def encoding(case: ImageBatch) -> tuple[LiteVAE, Tensor, measure.Step]:
 def one_image(dtype: str) -> measure.Round:
     """The yardstick, warm: its time predicts that of every other row."""
     with torch.inference_mode():
-        return measure.warmed(encoding(ImageBatch(BATCH_SIDE, 1, dtype))[2])
+        return measure.warmed(encoding(ImageBatch(BATCH_SIDE, 1, dtype))[2], UNLIMITED)
 
 
 @measures(TABLE, ROWS, seconds=lambda batch: batch.seconds)
@@ -201,8 +197,6 @@ def figure(document: Mapping[str, Any]) -> Figure:
     """Time and live memory over the number of pixels, both logarithmic, of a stored table."""
     import matplotlib
     from matplotlib.figure import Figure
-
-    from litevae.evaluation.figures import STYLE
 
     with matplotlib.rc_context({**STYLE, "axes.titlepad": 10}):
         drawn = Figure(figsize=(11, 5.4), layout="constrained")

@@ -17,8 +17,6 @@ From uint8 the image counts one byte an element, its sub-bands those of their dt
 that dtype.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial

@@ -8,8 +8,6 @@ Nearest are the operations that read and write the same shapes: a 2x2 average po
 channels one of twice the sides; _weight_norm (a weight over the norms of its rows); conv2d; group_norm, then silu.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -46,20 +44,8 @@ class Operator(NamedTuple):
 
 
 OPERATORS = (
-    Operator(
-        "haar_dwt2d",
-        haar_dwt2d,
-        "avg_pool2d",
-        lambda image: F.avg_pool2d(image, 2),
-        [(1, 3, 8, 8)],
-    ),
-    Operator(
-        "haar_idwt2d",
-        haar_idwt2d,
-        "pixel_shuffle",
-        lambda packed: F.pixel_shuffle(packed, 2),
-        [(1, 12, 4, 4)],
-    ),
+    Operator("haar_dwt2d", haar_dwt2d, "avg_pool2d", lambda image: F.avg_pool2d(image, 2), [(1, 3, 8, 8)]),
+    Operator("haar_idwt2d", haar_idwt2d, "pixel_shuffle", lambda packed: F.pixel_shuffle(packed, 2), [(1, 12, 4, 4)]),
     Operator(
         "smc_weight",
         lambda weight, norms, scales, backend: smc_weight(weight, scales, backend=backend),

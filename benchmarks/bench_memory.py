@@ -7,8 +7,6 @@ Group on meta tensors at 256x256, without gradients: nothing is timed, and CI ho
 or not) with its input twice, since it cannot normalise before it has read all. Views move nothing.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -102,10 +100,13 @@ class Traffic(TorchDispatchMode):
         return result
 
 
-def traffic(function: Callable[[Tensor], object]) -> Traffic:
-    image = torch.empty(1, 3, RESOLUTION, RESOLUTION, device="meta")
+def traffic(
+    function: Callable[[Tensor], object],
+    shape: tuple[int, ...] = (1, 3, RESOLUTION, RESOLUTION),
+    dtype: torch.dtype = torch.float32,
+) -> Traffic:
     with torch.inference_mode(False), torch.no_grad(), Traffic() as counted:
-        function(image)
+        function(torch.empty(shape, device="meta", dtype=dtype))
     return counted
 
 

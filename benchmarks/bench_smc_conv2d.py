@@ -16,11 +16,10 @@ Bytes of smc_weight, in units of the weight, that cannot be avoided:
     forward+backward    5
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -125,6 +124,7 @@ def _weight_rows(label: str, function: Weight, unavailable: str = "", compile: b
     return [SmcRow(labelled(label, direction), function, unavailable, direction, compile) for direction in directions]
 
 
+BFLOAT16: dict[str, Any] = {"direction": FORWARD, "dtype": torch.bfloat16}
 WEIGHT_ROWS = [
     SmcRow("copy of the weight", lambda weight, scales: bandwidth.copy(weight), direction=FORWARD, is_yardstick=True),
     *(
@@ -135,23 +135,10 @@ WEIGHT_ROWS = [
     *_weight_rows("formula, eager", formula),
     *_weight_rows("formula, torch.compile", formula, missing_compiler(), compile=True),
     *(
-        SmcRow(
-            f"smc_weight to bfloat16, {name}",
-            our_weight(name, torch.bfloat16),
-            missing_backend(name),
-            FORWARD,
-            dtype=torch.bfloat16,
-        )
+        SmcRow(f"smc_weight to bfloat16, {name}", our_weight(name, torch.bfloat16), missing_backend(name), **BFLOAT16)
         for name in backends()
     ),
-    SmcRow(
-        "formula to bfloat16, torch.compile",
-        formula_to_bfloat16,
-        missing_compiler(),
-        FORWARD,
-        compile=True,
-        dtype=torch.bfloat16,
-    ),
+    SmcRow("formula to bfloat16, torch.compile", formula_to_bfloat16, missing_compiler(), compile=True, **BFLOAT16),
 ]
 
 

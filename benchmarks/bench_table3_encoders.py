@@ -7,22 +7,19 @@ weights. VAE: the encoder of Stable Diffusion's AutoencoderKL with its 1x1 quant
 are in encoders.py.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor, nn
 
 from benchmarks.harness import measure
 from benchmarks.harness.available import emulated
-from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_rounding
-from benchmarks.harness.measure import DEVICE, Timing
+from benchmarks.harness.checks import check_network
+from benchmarks.harness.measure import DEVICE, DTYPES, Timing
 from benchmarks.harness.report import Column, Results, Table
 from benchmarks.harness.rows import Group, measures
 from benchmarks.harness.schedule import Share
@@ -33,9 +30,6 @@ from benchmarks.rivals.encoders import ROWS, VAE, Convolutions, convolutions_of
 RESOLUTION = 256
 MEMORY_BATCH = 32  # the paper's
 BATCH = MEMORY_BATCH if DEVICE.type == "cuda" else 4
-DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
-if DEVICE.type != "cuda":
-    del DTYPES["tf32"]
 
 # Table 3, one Quadro RTX 6000, batch 32: parameters (M), memory (MB), throughput (img/s).
 PAPER: dict[str, tuple[float, float, float]] = {
@@ -60,10 +54,7 @@ def costs(name: str, dtype: torch.dtype) -> dict[str, float]:
 
 
 def _columns() -> list[Column]:
-    measured_on_gpu = [
-        Column("cuda_mib", "CUDA peak, MiB", ".0f"),
-        Column("cuda_to_vae", "/ VAE", ".3f"),
-    ]
+    measured_on_gpu = [Column("cuda_mib", "CUDA peak, MiB", ".0f"), Column("cuda_to_vae", "/ VAE", ".3f")]
     return [
         Column("row", "encoder"),
         Column("parameters_m", "parameters, M", ".3f"),
@@ -123,19 +114,13 @@ def check(name: str, precision: str, encoder: nn.Module, image: Tensor) -> None:
         raise AssertionError(f"{name} must give 8 moments at an eighth of the image's side, got {moments.shape}")
     state = encoder.encoder.state_dict() if isinstance(encoder, encoders.PaperEncoder) else encoder.state_dict()
 
-    def plain(dtype: torch.dtype) -> list[Tensor]:
+    def plain(precision: str) -> list[Tensor]:
+        dtype = DTYPES[precision]
         made = encoders.build(name.split()[0].rstrip(","), DEVICE, dtype)
         made.load_state_dict(state)
         return [made(image.to(dtype))]
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
-        with measure.tf32(False):
-            exact = plain(torch.float32)
-        if precision == "float32":
-            check_close(name, [moments], exact, FLOAT32_NETWORK)
-        else:
-            check_rounding(name, precision, [moments], plain(DTYPES[precision]), exact)
+    check_network(name, precision, [moments], plain)
 
 
 GROUPS = [
@@ -155,8 +140,7 @@ def test_table3_encoders(row: Group, benchmark: BenchmarkFixture, results: Resul
         models = set_up(precision, turns)
         timings = turns.time(benchmark, next(iter(models), VAE))
         for name, reason in turns.left_out.items():
-            if name in ROWS:
-                results.skip(TABLE, LABELS[name, precision], reason)
+            results.skip(TABLE, f"{name}, {precision}", reason)
         for name, timing in (timings or {}).items():
             if name in ROWS:
                 values = values_of(name, DTYPES[precision], timing)
@@ -195,9 +179,7 @@ def encoding(name: str, dtype: torch.dtype) -> tuple[nn.Module, Tensor, Callable
 
 
 def values_of(name: str, dtype: torch.dtype, timing: Timing) -> dict[str, Any]:
-    values: dict[str, Any] = {**costs(name, dtype), "rounds": timing.rounds}
-    values["img_per_s"] = BATCH / timing.median_s
-    values["iqr_img_per_s"] = BATCH / timing.quartiles_s[0] - BATCH / timing.quartiles_s[1]
+    values: dict[str, Any] = {**costs(name, dtype), **timing.images_per_second(BATCH)}
     values["time_to_convolutions"] = timing.ratios.get(f"{name}'s convolutions")
     if name in PAPER:
         values["paper_parameters_m"], values["paper_mb"], values["paper_img_per_s"] = PAPER[name]

@@ -4,15 +4,15 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losse
 
     python -m benchmarks.comparison          # small, on a CPU: under 20 minutes
     python -m benchmarks.comparison full     # LiteVAE-B and SD-VAE at their own size, on a GPU
+    python -m benchmarks.comparison --minutes 8 full    # each for as long, instead of as many steps
 
 Every row is a run of `python -m litevae.train comparison`: the same decoder, data (built-in photographs and dead
 leaves), losses and steps. What is compared: the quality of held-out photographs, and images per second of training.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,7 +31,7 @@ ROWS: dict[str, list[str]] = {
     "LiteVAE-S": ["model.size=S"],
     "LiteVAE-B": [],
     "LiteVAE-B, SMC decoder": ["model=smc"],
-    "LiteVAE-B, no high-frequency losses": ["loss=baseline"],
+    "LiteVAE-B, no high-frequency losses": ["loss=no-high-frequency"],
 }
 # Beside the recipe's own values, which are the small ones. SD-VAE's encoder is Stable Diffusion's at either size.
 SIZES: dict[str, list[str]] = {
@@ -47,6 +47,8 @@ SIZES: dict[str, list[str]] = {
         "train.device=cuda",
     ],
 }
+ENDLESS = "train.steps=10000000"
+FOR_MINUTES = ["train.schedule=constant", "train.checkpoint_every=1000000", ENDLESS]  # a stop saves a checkpoint, too
 SD_ENCODER = f"model.encoder_channels={list(SD_WIDTHS)}"
 
 COLUMNS = [
@@ -61,48 +63,71 @@ COLUMNS = [
 ]
 
 
-def run(label: str, overrides: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Train one row; returns its numbers, and its evaluations for the curves.
+def run(label: str, overrides: Sequence[str], folder: Path, minutes: float | None) -> None:
+    """Train one row, for so many minutes or its steps. With `minutes`, a run that is there goes on.
 
     Raises:
         subprocess.CalledProcessError: the run failed; what it said stands on the terminal.
     """
     arguments = ["comparison", *overrides, f"run.dir={folder}"]
     print(f"\n== {label}: python -m litevae.train {' '.join(arguments)}", flush=True)
-    train(arguments)
+    if minutes is None:
+        train(arguments)
+    else:
+        train(["--resume", str(folder), ENDLESS] if newest_step(folder) >= 0 else arguments, 60 * minutes)
+        train(["--resume", str(folder), f"train.steps={newest_step(folder) + 1}"])  # the last step evaluates and saves
+
+
+def newest_step(folder: Path) -> int:
+    return max((int(path.stem.partition("-")[2]) for path in folder.glob("checkpoints/step-*.pt")), default=-1)
+
+
+def train(arguments: Sequence[str], seconds: float | None = None) -> None:
+    """One run, in a process of its own: none finds a warm allocator. After `seconds` it is told to save and stop."""
+    process = subprocess.Popen([sys.executable, "-m", "litevae.train", *arguments])
+    expected = [0]
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        expected.append(128 + signal.SIGTERM)
+    finally:  # also after Ctrl-C
+        process.terminate()
+        process.wait()
+    if process.returncode not in expected:
+        raise subprocess.CalledProcessError(process.returncode, process.args)
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """The numbers of a run, and its evaluations for the curves."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     evaluations = [line for line in lines if line["kind"] == "evaluation"]
     # The first line has the first calls of everything in it.
-    speeds = [line["images_per_second"] for line in lines if line["kind"] == "train"][1:]
-    names = ("psnr", "ssim", "lpips_random_trunk")
+    speeds = [line["images_per_second"] for line in lines if line["kind"] == "train"]
+    names = ("psnr", "ssim", "lpips_random_trunk", "step")
     return {
         **parameters(folder),
         **{name: evaluations[-1][name] for name in names},
-        "images_per_second": median(speeds),
+        "images_per_second": median(speeds[1:] or speeds),
         "curve": [[line["step"], line["psnr"]] for line in evaluations],
     }
 
 
-def train(arguments: Sequence[str]) -> None:
-    """One run, in a process of its own: none finds a warm allocator."""
-    subprocess.run([sys.executable, "-m", "litevae.train", *arguments], check=True)
-
-
 def parameters(folder: Path) -> dict[str, float]:
     """Millions of parameters of the encoder and the decoder that a run has saved."""
-    from litevae.reconstruct import load_model
+    from litevae.loading import load_model
 
     model: Any = load_model(folder)
     parts = {"encoder_m": model.encoder, "decoder_m": model.decoder}
     return {name: sum(p.numel() for p in part.parameters()) / 1e6 for name, part in parts.items()}
 
 
-def table(size: str, settings: Mapping[str, Any]) -> Table:
+def table(size: str, settings: Mapping[str, Any], minutes: float | None) -> Table:
+    name = "comparison" if size == "small" else f"comparison_{size}"
     return Table(
-        name="comparison" if size == "small" else f"comparison_{size}",
+        name=name if minutes is None else f"{name}_minutes",
         title="LiteVAE and Stable Diffusion's VAE under one recipe",
-        settings=settings,
-        columns=COLUMNS,
+        settings=settings if minutes is None else {**settings, "steps": f"as many as {minutes:g} minutes allow"},
+        columns=COLUMNS if minutes is None else [*COLUMNS, Column("step", "steps", "d")],
         order=list(ROWS),
         notes=[
             "Held-out photographs (chelsea, coffee) after training; one seed. LPIPS has a random trunk: no measure of "
@@ -120,18 +145,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="section.key=value for every row, e.g. train.steps=20")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the figure go")
     parser.add_argument("--runs", type=Path, help="keep the runs in this folder")
+    parser.add_argument("--minutes", type=float, help="train each row for so long; one that is in --runs goes on")
+    parser.add_argument("--only", choices=ROWS, action="append", help="train this row; of others, show what --runs has")
     arguments = parser.parse_args(argv)
+    minutes = arguments.minutes
     command = f"python -m benchmarks.comparison {' '.join([arguments.size, *arguments.overrides])}"
     conditions = report.conditions(command)
-    common = [*SIZES[arguments.size], *arguments.overrides]
-    measured = Measured(table(arguments.size, settings_of(common)))
+    common = [*SIZES[arguments.size], *([] if minutes is None else FOR_MINUTES), *arguments.overrides]
+    measured = Measured(table(arguments.size, settings_of(common), minutes))
     with tempfile.TemporaryDirectory() as temporary:
-        runs: Path = arguments.runs or Path(temporary)
         for label, own in ROWS.items():
-            encoder = [SD_ENCODER] if label == "SD-VAE" else []
-            row = run(label, [*own, *encoder, *common], runs / label.replace(", ", "-").replace(" ", "-").lower())
-            row["speed_to_sd"] = row["images_per_second"] / measured.rows.get("SD-VAE", row)["images_per_second"]
-            measured.rows[label] = {"row": label, **row}
+            name = label.replace(", ", "-").replace(" ", "-").lower()
+            folder: Path = (arguments.runs or Path(temporary)) / name
+            if label in (arguments.only or ROWS):
+                encoder = [SD_ENCODER] if label == "SD-VAE" else []
+                run(label, [*own, *encoder, *common], folder, minutes)
+            elif not (folder / "model").exists():
+                continue
+            measured.rows[label] = row = {"row": label, **numbers(folder)}
+            if "SD-VAE" in measured.rows:
+                row["speed_to_sd"] = row["images_per_second"] / measured.rows["SD-VAE"]["images_per_second"]
     document = report.document(measured, conditions)
     print(report.markdown(document))
     print(report.write(document, arguments.results))
@@ -142,14 +175,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
     """What all rows share, in words."""
     from litevae.runs.recipes import load_config
+    from litevae.training.config import RunConfig
 
-    config = load_config("comparison", overrides)
+    config = load_config(RunConfig, "comparison", overrides)
     return {
         "steps": config.train.steps,
         "batch": f"{config.train.batch_size} crops of {config.data.crop_size} pixels",
         "images": f"{config.data.source}",
         "precision": config.train.mixed_precision,
-        "decoder": ", ".join(map(str, config.model.block_out_channels or [])),
+        "decoder": ", ".join(map(str, config.model.architecture.block_out_channels or [])),
         "losses": ", ".join(f"{name} ({weight:g})" for name, weight in config.loss.weights.items() if weight),
     }
 

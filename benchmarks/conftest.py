@@ -93,7 +93,6 @@ class Run:
         self.stored: dict[str, str] = {}
         """What became of the file of each table that is finished."""
         self._count, self._said_s = 0, 0.0
-        self._ran: set[str] = set()
         self._conditions = conditions(shlex.join(["pytest", *map(str, config.invocation_params.args)]))
 
     @property
@@ -113,7 +112,6 @@ class Run:
         if reason := share.lacks(0.0):
             self._leave_out(test, reason)
             pytest.skip(reason)
-        self._ran.add(item.nodeid)
         return share
 
     def _reason(self, test: Planned) -> str:
@@ -161,7 +159,7 @@ class Run:
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """The file of a table is written when its last row has ended."""
         test = self.tests.pop(nodeid, None)
-        self.schedule.finish(nodeid, has_run=nodeid in self._ran)
+        self.schedule.finish(nodeid)
         if test and not any(other.table is test.table for other in self.tests.values()):
             self._store(test.table.name)
 

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from litevae.evaluation.figures import STYLE
+from litevae.evaluation.figures import BLUE, GRAY, GREEN, ORANGE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GRAY = "#2563eb", "#d97706", "#6b7280"
-_SERIES = ("#93c5fd", BLUE, "#059669", ORANGE)  # of runs beside the first, which is gray
+_SERIES = ("#93c5fd", BLUE, GREEN, ORANGE)  # of runs beside the first, which is gray
 FAMILIES = {  # of a row's name: colour, marker, legend
     "ours": (BLUE, "o", "LiteVAE, this library"),
     "paper": (ORANGE, "D", "LiteVAE, the paper's Table 3"),
@@ -34,8 +33,8 @@ def table3(document: Mapping[str, Any]) -> Figure:
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5.4 * len(rows), 4.6), layout="constrained")
         panels: Any = figure.subplots(1, len(rows), sharex=True, sharey=True, squeeze=False)
-        for axes, (dtype, of_dtype) in zip(panels[0], rows.items(), strict=True):
-            _table3_panel(axes, of_dtype)
+        for axes, (dtype, dtype_rows) in zip(panels[0], rows.items(), strict=True):
+            _table3_panel(axes, dtype_rows)
             axes.set_title(dtype)
             axes.set_xlabel("memory / SD-VAE encoder's")
         panels[0][0].set_ylabel("throughput / SD-VAE encoder's")

@@ -4,8 +4,6 @@
 `<!-- results: NAME -->` and `<!-- /results -->`; it has one table for each device that NAME has results of.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -56,9 +54,7 @@ class Block:
     merged: Callable[[Sequence[Row]], list[dict[str, Any]]] | None = None
 
     def markdown(self, document: Mapping[str, Any]) -> str:
-        rows = [dict(row) for row in document["rows"]]
-        if self.merged:
-            rows = self.merged(rows)
+        rows = self.merged(document["rows"]) if self.merged else document["rows"]
         if self.rows is not None:
             by_label = {row["row"]: row for row in rows}
             rows = [{**by_label[label], "row": name} for name, label in self.rows.items() if label in by_label]
@@ -77,16 +73,10 @@ def conditions(document: Mapping[str, Any]) -> str:
     """What the numbers above it depend on, in one line."""
     of = document["conditions"]
     settings = [f"{name} {value}" for name, value in document["settings"].items() if name != "mode"]
-    versions = [
-        version for version in of["versions"].split(", ") if version.split()[0] in ("python", "torch", "diffusers")
-    ]
-    parts = [
-        *settings,
-        of["machine"],
-        *versions,
-        "commit " + re.sub("^(.{7})[0-9a-f]*", r"\1", of["commit"]),
-        of["date"][:10],
-    ]
+    shown = ("python", "torch", "diffusers")
+    versions = [version for version in of["versions"].split(", ") if version.split()[0] in shown]
+    commit = "commit " + re.sub("^(.{7})[0-9a-f]*", r"\1", of["commit"])
+    parts = [*settings, of["machine"], *versions, commit, of["date"][:10]]
     return f"`{of['command']}`; {'; '.join(parts)}."
 
 
@@ -107,17 +97,17 @@ def shown(*keys: str) -> list[Shown]:
 
 
 GROUP_NORM_CASES = [
-    f"{channels}, {dtype}, {layout}"
-    for channels, dtypes in {
-        "32 x 128 x 128": ("float32", "bfloat16"),
-        "96 x 64 x 64": ("float32",),
-        "192 x 32 x 32": ("float32",),
-        "96 + skip 96 x 64 x 64": ("float32",),
-    }.items()
-    for dtype in dtypes
+    f"{case}, {layout}"
+    for case in (
+        "32 x 128 x 128, float32",
+        "32 x 128 x 128, bfloat16",
+        "96 x 64 x 64, float32",
+        "192 x 32 x 32, float32",
+        "96 + skip 96 x 64 x 64, float32",
+    )
     for layout in ("NCHW", "channels_last")
 ]
-TO_COPY = [Shown("time_ms", "ms", ".2f"), Shown("to_copy", "time / copy of the image"), Shown("to_ours")]
+BACKENDS = {"cpu": "", "triton": ", Triton", "cuda": ", CUDA C++"}
 
 BLOCKS = {
     "table3": Block(
@@ -182,15 +172,14 @@ BLOCKS = {
     "haar_dwt2d": Block(
         "haar_dwt2d",
         "three-level DWT",
-        TO_COPY,
+        [Shown("time_ms", "ms", ".2f"), Shown("to_copy", "time / copy of the image"), Shown("to_ours")],
         {
             "copy of the image": "copy of the image",
-            "**`haar_dwt2d`**": "haar_dwt2d, cpu",
-            "**`haar_idwt2d`**": "haar_idwt2d, cpu",
-            "**`haar_dwt2d`**, Triton": "haar_dwt2d, triton",
-            "**`haar_idwt2d`**, Triton": "haar_idwt2d, triton",
-            "**`haar_dwt2d`**, CUDA C++": "haar_dwt2d, cuda",
-            "**`haar_idwt2d`**, CUDA C++": "haar_idwt2d, cuda",
+            **{
+                f"**`{operator}`**{name}": f"{operator}, {backend}"
+                for backend, name in BACKENDS.items()
+                for operator in ("haar_dwt2d", "haar_idwt2d")
+            },
             "slicing, torch.compile": "slicing, torch.compile",
             "slicing, eager": "slicing, eager",
             "`ptwt.wavedec2`, once": "ptwt.wavedec2, once",
@@ -209,22 +198,16 @@ BLOCKS = {
         {
             f"{case}{name}": f"forward, {case}, {backend}"
             for case in GROUP_NORM_CASES
-            for backend, name in {"cpu": "", "triton": ", Triton", "cuda": ", CUDA C++"}.items()
+            for backend, name in BACKENDS.items()
         },
     ),
     "smc_conv2d": Block(
         "smc_conv2d",
         "SMC, forward + backward",
-        [
-            Shown("time_ms", "ms", ".0f"),
-            Shown("to_conv2d"),
-            Shown("extra_memory_mib", spec=".0f"),
-        ],
+        [Shown("time_ms", "ms", ".0f"), Shown("to_conv2d"), Shown("extra_memory_mib", spec=".0f")],
         {
             "bare `conv2d`": "conv2d",
-            "**`smc_conv2d`**": "smc_conv2d, cpu",
-            "**`smc_conv2d`**, Triton": "smc_conv2d, triton",
-            "**`smc_conv2d`**, CUDA C++": "smc_conv2d, cuda",
+            **{f"**`smc_conv2d`**{name}": f"smc_conv2d, {backend}" for backend, name in BACKENDS.items()},
             "the formula, torch.compile": "formula, torch.compile",
             "the paper's way, one weight a sample": "the paper's way: per-sample grouped conv2d",
         },

@@ -1,8 +1,9 @@
-"""How does csrc get into the package? `pip install` runs these commands; a failed build never fails the install.
+"""The build of csrc into the package. `pip install` runs these commands; a failed build never fails the install.
 
-The CPU kernels are built to a shared library with a plain C interface, not a Python extension: it needs no torch and
-no Python headers. Why a build failed is kept beside the package, where `litevae_kernels.backends()` reads it. The CUDA
-kernels travel as sources, which `litevae_kernels.nvrtc` compiles on first use.
+The CPU kernels become a shared library with a plain C interface. It is not a Python extension, so the build needs
+neither torch nor Python's headers. The reason of a failed build is written beside the package, where
+`litevae_kernels.backends()` reads it. The CUDA kernels are installed as sources; `litevae_kernels.nvrtc` compiles them
+on first use.
 """
 
 import os
@@ -17,15 +18,23 @@ from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
-# Contraction is GCC's default; without it clang's exponential would take twice the steps and lose its accuracy.
+# -ffp-contract=fast, GCC's default, is for clang: the accuracy and speed of `exponential` rely on fused multiply-adds.
 FLAGS = ["-O3", "-std=c++17", "-fvisibility=hidden", "-fno-math-errno", "-ffp-contract=fast", "-Wno-psabi"]
+CSRC = Path(__file__).parent
+SOURCES = [CSRC / "library.cpp", *sorted(CSRC.glob("*/*.cpp"))]
 BUILD_LOG = "_native_build.log"
 FAILURES = (CCompilerError, ExecError, PlatformError, OSError)
 CUDA_FOLDER = Path("litevae_kernels", "_csrc")  # read by litevae_kernels/nvrtc.py; an editable install reads csrc
 
 
 class BuildNative(build_ext):
-    """Builds with OpenMP where the compiler has it, else without, else records the reason."""
+    """Builds with OpenMP where the compiler has it, else without; if that fails too, records the reason."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        for ext in self.extensions:
+            ext.sources = [os.path.relpath(source) for source in SOURCES]
+            ext.depends = sorted(os.path.relpath(path) for path in (*CSRC.rglob("*.h"), CSRC / "build.py"))
 
     def build_extensions(self) -> None:
         self.compiler.compile = _all_at_once(self.compiler.compile)
@@ -58,7 +67,7 @@ class BuildNative(build_ext):
 
 
 def _all_at_once(compile_in_turn: Callable[..., list[str]]) -> Callable[..., list[str]]:
-    """setuptools' `compile`, which takes one source after the other, on every core."""
+    """setuptools' `compile`, which compiles one source after the other, spread over all cores."""
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -70,7 +79,7 @@ def _all_at_once(compile_in_turn: Callable[..., list[str]]) -> Callable[..., lis
 
 
 class BuildPackages(build_py):
-    """Adds what NVRTC reads to the package, as setuptools' SubCommand protocol wants it: wheels, sdists, editables."""
+    """Adds the sources that NVRTC compiles to wheels, sdists and editable installs, by setuptools' SubCommand."""
 
     def run(self) -> None:
         super().run()

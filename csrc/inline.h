@@ -1,6 +1,6 @@
-// How does one source compile for the host, by nvcc, and by NVRTC, which has no standard headers?
+// Integer types and LITEVAE_INLINE, for sources that a host compiler, nvcc and NVRTC compile.
 //
-// LITEVAE_INLINE functions are always inlined, on the host and on the device.
+// NVRTC has no standard headers. LITEVAE_INLINE functions are always inlined, on the host and on the device.
 #pragma once
 
 #if defined(__CUDACC_RTC__)

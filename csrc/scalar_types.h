@@ -1,12 +1,14 @@
-// How do the kernels read and write torch's floating dtypes, on the host and on the device? Codes as in
-// litevae_kernels/native.py.
+// torch's dtypes in C++, on the host and on the device: their codes, and conversions from and to float16 and bfloat16.
+//
+// Read first: load and store, one element each. Arithmetic is float or double; Stored is the dtype in memory.
 #pragma once
 
 #include "inline.h"
 
 namespace litevae {
 
-enum class Dtype : int { float32 = 0, float64 = 1, float16 = 2, bfloat16 = 3, uint8 = 4 };  // uint8: images alone
+// Codes as in litevae_kernels/native.py. Only images can be uint8.
+enum class Dtype : int { float32 = 0, float64 = 1, float16 = 2, bfloat16 = 3, uint8 = 4 };
 
 struct float16 { uint16_t bits; };
 struct bfloat16 { uint16_t bits; };
@@ -16,7 +18,8 @@ LITEVAE_INLINE float float_of(uint32_t bits) { float value; memcpy(&value, &bits
 
 LITEVAE_INLINE float widen(bfloat16 x) { return float_of(uint32_t(x.bits) << 16); }
 
-// Exponent and mantissa move by 13 bits; the multiplication by 2^112 rebiases and makes subnormals normal.
+// Exponent and mantissa are shifted by 13 bits. The multiplication by 2^112 corrects the exponent's bias and normalises
+// subnormal values.
 LITEVAE_INLINE float widen(float16 x) {
 #if defined(__CUDA_ARCH__)
     float value;
@@ -24,12 +27,12 @@ LITEVAE_INLINE float widen(float16 x) {
     return value;
 #else
     const uint32_t magnitude = uint32_t(x.bits & 0x7fff) << 13, sign = uint32_t(x.bits & 0x8000) << 16;
-    const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0;  // infinity and NaN keep a full exponent
+    const uint32_t special = magnitude >= 0x0f800000u ? 0x7f800000u : 0;  // infinity and NaN: all bits of the exponent
     return float_of(bits_of(float_of(magnitude) * 0x1p112f) | special | sign);
 #endif
 }
 
-// Both narrowings round to nearest, ties to even, and keep NaN a NaN, as the GPU's own instructions do.
+// Both `narrow` round to nearest, ties to even, and keep NaN, as the GPU's instructions do.
 LITEVAE_INLINE void narrow(float x, bfloat16& result) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
@@ -45,7 +48,7 @@ LITEVAE_INLINE void narrow(float x, float16& result) {
     asm("cvt.rn.f16.f32 %0, %1;" : "=h"(result.bits) : "f"(x));
 #else
     const uint32_t bits = bits_of(x), sign = (bits >> 16) & 0x8000, magnitude = bits & 0x7fffffffu;
-    // Below 2^-14 the result is subnormal: adding 0.5 lets the addition round at its last place, 2^-24.
+    // Below 2^-14 the result is subnormal: the addition of 0.5 rounds to multiples of 2^-24, its last place.
     const uint32_t subnormal = bits_of(float_of(magnitude) + 0.5f) - 0x3f000000u;
     const uint32_t normal = (magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13) & 1)) >> 13;
     uint32_t half = magnitude < 0x38800000u ? subnormal : normal;
@@ -60,8 +63,8 @@ LITEVAE_INLINE double widen(double x) { return x; }
 template <typename Arithmetic, typename Stored>
 LITEVAE_INLINE Arithmetic load(const Stored& x) { return Arithmetic(widen(x)); }
 
-// The value of a pixel of 8 bits, p / 127.5 - 1 bit for bit and without a division, for a number or a vector of them.
-// 1 / 127.5 is 257 / 2^15 + 257 / 2^15 / 65535: p times the first is exact, p times the second rounds the sum rightly.
+// The value of an 8-bit pixel, p / 127.5 - 1, without a division but with the same bits, for a number or a vector.
+// 1 / 127.5 is 257 / 2^15 + 257 / 2^15 / 65535. p times the first term is exact, so the sum is rounded once.
 template <typename Number, typename T> LITEVAE_INLINE T pixel_value(T p) {
     return Number(-1) + (Number(257.0 / 32768) * p + Number(257.0 / 32768 / 65535) * p);
 }
@@ -74,7 +77,7 @@ template <typename Arithmetic> LITEVAE_INLINE void store(Arithmetic x, bfloat16&
 
 #if !defined(__CUDACC_RTC__)  // NVRTC takes no host functions
 
-// Calls body(pointer of the right type) for a pointer that comes with a dtype code.
+// Calls body(data as a pointer to the dtype's type).
 template <typename Body> inline void with_type(const void* data, Dtype dtype, Body&& body) {
     switch (dtype) {
         case Dtype::float32: return body(static_cast<const float*>(data));
@@ -84,7 +87,7 @@ template <typename Body> inline void with_type(const void* data, Dtype dtype, Bo
         case Dtype::uint8: return;
     }
 }
-// The same where it may be an image of 8 bits.
+// The same for an image, which can be uint8.
 template <typename Body> inline void with_pixel_type(const void* data, Dtype dtype, Body&& body) {
     if (dtype == Dtype::uint8) return body(static_cast<const uint8_t*>(data));
     with_type(data, dtype, body);

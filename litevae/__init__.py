@@ -1,43 +1,57 @@
-"""What does `import litevae` offer? The model layer of LiteVAE (arXiv 2405.14477), loaded when first used.
+"""LiteVAE (arXiv 2405.14477): the public names, each loaded when first used.
 
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+Importing this package changes nothing outside of it. `litevae.models` alone declares two operators of torchvision,
+where a CPU-only torch could not import it otherwise (torchvision_shim.py).
 
 >>> from litevae import LiteVAE, PRESETS
 >>> sorted(PRESETS)
 ['B', 'L', 'M', 'S']
 """
 
-from __future__ import annotations
-
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# First: diffusers and lpips import torchvision, which a CPU-only torch cannot load without it.
-from litevae import torchvision_shim
-
 if TYPE_CHECKING:
-    from litevae.config import PRESETS, LiteVAEConfig
+    from litevae.config import PRESETS, LiteVAEConfig, preset
+    from litevae.loading import load_model
+    from litevae.losses import AutoencoderLoss, LossConfig
+    from litevae.models.baseline import StableDiffusionVAE
+    from litevae.models.discriminators import DiscriminatorConfig, build_discriminator
     from litevae.models.latent import DiagonalGaussian
     from litevae.models.litevae import LiteVAE, LiteVAEOutput
 
 __version__ = "0.1.0"
-__all__ = ["PRESETS", "DiagonalGaussian", "LiteVAE", "LiteVAEConfig", "LiteVAEOutput"]
+__all__ = [
+    "PRESETS",
+    "AutoencoderLoss",
+    "DiagonalGaussian",
+    "DiscriminatorConfig",
+    "LiteVAE",
+    "LiteVAEConfig",
+    "LiteVAEOutput",
+    "LossConfig",
+    "StableDiffusionVAE",
+    "build_discriminator",
+    "load_model",
+    "preset",
+]
 
-torchvision_shim.install()
-
-_LOCATIONS = {
-    "PRESETS": "litevae.config",
-    "LiteVAEConfig": "litevae.config",
-    "DiagonalGaussian": "litevae.models.latent",
-    "LiteVAE": "litevae.models.litevae",
-    "LiteVAEOutput": "litevae.models.litevae",
+_NAMES_OF_MODULES = {
+    "litevae.config": ["PRESETS", "LiteVAEConfig", "preset"],
+    "litevae.loading": ["load_model"],
+    "litevae.losses": ["AutoencoderLoss", "LossConfig"],
+    "litevae.models.baseline": ["StableDiffusionVAE"],
+    "litevae.models.discriminators": ["DiscriminatorConfig", "build_discriminator"],
+    "litevae.models.latent": ["DiagonalGaussian"],
+    "litevae.models.litevae": ["LiteVAE", "LiteVAEOutput"],
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LOCATIONS:
-        raise AttributeError(f"module 'litevae' has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(importlib.import_module(_LOCATIONS[name]), name)
+    for module, names in _NAMES_OF_MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module 'litevae' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 
 def __dir__() -> list[str]:

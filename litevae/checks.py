@@ -1,13 +1,13 @@
-"""What may be encoded and decoded? The checks of images and latents.
+"""The checks of images, latents and pairs of images, and the precision in which losses and metrics compare them.
 
 [image] -> DWT -> feature extraction -> aggregation -> [latent] -> decoder -> losses
 
-They read shapes and dtypes alone, never values: no synchronisation, and nothing is left of them under torch.compile.
+The checks read shapes and dtypes alone, never values: no synchronisation, and nothing is left of them
+under torch.compile.
 """
 
-from __future__ import annotations
-
 import torch
+from torch import Tensor
 
 from litevae_kernels.checks import wrong_kind, wrong_value
 
@@ -15,14 +15,9 @@ DOWNSAMPLING = 8  # three wavelet levels
 
 
 def check_image(image: object, channels: int) -> None:
-    """Raise unless `image` is a floating-point or uint8 tensor [B, channels, H, W], H and W multiples of 8.
-
-    Raises:
-        TypeError: no tensor, or of another dtype.
-        ValueError: rank, channels or size.
-    """
+    """TypeError or ValueError unless `image` is floating point or uint8 [B, channels, H, W], H and W multiples of 8."""
     shape = f"[B, {channels}, H, W]"
-    if not isinstance(image, torch.Tensor):
+    if not isinstance(image, Tensor):
         way_out = "convert a PIL image with torchvision.transforms.functional.to_tensor(image)[None] * 2 - 1"
         raise wrong_kind("image", f"be a torch.Tensor {shape} in [-1, 1]", image, way_out)
     if image.dim() != 4:
@@ -46,14 +41,9 @@ def check_image(image: object, channels: int) -> None:
 
 
 def check_latent(latent: object, channels: int) -> None:
-    """Raise unless `latent` is a floating-point tensor [B, channels, h, w].
-
-    Raises:
-        TypeError: no tensor, or not floating point.
-        ValueError: rank, channels or size.
-    """
+    """TypeError or ValueError unless `latent` is a floating-point tensor [B, channels, h, w]."""
     shape = f"[B, {channels}, h, w]"
-    if not isinstance(latent, torch.Tensor):
+    if not isinstance(latent, Tensor):
         way_out = "pass encode(image).latent_dist.sample() or .mode()"
         raise wrong_kind("latent", f"be a torch.Tensor {shape}", type(latent).__name__, way_out)
     if latent.dim() != 4:
@@ -69,7 +59,19 @@ def check_latent(latent: object, channels: int) -> None:
         raise wrong_value("latent", "have a height and a width of at least 1", latent)
 
 
-def _channel_hint(image: torch.Tensor, channels: int) -> str:
+def check_same_shape(reconstruction: Tensor, image: Tensor, argument: str = "reconstruction") -> None:
+    """Raise a ValueError for a pair that broadcasting would silently compare wrongly."""
+    if reconstruction.shape != image.shape:
+        expected, got = tuple(image.shape), tuple(reconstruction.shape)
+        raise ValueError(f"{argument} must have the image's shape {expected}, got {got}")
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """x in float32 if it is in half precision, where a mean over many elements would lose its last digits."""
+    return x if x.dtype.itemsize >= 4 else x.float()
+
+
+def _channel_hint(image: Tensor, channels: int) -> str:
     if image.shape[1] == 1:
         return f"expand a grayscale image with image.expand(-1, {channels}, -1, -1)"
     if image.shape[1] == channels + 1:

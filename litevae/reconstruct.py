@@ -1,115 +1,40 @@
-"""What does a trained LiteVAE make of my photo? `python -m litevae.reconstruct photo.jpg --model runs/quickstart`
+"""A trained autoencoder on a photo: `python -m litevae.reconstruct photo.jpg --model runs/quickstart`
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> figures
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from litevae.data.images import UnreadableImageError, read_image, to_tensor
+from litevae.data import UnreadableImageError, read_image, to_tensor
+from litevae.evaluation.figures import side_by_side
 from litevae.evaluation.metrics import psnr
+from litevae.evaluation.reconstruction import reconstruct
+from litevae.loading import load_model
+from litevae.runs.command_line import plain_warnings
 from litevae_kernels.files import unused
 
 LARGE_PIXELS = 4_000_000
 
 
-def pad_to_multiple(x: Tensor, multiple: int = 8) -> Tensor:
-    """Repeat the last row and column of [B, C, H, W] until `multiple` divides both sides."""
-    height, width = x.shape[-2:]
-    return F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
-
-
-@torch.no_grad()
-def reconstruct(model: nn.Module, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Encode and decode one image of any size, from the mode of its posterior.
-
-    Args:
-        model: a LiteVAE, in eval mode; called through its forward.
-        image: float32 [3, H, W] in [-1, 1], on the model's device.
-
-    Returns:
-        The reconstruction [3, H, W], float32, clamped to [-1, 1], and the latent [C, ceil(H/8), ceil(W/8)].
-    """
-    height, width = image.shape[-2:]
-    output = model(pad_to_multiple(image[None]), sample_posterior=False)
-    return output.sample[0, :, :height, :width].float().clamp(-1, 1), output.latent[0].float()
-
-
-def load_model(path: Path) -> nn.Module:
-    """The model in a run folder or a save_pretrained folder; of an unfinished run, its newest checkpoint.
-
-    Of a run with averaged weights those are taken. SD-VAE baselines load as well.
-
-    Raises:
-        FileNotFoundError: neither is there.
-        ValueError, OSError, ConfigError, CheckpointError: it is there and cannot be loaded.
-    """
-    from litevae.runs.checkpoint import load_newest_checkpoint, load_state
-    from litevae.runs.run_folder import RunFolder
-    from litevae.training.networks import build_autoencoder
-
-    path = path.expanduser()
-    folder = RunFolder(path)
-    for candidate in (path, folder.model):
-        if (candidate / "config.json").is_file():
-            return _load_saved(candidate).eval()
-    if folder.config.is_file():
-        model = build_autoencoder(folder.read_config().model)
-        checkpoint = load_newest_checkpoint(folder.checkpoints)
-        load_state(model, checkpoint["ema"] or checkpoint["model"], str(folder.checkpoints))
-        print(f"{path} is not finished: using its checkpoint of step {checkpoint['step']}", file=sys.stderr)
-        return model.eval()
-    what = "is neither a run nor a saved model (no config.yaml, no config.json)" if path.exists() else "does not exist"
-    raise FileNotFoundError(f"--model must name a run or a model folder, got {path}, which {what}")
-
-
-def _load_saved(folder: Path) -> nn.Module:
-    from litevae import LiteVAE
-    from litevae.models.baseline import StableDiffusionVAE
-
-    try:
-        name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name")
-    except (ValueError, AttributeError):
-        name = None  # LiteVAE says what is wrong with it
-    kind = StableDiffusionVAE if name == "AutoencoderKL" else LiteVAE
-    return kind.from_pretrained(folder)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 1 for a failure, 2 for a wrong argument."""
     arguments = _parser().parse_args(argv)
+    output: Path = arguments.output or unused(Path(f"{arguments.photo.stem}-reconstruction.png"))
     try:
-        return _run(arguments)
-    except (torch.OutOfMemoryError, MemoryError):
-        print("error: the photo is too large for this machine's memory; try --max-side 1024", file=sys.stderr)
-        return 1
-
-
-def _run(arguments: argparse.Namespace) -> int:
-    from litevae.runs.checkpoint import CheckpointError
-    from litevae.training.config import ConfigError
-
-    photo: Path = arguments.photo
-    output: Path = arguments.output or Path(f"{photo.stem}-reconstruction.png")
-    if arguments.output is None:
-        output = unused(output)
-    elif output.exists() and not arguments.overwrite:
-        print(f"error: {output} exists; choose another --output or add --overwrite", file=sys.stderr)
-        return 2
-    if not output.absolute().parent.is_dir():
-        print(f"error: the folder of --output does not exist: {output.parent}", file=sys.stderr)
-        return 2
-    try:
-        image = read_image(photo)
-        model = load_model(arguments.model)
-    except (UnreadableImageError, OSError, ValueError, ConfigError, CheckpointError) as error:
+        with plain_warnings():
+            if arguments.output and output.exists() and not arguments.overwrite:
+                raise ValueError(f"{output} exists; choose another --output or add --overwrite")
+            if not output.absolute().parent.is_dir():
+                raise ValueError(f"the folder of --output does not exist: {output.parent}")
+            image = read_image(arguments.photo)
+            model = load_model(arguments.model)
+    except (UnreadableImageError, OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     if arguments.max_side and max(image.size) > arguments.max_side:
@@ -120,15 +45,17 @@ def _run(arguments: argparse.Namespace) -> int:
             "the whole photo); --max-side 2048 reconstructs a smaller copy",
             file=sys.stderr,
         )
-    _write(model, to_tensor(image), output)
+    try:
+        _write(model, to_tensor(image), output)
+    except (torch.OutOfMemoryError, MemoryError):
+        print("error: the photo is too large for this machine's memory; try --max-side 1024", file=sys.stderr)
+        return 1
     return 0
 
 
 def _write(model: nn.Module, original: Tensor, output: Path) -> None:
-    from litevae.evaluation.figures import side_by_side
-
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    reconstruction, latent = (x.cpu() for x in reconstruct(model.to(device), original.to(device)))
+    reconstruction, latent = (x.cpu()[0] for x in reconstruct(model.to(device), original[None].to(device)))
     decibels = psnr(reconstruction[None], original[None]).item()
     height, width = original.shape[-2:]
     shape = "x".join(map(str, latent.shape))
@@ -144,7 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="example: python -m litevae.reconstruct photo.jpg --model runs/quickstart",
     )
     parser.add_argument("photo", type=Path, help="an image in any format that Pillow reads")
-    parser.add_argument("--model", type=Path, required=True, help="a run folder, or a folder made by save_pretrained")
+    parser.add_argument(
+        "--model", required=True, help="a run's folder, one written by save_pretrained, or owner/name on the Hub"
+    )
     parser.add_argument(
         "--output", type=Path, help="PNG to write (default: <photo>-reconstruction.png here, numbered if that exists)"
     )

@@ -1,7 +1,4 @@
-"""Where does every random choice of a run start from? A seed of its own for each choice, from the run's seed.
-
-[image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
-"""
+"""The seeds of a run: one for each random choice, derived from the run's own."""
 
 import hashlib
 

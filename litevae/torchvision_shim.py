@@ -1,13 +1,12 @@
-"""How can torchvision be imported under a torch without CUDA? By declaring the two operators its import asks for.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses   (not a stage: a cure for an import)
+"""Makes torchvision importable under a CPU-only torch, by declaring the two operators that its import asks for.
 
 PyPI's torchvision is built for CUDA. Its library of operators does not load under a CPU-only torch, and
-`import torchvision` (so also lpips, and diffusers' image pipelines) then dies with "operator torchvision::nms does not
-exist". The operators themselves stay unavailable; nothing in this project calls them.
-"""
+`import torchvision` (so also lpips, torchmetrics, and diffusers' autoencoders) then ends with "operator
+torchvision::nms does not exist". The operators themselves stay unavailable; nothing in this project calls them.
 
-from __future__ import annotations
+`litevae.models`, which imports diffusers' autoencoders, and the SSIM metric install it; `import litevae` does not. A
+program that imports lpips or torchvision before `litevae.models` calls `install`.
+"""
 
 import importlib.util
 from pathlib import Path

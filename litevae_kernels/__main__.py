@@ -1,4 +1,4 @@
-"""What can this machine run? `python -m litevae_kernels` prints a report of the backends; `--check` tries each one."""
+"""`python -m litevae_kernels` reports which backends this machine can run; `--check` runs each of them."""
 
 import argparse
 import os

@@ -1,24 +1,21 @@
-"""Which backends work on this machine and, if not, why not?
+"""The backends: which of them work on this machine, why the others do not, and which one a call takes.
 
 A backend is a module of the same name in every operator's room (`reference.py`, `cpu.py`, `cuda.py`,
-`triton_kernels.py`) with the functions of `reference.py`. Nothing is imported, built or initialised before the first
+`triton_backend.py`) with the functions of `reference.py`. Nothing is imported, built or initialised before the first
 call.
 """
 
 import functools
-import importlib
 import importlib.util
 import os
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from litevae_kernels import checks, native, nvrtc
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_BACKEND"
-MODULES = {"triton": "triton_kernels", "cuda": "cuda", "cpu": "cpu", "reference": "reference"}
+MODULES = {"triton": "triton_backend", "cuda": "cuda", "cpu": "cpu", "reference": "reference"}
 FASTEST = {"cuda": ("triton", "cuda"), "cpu": ("cpu",)}  # by type of device; the reference runs on any
 
 
@@ -36,31 +33,26 @@ def backends() -> dict[str, BackendStatus]:
         >>> backends()["reference"].available
         True
     """
-    return {name: _status(name) for name in MODULES}
+    return {name: _reported(name) for name in MODULES}
 
 
-def check_backend(requested: str | None) -> None:
-    """Refuses a name that is no backend's. Whether the backend can run is decided when it runs."""
-    if requested is not None:
-        checks.check_choice("backend", requested, tuple(MODULES))
+def choose_backend(requested: str | None, device: str, room: str | None = None) -> str:
+    """The requested backend, the environment's, else the fastest for tensors on `device` that the operator has.
 
-
-def implementation(operator: str, requested: str | None, tensor: Tensor) -> ModuleType:
-    """The module that implements `operator` on the backend chosen for `tensor`."""
-    return _module(operator, choose_backend(requested, tensor.device.type))
-
-
-def choose_backend(requested: str | None, device: str) -> str:
-    """The requested backend, the environment's, else the fastest for tensors on `device`.
-
-    Raises ValueError for an unknown name and RuntimeError, with the reason, for one that cannot run.
+    `room` is the operator's folder; None stands for an operator that has every backend. Raises ValueError for an
+    unknown name or level of the CPU and RuntimeError, with the reason, for a backend that cannot run.
     """
     source, name = "backend", requested
     if name is None:
         source, name = ENVIRONMENT_VARIABLE, os.environ.get(ENVIRONMENT_VARIABLE) or None
     if name is None:
-        return next((name for name in FASTEST.get(device, ()) if _status(name).available), "reference")
+        for fastest in FASTEST.get(device, ()):
+            if _has(room, fastest) and _status(fastest).available:
+                return fastest
+        return "reference"
     checks.check_choice(source, name, tuple(MODULES))
+    if not _has(room, name):
+        raise RuntimeError(f"{source} {name!r} cannot run {room}, which does not have that backend; leave it unset")
     status = _status(name)
     if not status.available:
         raise RuntimeError(f"{source} {name!r} cannot run on this machine: {status.reason}")
@@ -76,13 +68,20 @@ def choose_backend(requested: str | None, device: str) -> str:
     return name
 
 
+def _reported(name: str) -> BackendStatus:
+    try:
+        return _status(name)
+    except ValueError as error:  # what LITEVAE_KERNELS_CPU_LEVEL asks for
+        return BackendStatus(False, str(error))
+
+
 @functools.cache
-def _module(operator: str, backend: str) -> ModuleType:
-    return importlib.import_module(f"litevae_kernels.{operator}.{MODULES[backend]}")
+def _has(room: str | None, backend: str) -> bool:
+    return room is None or importlib.util.find_spec(f"litevae_kernels.{room}.{MODULES[backend]}") is not None
 
 
 def _status(name: str) -> BackendStatus:
-    if name == "cuda":  # may change: a test can give it a launcher
+    if name == "cuda":  # not cached, because a test may replace its launcher
         return BackendStatus(*nvrtc.status())
     return _lasting_status(name)
 
@@ -98,7 +97,7 @@ def _lasting_status(name: str) -> BackendStatus:
 
 def _triton_status() -> BackendStatus:
     if importlib.util.find_spec("triton") is None:
-        return BackendStatus(False, "the package triton is not installed; pip install triton (Linux, x86-64)")
+        return BackendStatus(False, "the package triton is not installed; pip install triton (Linux: x86-64, aarch64)")
     try:
         import triton
     except (ImportError, OSError) as error:

@@ -1,11 +1,11 @@
-"""How is an argument refused? The only wording of argument errors.
+"""The checks of arguments, and the only wording of their errors.
 
-Every message reads "<argument> must <rule>, got <value>", then the way out. A wrong kind of thing is a
-TypeError, a wrong value a ValueError.
+Every message reads "<argument> must <rule>, got <value>", then "; <way out>" where there is one to name. A wrong kind
+of thing is a TypeError, a wrong value a ValueError.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -56,25 +56,65 @@ def check_dtype(argument: str, value: Any) -> None:
         raise wrong_value(argument, f"be {DTYPE_RULE}", value)
 
 
-def check_int(argument: str, value: Any, at_least: int, at_most: int | None = None) -> None:
+def check_int(argument: str, value: Any, at_least: int, at_most: int | None = None, way_out: str = "") -> None:
     """Accepts int and SymInt (dynamic shapes under torch.compile), refuses bool."""
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
-        raise wrong_kind(argument, "be an int", value)
+        raise wrong_kind(argument, "be an int", value, way_out)
     if value < at_least or (at_most is not None and value > at_most):
         limits = f"at least {at_least}" if at_most is None else f"from {at_least} to {at_most}"
-        raise wrong_value(argument, f"be {limits}", value)
+        raise wrong_value(argument, f"be {limits}", value, way_out)
 
 
-def check_positive_float(argument: str, value: Any) -> None:
+def checked_ints(argument: str, values: Any, at_least: int, way_out: str = "") -> tuple[int, ...]:
+    """`values` as a tuple: a list or tuple of one int or more, each of them at least `at_least`."""
+    if not isinstance(values, (list, tuple)):
+        raise wrong_kind(argument, "be a list or tuple of ints", values, way_out)
+    if not values:
+        raise wrong_value(argument, "have at least one entry", values, way_out)
+    for index, value in enumerate(values):
+        check_int(f"{argument}[{index}]", value, at_least, way_out=way_out)
+    return tuple(values)
+
+
+def check_number(
+    argument: str,
+    value: Any,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    way_out: str = "",
+) -> None:
+    """Accepts a finite int or float within the bounds that are given, refuses bool, infinities and NaN."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise wrong_kind(argument, "be a float", value)
-    if not 0 < value < math.inf:  # NaN is neither; math.isfinite cannot be traced by torch.compile
-        raise wrong_value(argument, "be finite and above 0", value)
+        raise wrong_kind(argument, "be a number", value, way_out)
+    if (
+        -math.inf < value < math.inf  # False for NaN; torch.compile cannot trace math.isfinite
+        and (at_least is None or value >= at_least)
+        and (above is None or value > above)
+        and (at_most is None or value <= at_most)
+        and (below is None or value < below)
+    ):
+        return
+    bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    limits = [f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None]
+    if len(limits) < 2:
+        limits.insert(0, "finite")
+    raise wrong_value(argument, f"be {' and '.join(limits)}", value, way_out)
 
 
-def check_choice(argument: str, value: Any, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise wrong_value(argument, f"be one of {', '.join(map(repr, choices))}", value)
+def check_flag(argument: str, value: Any, or_none: bool = False, way_out: str = "") -> None:
+    if not (isinstance(value, bool) or (or_none and value is None)):
+        raise wrong_kind(argument, "be True, False or None" if or_none else "be True or False", value, way_out)
+
+
+def check_choice(argument: str, value: Any, choices: Collection[str], way_out: str = "") -> None:
+    """Accepts the strings of `choices` (keys of a dict will do); another kind of thing is a TypeError."""
+    if isinstance(value, str) and value in choices:
+        return
+    error = wrong_value if isinstance(value, str) else wrong_kind
+    raise error(argument, f"be one of {', '.join(map(repr, choices))}", value, way_out)
 
 
 def check_same_device(argument: str, value: Tensor, other: str, device: torch.device) -> None:

@@ -1,4 +1,4 @@
-"""Coming from ptwt or PyWavelets? `wavedec2` and `waverec2` with ptwt's signatures and layout, for the Haar wavelet.
+"""For users of ptwt and PyWavelets: `wavedec2` and `waverec2` with ptwt's signatures and layout, for Haar.
 
 [image -> DWT] -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
@@ -38,9 +38,9 @@ def wavedec2(
     Args:
         data: [..., H, W] with at least two dimensions; any floating dtype (ptwt itself takes float32 and float64).
         wavelet: "haar", "db1" or a `pywt.Wavelet` of that name.
-        mode: the extension of odd sides, ptwt's names and default. They differ only where a level has an odd side;
-            there only "symmetric" and "constant", which repeat the last row or column alike, are computed.
-        level: number of levels; None gives the most that keep a block of 2x2 at every level, as ptwt does.
+        mode: the extension of odd sides, with ptwt's names and default. Modes differ only where a level has an odd
+            side. There only "symmetric" and "constant" are supported, which both repeat the last row or column.
+        level: number of levels. None takes as many as have a 2x2 block to transform, as ptwt does.
         axes: the two axes to transform.
 
     Raises:
@@ -70,7 +70,7 @@ def wavedec2(
 
 
 def waverec2(coeffs: Sequence[Any], wavelet: Any = "haar", axes: tuple[int, int] = (-2, -1)) -> Tensor:
-    """`ptwt.waverec2` for Haar, the inverse of `wavedec2`. An odd side comes back one longer, as it does from ptwt.
+    """`ptwt.waverec2` for Haar, the inverse of `wavedec2`. An odd side comes back one longer, as in ptwt.
 
     Example:
         >>> image = torch.randn(3, 8, 8)
@@ -85,7 +85,7 @@ def waverec2(coeffs: Sequence[Any], wavelet: Any = "haar", axes: tuple[int, int]
     for bands in reversed(details):  # finest first
         if not isinstance(bands, (list, tuple)) or len(bands) != 3:
             raise checks.wrong_kind("coeffs", "have triples (H, V, D) after its first item", bands)
-        # The inverse reads L of the coarsest level alone; elsewhere it only fills its place.
+        # The inverse reads L of the coarsest level only. In the other levels zeros stand in its place.
         first = low if bands is details[0] else torch.zeros_like(bands[0])
         moved = [band.movedim(axes, (-2, -1)) for band in (first, *bands)]
         h, w = moved[1].shape[-2:]

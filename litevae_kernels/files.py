@@ -1,10 +1,13 @@
 """Files that are written whole or not at all, and names that are still free. Of the standard library alone."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+
+OLD = ".old.part"  # ends the name of a folder that is being replaced: .<its name>.<token>.old.part
 
 
 @contextmanager
@@ -14,15 +17,21 @@ def replacing(path: Path) -> Iterator[Path]:
     What is written may be a file or a folder. After an exception the temporary is gone and `path` as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    token = secrets.token_hex(4)  # machines that share a folder may share a process's number
+    temporary = path.with_name(f".{path.stem}.{token}.part{path.suffix}")
+    old = path.with_name(f".{path.name}.{token}{OLD}")
     try:
         yield temporary
         for written in [temporary, *temporary.rglob("*")]:
             _flush(written)
-        old = path.with_name(f".{path.stem}.{os.getpid()}.old.part{path.suffix}")
-        if path.is_dir():  # a folder cannot be renamed onto another: for a moment neither has the name
-            os.replace(path, old)
-        os.replace(temporary, path)
+        try:
+            if path.is_dir():  # a folder cannot be renamed onto another: for a moment neither has the name
+                os.replace(path, old)
+            os.replace(temporary, path)
+        except BaseException:
+            if old.is_dir() and not path.exists():
+                os.replace(old, path)
+            raise
         _flush(path.parent)
         if old.is_dir():
             shutil.rmtree(old)
@@ -49,17 +58,23 @@ def unused(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporaries that killed processes left in `folder`; nothing that `replacing` finished is one."""
-    for leftover in folder.glob(".*.part*"):
-        if leftover.is_dir():
+    """Delete the temporaries that killed processes left in `folder`; an old folder without a new one is put back."""
+    for leftover in list(folder.glob(".*.part*")):
+        target = leftover.with_name(leftover.name[1:].removesuffix(OLD).rpartition(".")[0])
+        if leftover.name.endswith(OLD) and not target.exists():
+            os.replace(leftover, target)
+        elif leftover.is_dir():
             shutil.rmtree(leftover)
         else:
             leftover.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if os.name == "nt":  # Windows flushes neither folders nor files that are open for reading
+        return
+    with suppress(OSError) if path.is_dir() else nullcontext():  # some file systems flush files alone
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

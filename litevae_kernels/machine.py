@@ -1,30 +1,28 @@
 """What a result depends on beside its inputs: the commit, the versions of packages, the processor."""
 
-import os
 import platform
 import subprocess
 from importlib import metadata
 from pathlib import Path
 
-NOT_IN_COMMIT = ":(exclude)benchmarks/results"  # what a measurement writes changes no measurement
+# What a result depends on; what a measurement writes changes no measurement.
+SOURCE = ("litevae", "litevae_kernels", "csrc", "benchmarks", ":(exclude)benchmarks/results")
 
 
-def commit() -> str:
-    """The commit of this source, with "+changes" if files other than recorded results differ from it.
-
-    Of a copy without a repository, what the environment variable LITEVAE_COMMIT says it is.
-    """
+def commit() -> str | None:
+    """The commit of this source, with "+changes" if tracked files of it differ; None outside its own repository."""
     root = Path(__file__).parents[1]
-    commands = (["rev-parse", "HEAD"], ["status", "--porcelain", "--", ".", NOT_IN_COMMIT], ["ls-files", __file__])
+    status = ["status", "--porcelain", "--untracked-files=no", "--", *SOURCE]
+    commands = (["rev-parse", "HEAD"], status, ["ls-files", __file__])
     try:
         head, changes, own = (
             subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True).stdout
             for arguments in commands
         )
     except (OSError, subprocess.CalledProcessError):
-        own = ""
-    if not own:  # no repository, or one around an installed package
-        return os.environ.get("LITEVAE_COMMIT", "unknown (no git repository)")
+        return None
+    if not own:  # a repository around an installed package
+        return None
     return head.strip() + ("+changes" if changes.strip() else "")
 
 

@@ -1,16 +1,16 @@
-"""How does the CUDA C++ of csrc reach a GPU? Compiled by NVRTC on first use, kept on disk, launched through cuda-core.
+"""The CUDA C++ of csrc on a GPU: compiled by NVRTC on first use, cached on disk, launched through cuda-core.
 
 csrc/<op>/cuda.cu -> one kernel's cubin for the device's architecture -> a launch on torch's current stream
 
-No nvcc and no host compiler takes part: NVRTC and cuda-bindings come with every CUDA build of torch, and the extra
-`cuda` adds cuda-core. Nothing here is imported, compiled or initialised before the first launch.
+This needs neither nvcc nor a host compiler: NVRTC and cuda-bindings come with every CUDA build of torch, and the extra
+`cuda` adds cuda-core. Nothing is imported, compiled or initialised before the first launch.
 """
 
+import contextlib
 import functools
 import hashlib
 import importlib
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from litevae_kernels.files import replacing
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_CACHE"
 OPTIONS = ("--std=c++17",)
@@ -30,7 +32,7 @@ CXX_TYPES = {  # csrc/scalar_types.h
 }
 ENTRY_FORMAT = b"litevae kernel 1\n"
 
-# Tests put a launcher here that runs the same call on CPU tensors, from the same csrc built for the host.
+# Set by tests to a launcher that runs the kernels on CPU tensors, compiled for the host.
 host_launch: Callable[[str, str, tuple[int, int, int], int, Sequence[Any]], None] | None = None
 
 _lock = threading.Lock()
@@ -39,7 +41,7 @@ _thread = threading.local()
 
 
 class Compiled(NamedTuple):
-    """Machine code for one architecture, and under which symbols its kernels are found, in the order asked for."""
+    """Machine code for one architecture, and the symbols of its kernels, in the order of the request."""
 
     cubin: bytes
     symbols: tuple[str, ...]
@@ -59,8 +61,8 @@ def launch(
     grid: blocks, each at least 1. block: threads.
     arguments: one for each parameter: a Tensor or None for a pointer, a ctypes scalar of exactly its type for the rest.
 
-    The first launch of a kernel compiles it, or takes it from `cache_folder()`. Launches can be captured in a CUDA
-    graph, the first one too. Raises RuntimeError with NVRTC's log where the kernel does not compile.
+    The first launch of a kernel compiles it, or loads it from `cache_folder()`. Launches, including the first one, can
+    be captured in a CUDA graph. Raises RuntimeError with NVRTC's log where the kernel does not compile.
     """
     if device.type == "cpu" and host_launch is not None:
         host_launch(operator, kernel, grid, block, arguments)
@@ -74,7 +76,7 @@ def launch(
 
 
 def status() -> tuple[bool, str]:
-    """Whether the kernels can be compiled and launched here, and by what, or why not."""
+    """Whether the kernels can be compiled and launched on this machine; the reason says with what, or why not."""
     if host_launch is not None:
         return True, "csrc built for the host, on CPU tensors"
     return _status_of_device()
@@ -89,7 +91,7 @@ def cache_folder() -> Path | None:
 
 
 def sources() -> Path:
-    """The folder csrc: inside the package where that was built into a wheel, else beside it."""
+    """The folder csrc: inside an installed package, beside the package in a checkout."""
     inside = Path(__file__).with_name("_csrc")
     return inside if inside.is_dir() else Path(__file__).parents[1] / "csrc"
 
@@ -122,8 +124,8 @@ def compile_kernels(operator: str, kernels: Sequence[str], architecture: str) ->
 def cached_kernel(operator: str, kernel: str, architecture: str) -> Compiled:
     """One kernel from the cache on disk, else compiled and kept there.
 
-    Several processes may do this at once: a file appears whole or not at all. A damaged file is compiled again, and
-    a folder that cannot be written costs the next process its own compilation, nothing else.
+    Several processes may do this at once: files are replaced atomically. A damaged file is compiled again. If the
+    folder cannot be written, every process compiles for itself.
     """
     folder = cache_folder()
     if folder is None:
@@ -137,7 +139,7 @@ def cached_kernel(operator: str, kernel: str, architecture: str) -> Compiled:
 
 
 def _read_entry(path: Path) -> Compiled | None:
-    """An entry is the format, a checksum, and what it sums: symbol, zero byte, cubin."""
+    """An entry is the format's name, a checksum of the rest, the kernel's symbol, a zero byte and the cubin."""
     try:
         entry = path.read_bytes()
     except OSError:
@@ -152,20 +154,12 @@ def _read_entry(path: Path) -> Compiled | None:
 def _write_entry(path: Path, compiled: Compiled) -> None:
     (symbol,) = compiled.symbols
     content = symbol.encode() + b"\0" + compiled.cubin
-    part = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-            part = file.name
-            file.write(ENTRY_FORMAT + hashlib.sha256(content).digest() + content)
-        os.replace(part, path)
-    except OSError:  # a full disk or no permission: this process has the kernel in memory
-        if part is not None:
-            Path(part).unlink(missing_ok=True)
+    with contextlib.suppress(OSError), replacing(path) as temporary:  # a full disk, no permission
+        temporary.write_bytes(ENTRY_FORMAT + hashlib.sha256(content).digest() + content)
 
 
 def _key(operator: str, kernel: str, architecture: str) -> str:
-    """Changes with everything that the machine code depends on."""
+    """A digest of everything that the machine code depends on."""
     parts = (_digest_of_sources(operator), kernel, architecture, _version(), *OPTIONS)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
@@ -186,7 +180,7 @@ def _load(operator: str, kernel: str, index: int) -> Any:
             major, minor = torch.cuda.get_device_capability(index)
             compiled = cached_kernel(operator, kernel, f"sm_{major}{minor}")
             driver = importlib.import_module("cuda.bindings.driver")
-            # Loading may allocate: while any thread captures a CUDA graph, that is allowed in this mode only.
+            # Loading may allocate memory, which only this mode allows while a thread captures a CUDA graph.
             relaxed = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED
             before = _checked(driver.cuThreadExchangeStreamCaptureMode(relaxed))
             try:
@@ -198,7 +192,7 @@ def _load(operator: str, kernel: str, index: int) -> Any:
 
 
 def _attach_thread(index: int) -> None:
-    """A thread that has not yet used the GPU, such as autograd's, has no CUDA context; from then on torch keeps it."""
+    """Sets the CUDA context of a thread that has not used the GPU yet, such as one of autograd's."""
     if not getattr(_thread, "attached", False):
         _core().Device(index).set_current()
         _thread.attached = True

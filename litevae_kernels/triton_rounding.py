@@ -1,4 +1,4 @@
-"""How does a Triton kernel round its result to the dtype of the memory?"""
+"""Rounding of a Triton kernel's result to the dtype it is stored in."""
 
 import triton
 import triton.language as tl

@@ -2,6 +2,11 @@
 
 import importlib.util
 import os
+from collections import Counter
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # the workers share the cores; before the first import of torch
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 import pytest
 import torch
@@ -17,11 +22,14 @@ NEEDED_PACKAGES = {
     "kernels/test_haar_dwt2d_pywavelets.py": ["pywt", "hypothesis"],
     "losses": ["diffusers", "lpips", "scipy", "ptwt"],
     "models": ["diffusers", "pywt", "safetensors", "scipy"],
+    "test_config.py": ["diffusers"],
     "test_examples.py": ["diffusers", "ptwt"],
+    "test_loading.py": ["accelerate", "datasets", "diffusers", "omegaconf", "tensorboard"],
     "evaluation": ["lpips", "matplotlib", "skimage"],
     "runs": ["accelerate", "datasets", "omegaconf", "tensorboard"],
     "training": ["accelerate", "datasets", "diffusers", "matplotlib", "omegaconf", "skimage", "tensorboard"],
 }
+INTERPRETED_EVERY = 7  # case of a test, unless -m slow: Triton interpreted and CUDA emulated take seconds
 MISSING = {
     path: [package for package in packages if importlib.util.find_spec(package) is None]
     for path, packages in NEEDED_PACKAGES.items()
@@ -33,11 +41,18 @@ def pytest_report_header() -> list[str]:
     return [f"tests/{path} left out: not installed: {', '.join(MISSING[path])}" for path in collect_ignore]
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest's own selects by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    cases: Counter[tuple[str, str]] = Counter()
     for item in items:
         parameters = getattr(item, "callspec", None)
+        backend = parameters.params.get("backend") if parameters is not None else None
         if torch.cuda.is_available():
-            if parameters is not None and parameters.params.get("backend") in ("triton", "cuda"):
+            if backend in ("triton", "cuda"):
                 item.add_marker("gpu")  # runs on CUDA tensors here, on CPU tensors elsewhere: interpreted, emulated
         elif "gpu" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU"))
+        elif backend in ("triton", "cuda"):
+            if cases[item.nodeid.partition("[")[0], backend] % INTERPRETED_EVERY:
+                item.add_marker("slow")
+            cases[item.nodeid.partition("[")[0], backend] += 1

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
+import itertools
 import json
 
 import pytest
 
-from litevae import PRESETS, LiteVAE, LiteVAEConfig
+from litevae import PRESETS, LiteVAE, LiteVAEConfig, StableDiffusionVAE
 from litevae.config import preset
 
 BAD = [
-    ({"latent_channels": True}, TypeError, "latent_channels must be a positive integer, got True"),
-    ({"latent_channels": 4.0}, TypeError, "latent_channels must be a positive integer, got 4.0"),
-    ({"latent_channels": 0}, ValueError, "latent_channels must be a positive integer, got 0"),
-    ({"in_channels": "3"}, TypeError, "in_channels must be a positive integer, got '3'"),
-    ({"layers_per_block": -1}, ValueError, "layers_per_block must be a positive integer, got -1"),
+    ({"latent_channels": True}, TypeError, "latent_channels must be an int, got True"),
+    ({"latent_channels": 4.0}, TypeError, "latent_channels must be an int, got 4.0"),
+    ({"latent_channels": 0}, ValueError, "latent_channels must be at least 1, got 0"),
+    ({"in_channels": "3"}, TypeError, "in_channels must be an int, got '3'"),
+    ({"layers_per_block": -1}, ValueError, "layers_per_block must be at least 1, got -1"),
     ({"extraction_multipliers": ()}, ValueError, "extraction_multipliers must have at least one entry"),
-    (
-        {"extraction_multipliers": (1, 2.5)},
-        TypeError,
-        r"extraction_multipliers\[1\] must be a positive integer, got 2.5",
-    ),
-    ({"aggregation_multipliers": 3}, TypeError, "aggregation_multipliers must be a tuple or list"),
+    ({"extraction_multipliers": (1, 2.5)}, TypeError, r"extraction_multipliers\[1\] must be an int, got 2.5"),
+    ({"aggregation_multipliers": 3}, TypeError, "aggregation_multipliers must be a list or tuple"),
     ({"block_out_channels": (8, 8, 8)}, ValueError, "block_out_channels must have 4 entries"),
-    ({"block_out_channels": (8, 8, 8, True)}, TypeError, r"block_out_channels\[3\] must be a positive integer"),
+    ({"block_out_channels": (8, 8, 8, True)}, TypeError, r"block_out_channels\[3\] must be an int, got True"),
     ({"decoder_normalization": "batch"}, ValueError, "must be one of 'group_norm', 'smc', 'none', got 'batch'"),
     ({"decoder_normalization": None}, TypeError, "decoder_normalization must be one of"),
     ({"output_type": "pixels"}, ValueError, "output_type must be one of 'image', 'wavelet', got 'pixels'"),
     ({"decoder_outer_norm": 1}, TypeError, "decoder_outer_norm must be True, False or None, got 1"),
     ({"use_quant_conv": 0}, TypeError, "use_quant_conv must be True or False, got 0"),
-    ({"dropout": float("nan")}, ValueError, "dropout must be a finite number, got nan"),
+    ({"dropout": float("nan")}, ValueError, "dropout must be at least 0 and below 1, got nan"),
     ({"dropout": 1.0}, ValueError, "dropout must be at least 0 and below 1, got 1.0"),
-    ({"dropout": "0.1"}, TypeError, "dropout must be a finite number, got '0.1'"),
-    ({"dropout": False}, TypeError, "dropout must be a finite number, got False"),
+    ({"dropout": "0.1"}, TypeError, "dropout must be a number, got '0.1'"),
+    ({"dropout": False}, TypeError, "dropout must be a number, got False"),
     ({"scaling_factor": 0.0}, ValueError, "scaling_factor must not be 0"),
-    ({"scaling_factor": float("inf")}, ValueError, "scaling_factor must be a finite number, got inf"),
-    ({"shift_factor": float("nan")}, ValueError, "shift_factor must be a finite number, got nan"),
+    ({"scaling_factor": float("inf")}, ValueError, "scaling_factor must be finite, got inf"),
+    ({"shift_factor": float("nan")}, ValueError, "shift_factor must be finite, got nan"),
 ]
 
 
@@ -61,6 +59,33 @@ def test_litevae_takes_the_fields_of_the_config_with_the_same_defaults():
     signature = inspect.signature(LiteVAE.__init__).parameters
     taken = {name: parameter.default for name, parameter in signature.items() if name != "self"}
     assert taken == {field.name: field.default for field in dataclasses.fields(LiteVAEConfig)}
+    annotations = {name: parameter.annotation for name, parameter in signature.items() if name != "self"}
+    assert annotations == {field.name: field.type for field in dataclasses.fields(LiteVAEConfig)}
+
+
+def test_the_baseline_takes_fields_of_the_config_with_the_same_defaults():
+    """But for Stable Diffusion's 1x1 convolutions, and an encoder's widths, which LiteVAE does not have."""
+    signature = inspect.signature(StableDiffusionVAE.from_architecture).parameters
+    defaults = {field.name: field.default for field in dataclasses.fields(LiteVAEConfig)}
+    different = {
+        name: parameter.default for name, parameter in signature.items() if parameter.default != defaults.get(name)
+    }
+    assert different == {"use_quant_conv": True}
+    assert signature.keys() - defaults.keys() == {"encoder_channels"}
+
+
+def test_every_field_has_a_docstring():
+    """The tables of configs/README.md are made from them."""
+    (body,) = (node.body for node in ast.parse(inspect.getsource(LiteVAEConfig)).body if isinstance(node, ast.ClassDef))
+    documented = [
+        node.target.id
+        for node, after in itertools.pairwise(body)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and isinstance(after, ast.Expr)
+        and isinstance(after.value, ast.Constant)
+    ]
+    assert documented == [field.name for field in dataclasses.fields(LiteVAEConfig)]
 
 
 def test_presets_are_those_of_tables_23_and_24():

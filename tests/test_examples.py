@@ -13,7 +13,7 @@ import litevae
 import litevae_kernels
 
 README = Path(__file__).parents[1] / "README.md"
-COMPILED_MODULES = ("_native", "triton_kernels", "triton_rounding")  # a C library, and GPU code
+COMPILED_MODULES = ("_native", "triton_backend", "triton_rounding")  # a C library, and GPU code
 
 
 def modules_with_examples() -> list[str]:

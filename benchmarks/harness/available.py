@@ -1,6 +1,4 @@
-"""Which rows can be measured here? Every function returns the reason why not, or ""."""
-
-from __future__ import annotations
+"""Which rows this machine can measure: every function returns the reason why not, or ""."""
 
 import importlib
 import importlib.util
@@ -50,6 +48,7 @@ def emulated(dtype: torch.dtype, device: str = DEVICE.type) -> str:
     Without AVX-512 (or bfloat16 units) a CPU converts bfloat16 number by number: a decoder takes minutes. The
     operators of this library are not concerned: they load bfloat16 and compute in float32 on every CPU.
     """
-    if dtype != torch.bfloat16 or device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    has_units = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if dtype != torch.bfloat16 or device != "cpu" or has_units:
         return ""
     return "this CPU only emulates bfloat16; --all-rows measures it"

@@ -5,8 +5,6 @@ share of copy    (those bytes / time) / (bytes of the copy / time of the copy), 
                  rounds. The copy reads and writes each byte of its tensor once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

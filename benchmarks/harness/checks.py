@@ -10,13 +10,14 @@ How far bfloat16 strays in a whole network depends on its depth and weights, and
 Two ways that are both right stray equally far; the factor allows for the chance that single roundings cancel in one.
 """
 
-from __future__ import annotations
-
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import pytest
 import torch
 from torch import Tensor
+
+from benchmarks.harness import measure
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
 FLOAT32_NETWORK = 1e-4
@@ -53,6 +54,20 @@ def check_rounding(
     for index, (result, other, correct) in enumerate(zip(actual, plain, exact, strict=True), start=1):
         bound = OWN_TO_PLAIN * relative_error(other, correct) + roundoffs * UNIT_ROUNDOFF[precision]
         _check(f"{name}, result {index}", relative_error(result, correct), bound)
+
+
+def check_network(
+    name: str, precision: str, actual: Sequence[Tensor], plain: Callable[[str], Sequence[Tensor]]
+) -> None:
+    """Refuse to time a wrong result of a network: `plain(precision)` computes it by the reference operators."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
+        with measure.tf32(False):
+            exact = plain("float32")
+        if precision == "float32":
+            check_close(name, actual, exact, FLOAT32_NETWORK)
+        else:
+            check_rounding(name, precision, actual, plain(precision), exact)
 
 
 def _check(what: str, error: float, bound: float) -> None:

@@ -5,8 +5,6 @@ backward            the gradients of all inputs, again and again from one record
 forward+backward    both, as a training step does: recording and freeing the graph are in it
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Callable, Hashable, Iterator, Sequence

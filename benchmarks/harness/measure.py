@@ -21,13 +21,16 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
 from benchmarks.harness.schedule import Share
-from litevae.cost import multiply_accumulates, parameter_count
-from litevae.memory import peak_tensor_bytes
+from litevae.cost import multiply_accumulates, parameter_count, peak_tensor_bytes
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# tf32: float32 tensors, convolutions and matrix products with 10 bits of mantissa, which only a GPU has.
+DTYPES = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16}
+if DEVICE.type != "cuda":
+    del DTYPES["tf32"]
 BEYOND_CACHE_BYTES = 256 * 2**20  # more than the last-level cache of a GPU (H200: 60 MB) or of most CPUs
 ROUND_S = 0.002  # a round repeats a shorter step until it lasts this long
-SLOW_S = 0.5  # the first call of a longer step is its warm-up and its measure at once
+SLOW_S = 0.5  # a longer step has no warm-up round
 MIB = 2**20
 
 Step = Callable[[], object]
@@ -82,6 +85,10 @@ class Timing:
         """By rival: the median over the rounds of (row's time / rival's time in that round)."""
         return {name: _median_of(truediv, self.own_s, times) for name, times in self.rivals_s.items()}
 
+    def images_per_second(self, batch: int) -> dict[str, float]:
+        low, high = self.quartiles_s
+        return {"img_per_s": batch / self.median_s, "iqr_img_per_s": batch / low - batch / high, "rounds": self.rounds}
+
     def of(self, name: str, own: str) -> Timing:
         """The rounds of a rival; among its own rivals the row itself is called `own`."""
         others = {own: self.own_s, **self.rivals_s}
@@ -106,10 +113,10 @@ class Round:
     expected_s: float
 
 
-def warmed(step: Step) -> Round:
+def warmed(step: Step, share: Share) -> Round:
     """The first calls of `step`: compilation, allocation, and how long a round will take."""
     seconds = seconds_per_call(step, 1)
-    if seconds < SLOW_S:
+    if seconds < SLOW_S or share.spares(seconds):
         seconds = seconds_per_call(step, 1)
     if seconds < ROUND_S:  # one call of a short step is a poor guess of the next ones
         seconds = seconds_per_call(step, math.ceil(ROUND_S / max(seconds, 1e-6)))
@@ -130,7 +137,7 @@ def time_interleaved(
     if benchmark.disabled:
         benchmark.pedantic(step.step if isinstance(step, Round) else step)
         return None
-    own, *others = (one if isinstance(one, Round) else warmed(one) for one in (step, *rivals.values()))
+    own, *others = (one if isinstance(one, Round) else warmed(one, share) for one in (step, *rivals.values()))
     rival_times: dict[str, list[float]] = {name: [] for name in rivals}
 
     def time_rivals() -> None:
@@ -154,11 +161,6 @@ def seconds_per_call(step: Step, calls: int) -> float:
     for _ in range(calls):
         step()
     return (clock() - start) / calls
-
-
-def rotating(make: Callable[[], Any]) -> Iterator[Any]:
-    """An endless cycle through enough inputs of one kind that none is still in a cache when its turn comes."""
-    return itertools.cycle(beyond_cache(make))
 
 
 def beyond_cache(make: Callable[[], Any]) -> list[Any]:

@@ -1,7 +1,5 @@
 """From measured rows to a table: JSON and Markdown, with what the numbers depend on."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -70,6 +68,7 @@ class Results:
 def document(measured: Measured, conditions: Mapping[str, str]) -> dict[str, Any]:
     """A table as plain data, complete: `markdown` needs nothing else. `conditions` as at the start of the run."""
     table = measured.table
+    labels = dict.fromkeys((*table.order, *measured.skipped))  # what is no row, a rival, comes last
     return {
         "table": table.name,
         "title": table.title,
@@ -78,7 +77,7 @@ def document(measured: Measured, conditions: Mapping[str, str]) -> dict[str, Any
         "columns": [{"key": column.key, "heading": column.heading, "spec": column.spec} for column in table.columns],
         "order": list(table.order),
         "rows": [measured.rows[label] for label in table.order if label in measured.rows],
-        "skipped": {label: measured.skipped[label] for label in table.order if label in measured.skipped},
+        "skipped": {label: measured.skipped[label] for label in labels if label in measured.skipped},
         "notes": list(table.notes),
     }
 
@@ -90,7 +89,7 @@ def markdown(document: Mapping[str, Any]) -> str:
     lines += [f"- {name}: {f'`{value}`' if name == 'command' else value}" for name, value in settings.items()]
     reasons = dict.fromkeys(document["skipped"].values())
     for reason in reasons:
-        labels = [label for label, of_label in document["skipped"].items() if of_label == reason]
+        labels = [label for label, label_reason in document["skipped"].items() if label_reason == reason]
         rest = f"; and {len(labels) - 3} more" if len(labels) > 4 else ""
         lines.append(f"- not measured ({reason}): {'; '.join(labels[:3] if rest else labels)}{rest}")
     if document["notes"]:
@@ -119,25 +118,31 @@ def cell(value: Any, spec: str) -> str:
 def write(document: Mapping[str, Any], folder: Path) -> str:
     """Write <table>-<device>.json and .md and say so, or say why an older table was left as it is.
 
-    A run that measured only some of the rows that a stored table has (-k, a missing package) does not replace it. Rows
-    that the table no longer knows do not count.
+    A run that measured less than a stored table has (-k, a missing package, no time for a rival) does not replace it:
+    fewer rows, or fewer columns of one. Rows and columns that the table no longer knows do not count.
     """
     path = folder / f"{document['table']}-{document['conditions']['device']}.json"
-    key = document["columns"][0]["key"]
-    missing = set(document["order"]) - {row[key] for row in document["rows"]}
-    lost = [label for label in _stored_labels(path, key) if label in missing]
-    if lost:
-        return f"{path} was kept: this run has no row for {', '.join(lost)} (--results FOLDER stores it elsewhere)"
+    if lost := _lost(json.loads(path.read_text(encoding="utf-8")), document) if path.exists() else []:
+        return f"{path} was kept: this run has no {', no '.join(lost)} (--results FOLDER stores it elsewhere)"
     folder.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(document, indent=2) + "\n")
     write_text(path.with_suffix(".md"), markdown(document))
     return f"wrote {path} and {path.with_suffix('.md').name}"
 
 
-def _stored_labels(path: Path, key: str) -> list[str]:
-    if not path.exists():
-        return []
-    return [row[key] for row in json.loads(path.read_text(encoding="utf-8"))["rows"]]
+def _lost(stored: Mapping[str, Any], document: Mapping[str, Any]) -> list[str]:
+    """What `stored` has and `document` should have but lacks."""
+    first, *columns = document["columns"]
+    rows, lost = {row[first["key"]]: row for row in document["rows"]}, []
+    for old in stored["rows"]:
+        label = old[first["key"]]
+        if label in rows:
+            keys = [column["key"] for column in columns]
+            gone = [key for key in keys if old.get(key) is not None and rows[label].get(key) is None]
+            lost += [f"{key} for {label}" for key in gone]
+        elif label in document["order"]:
+            lost.append(f"row for {label}")
+    return lost
 
 
 def conditions(command: str) -> dict[str, str]:
@@ -149,6 +154,6 @@ def conditions(command: str) -> dict[str, str]:
         "device": re.sub("[^a-z0-9]+", "-", torch.cuda.get_device_name().lower()) if cuda else "cpu",
         "machine": f"{torch.cuda.get_device_name()} (CUDA {torch.version.cuda}); {machine}" if cuda else machine,
         "versions": ", ".join([f"python {sys.version.split()[0]}", *(f"{name} {version(name)}" for name in PACKAGES)]),
-        "commit": commit(),
+        "commit": commit() or os.environ.get("LITEVAE_COMMIT", "unknown (no git repository)"),
         "date": datetime.now(timezone.utc).isoformat(timespec="minutes"),
     }

@@ -1,7 +1,5 @@
 """The rows of a table as tests: their labels, why they are left out, and how long they take."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 

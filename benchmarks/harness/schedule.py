@@ -3,8 +3,8 @@
     share = time left x (seconds of this test / seconds of this test and all that follow)
 
 `seconds` is what a test takes on the 2-core machine of the stored results, setup and check included. A share is spent
-on setup, check and warm-up; what is left of it decides the number of rounds. So a slow row costs the rows after it
-a little each, and the run ends on time on every machine. Time that nobody used goes to the tests that follow.
+on setup, check and warm-up; what is left of it decides the number of rounds. Time that nobody used goes to the tests
+that follow. Setup cannot be cut: a test is begun only if as much of it, for its seconds, as those before it had fits.
 """
 
 from __future__ import annotations
@@ -15,23 +15,27 @@ from collections.abc import Callable, Mapping
 
 DEFAULT_MINUTES = 10.0
 FEWEST_ROUNDS, MOST_ROUNDS = 2, 200
-OVERDRAFT, OVERDRAFT_S = 1.5, 10.0  # a test may exceed its share by as much before a row is left out
-LEAST = 0.5  # of the seconds that a test should take on this machine: with less before the end it is not begun
+OVERDRAFT = 1.5  # a test may exceed its share by as much before a row is left out
+SMALLEST_SHARE = 0.25  # of the seconds of a test: with less it is not begun
 
 Clock = Callable[[], float]
+Event = Callable[[], None]
 
 
 class Share:
     """What one test may take. `end` is where its rounds stop, `latest` where the fewest rounds must have ended."""
 
-    def __init__(self, end: float, latest: float = math.inf, clock: Clock = time.monotonic) -> None:
-        self.end, self.latest, self._clock = end, latest, clock
+    def __init__(
+        self, end: float, latest: float = math.inf, clock: Clock = time.monotonic, on_rounds: Event = lambda: None
+    ) -> None:
+        self.end, self.latest, self._clock, self._on_rounds = end, latest, clock, on_rounds
 
     def shortened(self, seconds: float) -> Share:
-        return Share(self.end - seconds, self.latest - seconds, self._clock)
+        return Share(self.end - seconds, self.latest - seconds, self._clock, self._on_rounds)
 
     def rounds(self, round_s: float) -> int:
-        """As many as fit, within the limits."""
+        """As many as fit, within the limits; they begin now."""
+        self._on_rounds()
         fitting = int((self.end - self._clock()) / max(round_s, 1e-9))
         return min(MOST_ROUNDS, max(FEWEST_ROUNDS, fitting))
 
@@ -41,6 +45,11 @@ class Share:
         if self._clock() + needed_s <= self.latest:
             return ""
         return "too slow here for the time limit; --minutes N gives more"
+
+    def spares(self, call_s: float) -> bool:
+        """Whether one more call of a cold step fits, and takes the place of none of the fewest rounds that fit."""
+        after_s = self.latest - self._clock() - call_s
+        return 0 <= after_s < (FEWEST_ROUNDS - 1) * call_s or FEWEST_ROUNDS * call_s <= after_s < math.inf
 
 
 UNLIMITED = Share(end=0.0)  # the fewest rounds, whatever they take
@@ -53,7 +62,8 @@ class Schedule:
         self._clock, self._scale = clock, minutes / DEFAULT_MINUTES
         self._end = clock() + 60 * minutes
         self._seconds: dict[str, float] = {}
-        self._begun, self._spent_s, self._recorded_s = clock(), 0.0, 0.0
+        self._setup_begin: float | None = None
+        self._setup_s = self._recorded_s = 0.0  # of the tests so far: setup as spent, the whole test as recorded
 
     def plan(self, seconds: Mapping[str, float]) -> None:
         """The tests that this run has, with the seconds that each takes; 0 for one that is left out."""
@@ -64,18 +74,23 @@ class Schedule:
         now, seconds = self._clock(), self._seconds[test]
         left_s = max(self._end - now, 0.0)
         share_s = left_s * seconds / (sum(self._seconds.values()) or 1.0)
-        self._begun = now
-        slowness = max(self._spent_s / (self._recorded_s or 1.0), 1.0)  # of this machine, by the tests so far
-        if left_s < LEAST * slowness * seconds:
+        setup_s = seconds * self._setup_s / (self._recorded_s or 1.0)
+        if share_s < SMALLEST_SHARE * seconds or setup_s > left_s:
             return Share(now, latest=-math.inf, clock=self._clock)
+        self._setup_begin = now
+        self._recorded_s += seconds
         end = now + min(share_s, seconds * self._scale)
-        return Share(end, min(now + max(OVERDRAFT * share_s, OVERDRAFT_S), self._end), self._clock)
+        return Share(end, min(now + OVERDRAFT * share_s, self._end), self._clock, self._setup_ends)
 
-    def finish(self, test: str, *, has_run: bool = False) -> None:
-        seconds = self._seconds.pop(test, 0.0)
-        if has_run:
-            self._spent_s += self._clock() - self._begun
-            self._recorded_s += seconds
+    def _setup_ends(self) -> None:
+        if self._setup_begin is not None:
+            self._setup_s += self._clock() - self._setup_begin
+            self._setup_begin = None
+
+    def finish(self, test: str) -> None:
+        """All of a test that came to no rounds was setup."""
+        self._setup_ends()
+        self._seconds.pop(test, None)
 
     def seconds_left(self) -> float:
         """An estimate, never beyond the limit."""

@@ -1,14 +1,12 @@
 """Rows that take turns in the rounds of one test, so that every ratio between them is paired."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.harness.measure import Round, Step, Timing, time_interleaved, warmed
-from benchmarks.harness.schedule import Share
+from benchmarks.harness.schedule import FEWEST_ROUNDS, Share
 
 
 class Turns:
@@ -31,7 +29,7 @@ class Turns:
         return not reason
 
     def add(self, name: str, step: Step) -> None:
-        self.rounds[name] = warmed(step)
+        self.rounds[name] = warmed(step, self._share().shortened(FEWEST_ROUNDS * self._round_s()))
 
     def time(self, benchmark: BenchmarkFixture, own: str) -> Mapping[str, Timing] | None:
         """The rounds of each row by name, the others as its rivals. `own` is pytest-benchmark's, and never left out."""

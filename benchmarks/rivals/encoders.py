@@ -3,8 +3,6 @@
 image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -37,18 +35,18 @@ DC_AE: dict[str, Any] = {  # dc-ae-f32c32-sana: an eighth of the positions to ea
 }
 
 
-def litevae(size: str) -> nn.Module:
+def litevae(size: str) -> Encoder:
     return Encoder(PRESETS[size])
 
 
-def paper(size: str) -> nn.Module:
-    return PaperEncoder(Encoder(PRESETS[size]))
+def autoencoder_kl() -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(**SD_VAE)
 
 
 def sd_vae() -> nn.Module:
-    from diffusers import AutoencoderKL
-
-    vae: Any = AutoencoderKL(**SD_VAE)
+    vae = autoencoder_kl()
     return nn.Sequential(vae.encoder, vae.quant_conv)
 
 
@@ -78,12 +76,16 @@ class PaperEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         encoder = self.encoder
-        pyramid = wavelet_peers.paper(image.float())  # ptwt knows no half precision
         features = [
             downsample(self.unet(extract, bands.to(image.dtype)))
-            for bands, extract, downsample in zip(pyramid, encoder.extraction, encoder.downsample, strict=True)
+            for bands, extract, downsample in zip(
+                self.pyramid(image), encoder.extraction, encoder.downsample, strict=True
+            )
         ]
         return self.unet(encoder.aggregation, torch.cat(features, dim=1))
+
+    def pyramid(self, image: Tensor) -> Sequence[Tensor]:
+        return wavelet_peers.paper(image.float())  # ptwt knows no half precision
 
     def unet(self, unet: Any, x: Tensor) -> Tensor:
         x = unet.conv_in(x)
@@ -179,7 +181,7 @@ ROWS = {
     VAE: EncoderRow(sd_vae, "diffusers"),
     "VAE, channels_last": EncoderRow(sd_vae, "diffusers", channels_last=True),
     "VAE, torch.compile": EncoderRow(sd_vae, "diffusers", channels_last=True, compiled=True),
-    "LiteVAE-B as in the paper": EncoderRow(lambda: paper("B"), "ptwt"),
+    "LiteVAE-B as in the paper": EncoderRow(lambda: PaperEncoder(litevae("B")), "ptwt"),
     "LiteVAE-S": EncoderRow(lambda: litevae("S")),
     "LiteVAE-B": EncoderRow(lambda: litevae("B")),
     "LiteVAE-B, torch.compile": EncoderRow(lambda: litevae("B"), compiled=True),

@@ -8,8 +8,6 @@ spectral norm and Adam. None of this project's operators runs in it; it takes ov
 sliced (ptwt takes longer), the discriminator's 1x1 convolutions stay at the lower resolution, nothing is logged.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -135,15 +133,8 @@ def lpips_package(ours: Any) -> nn.Module:
 class PlainEncoder(PaperEncoder):
     """The paper's encoder with its wavelets by slicing, once for all levels."""
 
-    def forward(self, image: Tensor) -> Tensor:
-        pyramid = [packed / 2**level for level, packed in enumerate(wavelet_peers.slicing(image), start=1)]
-        features = [
-            downsample(self.unet(extract, bands))
-            for bands, extract, downsample in zip(
-                pyramid, self.encoder.extraction, self.encoder.downsample, strict=True
-            )
-        ]
-        return self.unet(self.encoder.aggregation, torch.cat(features, dim=1))
+    def pyramid(self, image: Tensor) -> list[Tensor]:
+        return wavelet_peers.mean_scaled(wavelet_peers.slicing(image))
 
 
 class PlainAutoencoder(nn.Module):

@@ -3,8 +3,6 @@
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,10 +62,10 @@ def config_of(name: str, resolution: int, precision: str) -> RunConfig:
     settings = {
         "train.batch_size": BATCH,
         "train.device": DEVICE.type,
-        "train.mixed_precision": "bf16" if precision == BFLOAT16 else "no",
+        "train.mixed_precision": "bf16" if precision == BFLOAT16 else "float32",
     }
     overrides = [*ROWS[name], *OVERRIDES, *(f"{key}={value}" for key, value in settings.items())]
-    return load_config(RECIPES[resolution], overrides)
+    return load_config(RunConfig, RECIPES[resolution], overrides)
 
 
 @functools.cache

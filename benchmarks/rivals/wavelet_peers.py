@@ -3,8 +3,6 @@
 [image -> DWT] -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, NamedTuple

@@ -1,4 +1,5 @@
-// How does the CPU compute the gradients of GroupNorm then SiLU?
+// The gradients of GroupNorm then SiLU on the CPU. Read cpu_units.h first, then the public functions of Backward in
+// their order: run calls prepare, measure, finish and write. tile.h defines dz, S1, S2, c1 and c2.
 #include <type_traits>
 
 #include "cpu_units.h"
@@ -9,8 +10,8 @@ namespace {
 template <typename T, typename Stored>
 class Backward {
    public:
-    // sample_sums [B, 2, C]: every sample's S1 and S2.
-    Backward(const Shape& shape, const GroupNormArguments& a, double* sample_sums)
+    // sample_sums [B, 2, C]: S1 and S2 of every sample, which `finish` computes.
+    Backward(const NormShape& shape, const GroupNormArguments& a, double* sample_sums)
         : shape(shape), grad_{static_cast<const Stored*>(a.grad), 0, shape.channels()},
           sources_{{static_cast<const Stored*>(a.x), 0, shape.x_channels},
                    {static_cast<const Stored*>(a.skip), shape.x_channels, shape.skip_channels}},
@@ -87,10 +88,11 @@ class Backward {
         });
     }
 
-    const Shape shape;
+    const NormShape shape;
 
    private:
-    // dz is kept where dx will be, but for the halves: it would be rounded there.
+    // `measure` keeps dz in the memory of dx, and `write` reads it there. Not for float16 and bfloat16, which would
+    // round.
     static constexpr bool kKeeps = std::is_same_v<T, Stored>;
 
     int64_t group_index(int64_t unit, int64_t c) const {
@@ -109,7 +111,7 @@ class Backward {
 LITEVAE_EXPORT void litevae_group_norm_silu_backward(const GroupNormArguments* arguments) {
     using namespace litevae;
     const GroupNormArguments& a = *arguments;
-    const Shape shape(a.sizes, a.channels_last != 0);
+    const NormShape shape(a.sizes, a.channels_last != 0);
     with_types(int(a.dtype), [&](auto arithmetic, auto stored) {
         using T = decltype(arithmetic);
         const int64_t channels = shape.channels();

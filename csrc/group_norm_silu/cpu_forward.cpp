@@ -1,4 +1,5 @@
-// How does the CPU compute GroupNorm then SiLU of one or two tensors?
+// GroupNorm then SiLU of one or two tensors on the CPU. Read cpu_units.h first, then the public functions of Forward in
+// their order: run calls prepare, measure, finish and write. T is the dtype of the arithmetic, Stored of the tensors.
 #include <cmath>
 
 #include "cpu_units.h"
@@ -6,12 +7,12 @@
 namespace litevae {
 namespace {
 
-constexpr int64_t kFirst = 8;  // the mean of the first eighth of a piece is the shift of its sums
+constexpr int64_t kFirst = 8;  // the mean of the first 1 / kFirst of a piece is the shift of its sums (tile.h)
 
 template <typename T, typename Stored>
 class Forward {
    public:
-    Forward(const Shape& shape, const GroupNormArguments& a)
+    Forward(const NormShape& shape, const GroupNormArguments& a)
         : shape(shape), sources_{{static_cast<const Stored*>(a.x), 0, shape.x_channels},
                                  {static_cast<const Stored*>(a.skip), shape.x_channels, shape.skip_channels}},
           weight_(static_cast<const T*>(a.weight)), bias_(static_cast<const T*>(a.bias)), eps_(a.eps),
@@ -37,7 +38,7 @@ class Forward {
             const double rstd = 1 / std::sqrt(moments.m2 / moments.count + eps_);
             const int64_t index = shape.sample_of(unit) * shape.groups + shape.first_group_of(unit) + group;
             mean_[index] = T(moments.mean), rstd_[index] = T(rstd);
-            const double rest = moments.mean - double(mean_[index]);  // what the mean lost when it was rounded
+            const double rest = moments.mean - double(mean_[index]);  // the mean's rounding error; the bias corrects it
             for (int64_t c = group * channels; c < (group + 1) * channels; c++) {
                 const int64_t channel = shape.first_channel_of(unit) + c;
                 const double scale = rstd * double(parameter(weight_, channel, T(1)));
@@ -58,10 +59,10 @@ class Forward {
         });
     }
 
-    const Shape shape;
+    const NormShape shape;
 
    private:
-    // NCHW: the channels of the piece that are of one tensor are contiguous.
+    // NCHW: the piece's channels that belong to one tensor are contiguous.
     void measure_group(const Piece& piece, Moments<double>* moments) const {
         *moments = {0, 0, 0};
         for_sources(piece, sources_, [&](int64_t from, int64_t to, int source) {
@@ -80,7 +81,7 @@ class Forward {
         });
     }
 
-    // channels_last: all groups at once, each about the mean of its first elements.
+    // channels_last: all groups together; each group's shift is the mean of its first elements.
     void measure_groups(const Piece& piece, Moments<double>* moments) const {
         const int64_t channels = shape.channels(), width = shape.group_channels();
         std::vector<T> shifts(size_t(channels + 16), T(0));
@@ -125,7 +126,7 @@ class Forward {
 LITEVAE_EXPORT void litevae_group_norm_silu(const GroupNormArguments* arguments) {
     using namespace litevae;
     const GroupNormArguments& a = *arguments;
-    const Shape shape(a.sizes, a.channels_last != 0);
+    const NormShape shape(a.sizes, a.channels_last != 0);
     with_types(int(a.dtype), [&](auto arithmetic, auto stored) {
         using T = decltype(arithmetic);
         run<T>(Forward<T, decltype(stored)>(shape, a), int(a.threads));

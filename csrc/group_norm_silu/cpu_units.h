@@ -1,24 +1,29 @@
-// How does the CPU go through the tensors of GroupNorm then SiLU, forward and backward?
+// How the CPU divides the tensors of GroupNorm then SiLU among threads and caches, forward and backward.
 //
-// A unit is what has its statistics in common: a group of a sample in NCHW, where it is contiguous, and a sample in
-// channels_last. It is cut into pieces that fit the cache. All pieces are summed up, then all are written; a thread
-// does both for one unit after the other, so that what it read is still in its cache, and fetches the next one while it
-// writes, when memory has time. Units that do not share out evenly are worked on by all threads together. The pieces
-// and the order of their sums depend on the shape alone.
+// Read first: run, at the end. A unit is the part of a tensor whose statistics are computed together: one group of one
+// sample in NCHW, where a group is contiguous, and one sample in channels_last. A unit is divided into pieces that fit
+// the cache. First the sums over all its pieces are computed (measure), then all its pieces are written (write). A
+// thread does both for one unit before the next, so that it writes from the cache, and prefetches the next unit while
+// it writes. All threads together work on the units that remain when the number of units is no multiple of the threads.
+// The pieces and the order of their sums depend on the shape alone, so the results do not depend on the number of
+// threads.
+//
+// T is the dtype of the arithmetic, Stored that of the tensors. Operator is Forward (cpu_forward.cpp) or Backward.
 #pragma once
 #include <algorithm>
 #include <cstddef>
 #include <vector>
 
-#include "../parallel.h"
-#include "kernels.h"
+#include "../cpu_threads.h"
+#include "cpu_loops.h"
+#include "cpu_sums.h"
 
-// x, skip, grad and the results have one dtype and are dense, all NCHW or all channels_last. weight, bias and the
-// gradients of them [C], mean and rstd [B, G] are float64 if x is, else float32. skip, weight and bias may be null.
+// x, skip, grad and the results have one dtype and are dense, all NCHW or all channels_last. weight, bias and their
+// gradients [C], mean and rstd [B, G] are float64 if x is, else float32. skip, weight and bias may be null.
 struct GroupNormArguments {
     const void *x, *skip, *weight, *bias;
     void *mean, *rstd, *result;  // result: y, or the gradient of x
-    const void* grad;            // the rest of the pointers: of the backward alone
+    const void* grad;            // this pointer and the next three are for the backward only
     void *skip_grad, *weight_grad, *bias_grad;
     int64_t dtype, channels_last, sizes[5], threads;  // sizes: batch, channels of x and of skip, groups, pixels
     double eps;
@@ -27,21 +32,21 @@ struct GroupNormArguments {
 namespace litevae {
 namespace {
 
-constexpr int64_t kPiece = 32768;  // elements
+constexpr int64_t kPiece = 32768;  // elements of a piece, at most, if one pixel or channel allows it
 
 struct Piece {
-    int64_t sample, channel, channels, pixel, pixels;  // the first ones, and how many
+    int64_t sample, channel, channels, pixel, pixels;  // from `channel` on, `channels` of them; pixels likewise
 };
 
-struct Shape {
+struct NormShape {
     int64_t batch, x_channels, skip_channels, groups, pixels;
     bool channels_last;
-    int64_t bands, band, splits, split;  // a unit is cut into `bands` of channels times `splits` of pixels
+    int64_t bands, band, splits, split;  // a unit has `bands` of `band` channels times `splits` of `split` pixels
 
-    Shape(const int64_t* sizes, bool channels_last)
+    NormShape(const int64_t* sizes, bool channels_last)
         : batch(sizes[0]), x_channels(sizes[1]), skip_channels(sizes[2]), groups(sizes[3]), pixels(sizes[4]),
           channels_last(channels_last) {
-        const int64_t pixel = channels_last ? channels() : 1;  // elements that a piece takes of one
+        const int64_t pixel = channels_last ? channels() : 1;  // elements of a pixel
         band = channels_last ? channels() : std::clamp<int64_t>(kPiece / pixels, 1, unit_channels());
         split = std::min(pixels, std::max<int64_t>(1, kPiece / pixel));
         bands = (unit_channels() + band - 1) / band, splits = (pixels + split - 1) / split;
@@ -64,14 +69,14 @@ struct Shape {
     }
 };
 
-// A dense tensor of some of the channels: from `first` on, `channels` of them.
+// A dense tensor with `channels` of all channels, from `first` on.
 template <typename Stored>
 struct Tensor {
     Stored* data;
     int64_t first, channels;
 
-    // The channels from `channel` on, at the piece's place.
-    Rows<Stored> rows(const Shape& shape, const Piece& piece, int64_t channel) const {
+    // The rows of a piece, from `channel` on.
+    Rows<Stored> rows(const NormShape& shape, const Piece& piece, int64_t channel) const {
         if (data == nullptr) return {nullptr, 0};
         const int64_t own = channel - first;
         if (shape.channels_last) return {data + (piece.sample * shape.pixels + piece.pixel) * channels + own, channels};
@@ -79,24 +84,24 @@ struct Tensor {
     }
 };
 
-// What is known of one unit while it is worked on.
+// The statistics of one unit.
 template <typename T>
 struct State {
-    explicit State(const Shape& shape)
+    explicit State(const NormShape& shape)
         : pitch(shape.unit_channels() + 16), coefficients(size_t(kCoefficients * pitch)),
           moments(size_t(shape.pieces() * shape.unit_groups())), sums(size_t(shape.splits * 2 * shape.unit_channels())) {}
 
-    // Of the channels from `channel` of the unit on.
+    // The coefficients from `channel` of the unit on.
     ByChannel<T> by_channel(int64_t channel = 0) const { return {coefficients.data() + channel, pitch}; }
     T* of(Coefficient coefficient) { return coefficients.data() + coefficient * pitch; }
 
-    int64_t pitch;  // longer than the channels: a vector may be loaded from any of them
+    int64_t pitch;  // channels and 16 more, as a vector may be loaded from any channel on
     std::vector<T> coefficients;
     std::vector<Moments<double>> moments;  // forward, [pieces, groups]
     std::vector<double> sums;              // backward, [splits, 2, channels]
 };
 
-// Calls body(channels of the piece from .. to, tensor) for x and for skip, where the piece has channels of them.
+// Calls body(from, to, source) for x (source 0) and skip (1), if channels `from` to `to` of the piece belong to it.
 template <typename Stored, typename Body>
 void for_sources(const Piece& piece, const Tensor<Stored> (&sources)[2], const Body& body) {
     for (int source = 0; source < 2; source++) {
@@ -108,7 +113,7 @@ void for_sources(const Piece& piece, const Tensor<Stored> (&sources)[2], const B
 }
 
 template <typename Element, typename T, typename Stored>
-void apply(const Shape& shape, Rows<const Stored> x, Rows<const Stored> grad, Rows<Stored> result, int64_t channels,
+void apply(const NormShape& shape, Rows<const Stored> x, Rows<const Stored> grad, Rows<Stored> result, int64_t channels,
            int64_t pixels, ByChannel<T> by_channel, int64_t ahead = 0) {
     if (shape.channels_last) {
         using Block = Apply<Element, T, Stored, true>;
@@ -149,7 +154,7 @@ void run(const Operator& op, int threads) {
     });
 }
 
-// Calls body(a value of the arithmetic's type, a value of the stored type).
+// Calls body(T(), Stored()) for a dtype.
 template <typename Body>
 void with_types(int dtype, const Body& body) {
     switch (Dtype(dtype)) {

@@ -7,7 +7,7 @@
 // Threads that visit the same channels sit side by side as slots: what they have gathered is added up pairwise.
 #pragma once
 
-#include "../packs.h"
+#include "../cuda_packs.h"
 #include "../scalar_types.h"
 
 namespace litevae {

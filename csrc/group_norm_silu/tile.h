@@ -1,12 +1,12 @@
-// What happens to one element, and to the statistics of two parts of a group? The arithmetic of GroupNorm then SiLU,
-// shared by every C++ kernel.
+// The formulas of GroupNorm then SiLU for one element, and for the statistics of parts of a group: the arithmetic that
+// the CPU and CUDA kernels share.
 //
 //     z = (x - mean) scale + bias,  scale = weight rstd,  y = silu(z) = z / (1 + exp(-z))
 //     dz = dy silu'(z);  for every channel S1 = sum dz, S2 = rstd sum dz (x - mean);
 //     for every group of n elements c1 = sum weight S1 / n, c2 = sum weight S2 / n;
 //     dx = scale dz - offset - (x - mean) slope,  offset = rstd c1,  slope = rstd^2 c2
 //
-// T is float, double or, on the CPU, a vector of them.
+// T is float, double or, on the CPU, Vectors of either.
 #pragma once
 
 #include "../inline.h"
@@ -17,20 +17,21 @@
 
 namespace litevae {
 
-// Of `count` elements: their mean, and the sum of (x - mean)^2.
+// The mean of `count` elements, and m2, the sum of (x - mean)^2.
 template <typename T>
 struct Moments {
     T count, mean, m2;
 };
 
-// From the sums of d and d^2, d = x - shift, where the shift is near the mean: with raw values (shift 0) they cancel.
+// From the sums of d and d^2, d = x - shift, where the shift is near the mean: with shift 0, m2 would be the difference
+// of two large numbers.
 template <typename T>
 LITEVAE_INLINE Moments<T> moments_around(T shift, T count, T sum, T sum_of_squares) {
     const T step = sum / count, m2 = sum_of_squares - sum * step;
     return {count, shift + step, m2 > 0 ? m2 : T(0)};
 }
 
-// Of both parts together (Chan's formula); either may be empty.
+// The moments of two parts together (Chan's formula); either may be empty.
 template <typename T>
 LITEVAE_INLINE Moments<T> combine(Moments<T> a, Moments<T> b) {
     const T count = a.count + b.count, share = count > 0 ? b.count / count : T(0), step = b.mean - a.mean;

@@ -1,32 +1,33 @@
-// How does the CPU compute the multi-level Haar transform and its inverse?
+// The multi-level Haar transform and its inverse on the CPU.
 //
-// Both walk the pyramid depth first, row by row: as soon as two rows of one level exist, the row of the next level
-// (or, for the inverse, of the image) is made from them while they are in the L1 cache. So the image is read once,
-// every level is written once, and the scratch is a few rows. A plane is one channel of one sample in NCHW
-// (a pixel is 1 value) and one sample in channels_last (a pixel is C values).
-#include "../parallel.h"
+// Read first: litevae_haar_analysis at the end, then Analysis in cpu_analysis.h. Both directions go through the levels
+// depth first, row by row: as soon as two rows of one level exist, the row of the next level (for the inverse: two rows
+// of the finer level) is computed from them while they are in the L1 cache. So the image is read once, every level is
+// written once, and the scratch memory is a few rows. A plane is one channel of one sample in NCHW (a pixel is one
+// value) and one sample in channels_last (a pixel is C values).
+#include "../cpu_threads.h"
 #include "cpu_analysis.h"
 #include "cpu_synthesis.h"
 
 namespace litevae {
 namespace {
 
-// Hands every piece of every plane to a walker; each thread has one of its own.
-template <typename MakeWalker>
-void walk(const Shape& shape, int threads, const MakeWalker& make_walker) {
-    const int64_t pieces = shape.pieces(), rows = shape.coarse_rows_a_piece();
+// Runs an Analysis or Synthesis, of which every thread makes its own, on all pieces of all planes.
+template <typename MakeTransform>
+void run_pieces(const PyramidShape& shape, int threads, const MakeTransform& make_transform) {
+    const int64_t pieces = shape.pieces(), rows = shape.coarse_rows_per_piece();
     const int64_t coarse_height = shape.heights[shape.levels];
     parallel_for(shape.planes() * pieces, threads, [&](int64_t first, int64_t last) {
-        auto walker = make_walker();
+        auto transform = make_transform();
         for (int64_t item = first; item < last; item++) {
             const int64_t row = item % pieces * rows;
-            walker.run(item / pieces, row, std::min(row + rows, coarse_height));
+            transform.run(item / pieces, row, std::min(row + rows, coarse_height));
         }
         finish_streaming();
     });
 }
 
-// Calls body(T()) for a dtype that goes with arithmetic in float.
+// Calls body(T()) for the type T of a dtype whose arithmetic is in float.
 template <typename Body>
 void with_single_or_half(Dtype dtype, const Body& body) {
     if (dtype == Dtype::float16) return body(float16());
@@ -39,10 +40,10 @@ void with_single_or_half(Dtype dtype, const Body& body) {
 
 // ---------------------------------------------------------------------------------------------------- C interface
 
-// What both functions take. sizes: batch, channels, height, width of the image. strides: its own, in elements; a
-// channels_last image is dense, and so is one that is written. After the struct come the addresses of `levels` dense
-// tensors, the pyramid, finest first, in the image's memory format. Both have dtype float64, or neither.
-// transpose: compute the gradient of the other function instead.
+// The argument of both functions. sizes: batch, channels, height and width of the image. strides: the image's, in
+// elements; an image that is channels_last or written must be dense. transpose: compute the gradient of the other
+// function instead. The struct is followed by the addresses of `levels` dense tensors, the pyramid, finest first, in
+// the image's memory format. Either both dtypes are float64 or neither is.
 struct HaarArguments {
     void* image;
     int64_t image_dtype, pyramid_dtype, sizes[4], strides[4], levels, channels_last, transpose, threads;
@@ -53,17 +54,17 @@ struct HaarArguments {
 LITEVAE_EXPORT void litevae_haar_analysis(const HaarArguments* arguments) {
     using namespace litevae;
     const HaarArguments& a = *arguments;
-    const Shape shape(a.sizes, int(a.levels), a.channels_last != 0);
+    const PyramidShape shape(a.sizes, int(a.levels), a.channels_last != 0);
     const auto run = [&](auto arithmetic, auto pixel, auto packed) {
         using T = decltype(arithmetic);
         using Image = decltype(pixel);
-        const auto walk_in = [&](auto last) {
-            walk(shape, int(a.threads), [&] {
-                return Analysis<T, Image, decltype(packed), last>(shape, static_cast<const Image*>(a.image), a.strides,
-                                                                  a.pyramid(), T(a.factor), a.transpose != 0);
+        const auto run_in_format = [&](auto channels_last) {
+            run_pieces(shape, int(a.threads), [&] {
+                return Analysis<T, Image, decltype(packed), channels_last>(
+                    shape, static_cast<const Image*>(a.image), a.strides, a.pyramid(), T(a.factor), a.transpose != 0);
             });
         };
-        a.channels_last ? walk_in(std::true_type()) : walk_in(std::false_type());
+        a.channels_last ? run_in_format(std::true_type()) : run_in_format(std::false_type());
     };
     if (Dtype(a.image_dtype) == Dtype::float64) return run(double(), double(), double());
     with_single_or_half(Dtype(a.pyramid_dtype), [&](auto packed) {
@@ -75,31 +76,20 @@ LITEVAE_EXPORT void litevae_haar_analysis(const HaarArguments* arguments) {
 LITEVAE_EXPORT void litevae_haar_synthesis(const HaarArguments* arguments) {
     using namespace litevae;
     const HaarArguments& a = *arguments;
-    const Shape shape(a.sizes, int(a.levels), a.channels_last != 0);
+    const PyramidShape shape(a.sizes, int(a.levels), a.channels_last != 0);
     const auto run = [&](auto arithmetic, auto packed, auto pixel) {
         using T = decltype(arithmetic);
         using Image = decltype(pixel);
-        const auto walk_in = [&](auto last) {
-            walk(shape, int(a.threads), [&] {
-                return Synthesis<T, decltype(packed), Image, last>(shape, a.pyramid(), static_cast<Image*>(a.image),
-                                                                   T(a.factor), a.transpose != 0);
+        const auto run_in_format = [&](auto channels_last) {
+            run_pieces(shape, int(a.threads), [&] {
+                return Synthesis<T, decltype(packed), Image, channels_last>(
+                    shape, a.pyramid(), static_cast<Image*>(a.image), T(a.factor), a.transpose != 0);
             });
         };
-        a.channels_last ? walk_in(std::true_type()) : walk_in(std::false_type());
+        a.channels_last ? run_in_format(std::true_type()) : run_in_format(std::false_type());
     };
     if (Dtype(a.pyramid_dtype) == Dtype::float64) return run(double(), double(), double());
     with_single_or_half(Dtype(a.pyramid_dtype), [&](auto packed) {
         with_single_or_half(Dtype(a.image_dtype), [&](auto pixel) { run(float(), packed, pixel); });
     });
-}
-
-// Of this library's functions; litevae_kernels/native.py expects the same number.
-LITEVAE_EXPORT int litevae_native_interface() { return 2; }
-
-LITEVAE_EXPORT int litevae_native_openmp() {
-#if defined(_OPENMP)
-    return 1;
-#else
-    return 0;
-#endif
 }

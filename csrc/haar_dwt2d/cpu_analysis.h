@@ -1,7 +1,9 @@
-// How does the CPU take an image apart, row by row?
+// The Haar transform of an image on the CPU, row by row.
 //
-// AnalysisRow makes one row of sub-bands from two rows of the level before. Analysis walks the levels depth first: as
-// soon as two rows of one level exist, the next level's row is made from them while they are in the L1 cache.
+// Read first: Analysis::level_row, which goes through the levels depth first, then AnalysisRow, which computes one row
+// of sub-bands from two rows of the finer level. T is the dtype of the arithmetic; Image, Source and Packed are the
+// dtypes of the image, of the two rows that are read (Image or T) and of the packed sub-bands. kChannelsLast: the
+// memory format of both tensors.
 #pragma once
 #include <vector>
 
@@ -11,7 +13,8 @@
 
 namespace litevae {
 
-// Three channels in a vector of 16: a pixel of each sub-band, from sums (x) and differences (y) of two rows of pixels.
+// For three channels in vectors of 16 lanes: lanes k to k + 2 of the sums of two rows (x) and of their differences (y),
+// each twice, in the order x y x y.
 template <int k, typename Values>
 LITEVAE_INLINE Values sums_then_steps(Values x, Values y) {
     return Values::template shuffled<k, k + 1, k + 2, k + 16, k + 17, k + 18,  //
@@ -25,9 +28,10 @@ struct AnalysisRow {
     const Source *top, *bottom;
     int64_t width, channels;  // of top and bottom
     T factor;
-    bool zero_edge, hide_low;  // past an odd width lie zeros, not the last pixel again; L is handed out as zeros
+    bool zero_edge;  // an odd width is padded with zeros instead of the last pixel
+    bool hide_low;   // the L that is stored is zero
     Ahead ahead;
-    T *low, *packed;  // scratch: L for the next level; the sub-bands as they are handed out (all but L in NCHW)
+    T *low, *packed;  // results in scratch: L for the next level; the row of packed sub-bands (in NCHW without L)
 
     int64_t pairs() const { return width / 2; }
     int64_t step() const { return kChannelsLast ? channels : (width + 1) / 2; }  // from sub-band to sub-band in packed
@@ -61,7 +65,7 @@ struct AnalysisRow {
         T *low = this->low, *packed = this->packed;
         for (int64_t j = 0; j < pairs(); j += lanes) {
             ahead.fetch<lanes * kPairBytes>(j * kPairBytes);
-            j = std::min(j, last);  // the last vector reaches back over the one before
+            j = std::min(j, last);  // the last vector overlaps the one before
             const Values top0 = read<Values>(top + 2 * j), top1 = read<Values>(top + 2 * j + lanes);
             const Values bottom0 = read<Values>(bottom + 2 * j), bottom1 = read<Values>(bottom + 2 * j + lanes);
             const Values sum0 = top0 + bottom0, sum1 = top1 + bottom1;
@@ -86,7 +90,7 @@ struct AnalysisRow {
             if (channels < lanes) return make_pixels<Bytes / 2>(done);
         }
         const int64_t channels = this->channels, last = channels - lanes;
-        // Fewer channels than lanes: what the surplus lanes write, the next store overwrites.
+        // Fewer channels than lanes: the next store overwrites what the surplus lanes wrote.
         const int64_t vector_pairs = channels < lanes ? pairs() - 1 : pairs();
         for (; done < vector_pairs; done++) {
             const Source *a = top + 2 * done * channels, *c = bottom + 2 * done * channels;
@@ -108,7 +112,7 @@ struct AnalysisRow {
         }
     }
 
-    // Three channels: a pixel of sub-bands has 12 values, one vector, whose surplus the next one overwrites.
+    // Three channels: the 12 values of a pixel's sub-bands are one vector; the next store overwrites its surplus lanes.
     template <typename Values>
     LITEVAE_INLINE int64_t make_triples() const {
         const Values sign = Values::load(kSignOfRight<T>);
@@ -157,22 +161,10 @@ struct AnalysisRow {
     }
 };
 
-// Hands out what AnalysisRow has made.
-template <typename T, typename Packed, bool kChannelsLast>
-struct PutSubBands {
-    template <int Bytes>
-    static LITEVAE_INLINE void run(const T* low, const T* packed, int64_t width, int64_t channels, Packed* result,
-                                   int64_t band, bool stream) {
-        using Values = Vector<T, Bytes>;
-        if (kChannelsLast) return put_row<Values>(packed, 4 * channels * width, result, stream);
-        for (int k = 0; k < 4; k++) put_row<Values>(k > 0 ? packed + k * width : low, width, result + k * band, stream);
-    }
-};
-
 template <typename T, typename Image, typename Packed, bool kChannelsLast>
 class Analysis {
    public:
-    Analysis(const Shape& shape, const Image* image, const int64_t* strides, void* const* pyramid, T factor,
+    Analysis(const PyramidShape& shape, const Image* image, const int64_t* strides, void* const* pyramid, T factor,
              bool transpose)
         : shape_(shape), image_(image), strides_(strides), pyramid_(pyramid), factor_(factor), transpose_(transpose),
           stream_(shape.values() * int64_t(sizeof(Packed)) >= kStreamBytes), channels_(shape.channels_of_a_pixel()),
@@ -215,7 +207,8 @@ class Analysis {
    private:
     static Ahead in_cache(const T* row) { return {address(row), INT64_MAX, 0}; }
 
-    // Row `row` of level `level` from two rows of the level before; then on to the next level where that is ready.
+    // Computes row `row` of level `level` from two rows of the finer level, and the next level's row once it has both
+    // of its rows. At an odd height the last row counts twice, or is followed by zeros (transpose).
     template <typename Source>
     void level_row(int level, int64_t row, const Source* top, const Source* bottom, Ahead ahead) {
         const bool is_last = level == shape_.levels;
@@ -238,7 +231,7 @@ class Analysis {
         }
     }
 
-    const Shape& shape_;
+    const PyramidShape& shape_;
     const Image *image_, *plane_ = nullptr;
     const int64_t* strides_;
     void* const* pyramid_;
@@ -249,7 +242,7 @@ class Analysis {
     Plane places_[kMaxLevels + 1];
     Scratch<T> scratch_;
     T *image_rows_[2], *zeros_, *packed_row_;
-    T* low_rows_[kMaxLevels + 1][2];  // the even row of each level waits for its odd neighbour
+    T* low_rows_[kMaxLevels + 1][2];  // L of an even and an odd row of each level
     std::vector<Image> zero_pixels_;
 };
 

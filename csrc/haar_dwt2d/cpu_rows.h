@@ -1,15 +1,16 @@
-// How does a row enter and leave the caches?
+// Rows on their way between memory and the L1 cache: uint8 pixels, prefetching, and the stores of results.
 //
-// A row is `width` pixels of `channels` values side by side; in NCHW a pixel has one channel. What is made lies in
-// scratch, in the L1 cache, in the arithmetic's type; put_row hands it out.
+// Read first: put_row, which stores a row of results, then Ahead. A row is `width` pixels of `channels` values side by
+// side; in NCHW a pixel has one channel. T is the dtype of the arithmetic and of rows in scratch memory, Values (or V)
+// a vector of it, and Stored the dtype of a tensor.
 #pragma once
 #include <algorithm>
 
-#include "../half_vectors.h"
+#include "../cpu_half_vectors.h"
 
 namespace litevae {
 
-constexpr int64_t kStreamBytes = 16 << 20;  // results above this have left the caches before anyone reads them
+constexpr int64_t kStreamBytes = 16 << 20;  // a larger result does not stay in the caches until it is read
 
 inline uintptr_t address(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer); }
 
@@ -21,7 +22,7 @@ LITEVAE_INLINE V read(const uint8_t* source) {
     std::memcpy(&pixels, source, sizeof pixels);
     Words words;
 #if LITEVAE_X86 && !defined(__clang__)
-    if constexpr (V::kBytes > 16) {  // GCC does this value by value
+    if constexpr (V::kBytes > 16) {  // GCC would convert one value after the other
         asm("vpmovzxbd %1, %0" : "=v"(words) : "vm"(pixels));
         return pixel_value<float>(V{__builtin_convertvector(words, typename V::Type)});
     }
@@ -30,11 +31,12 @@ LITEVAE_INLINE V read(const uint8_t* source) {
     return pixel_value<float>(V{__builtin_convertvector(words, typename V::Type)});
 }
 
-// The two rows that are read next, asked for line by line, in the order of memory, while the two before them are worked
-// on. Without this the rows, which are read in turns, come at half the speed: the CPU takes them for random accesses.
+// Prefetches the next two rows, in the order of memory, while the current two are transformed. Two interleaved streams
+// defeat the hardware prefetcher: without this, reading takes twice as long.
 struct Ahead {
-    uintptr_t top;
-    int64_t bytes, jump;  // of each row; from the end of the top one to the start of the bottom one
+    uintptr_t top;  // address of the next top row
+    int64_t bytes;  // in each row
+    int64_t jump;   // bytes from the end of the top row to the start of the bottom row
 
     template <int Bytes>
     LITEVAE_INLINE void fetch(int64_t done) const {
@@ -43,7 +45,7 @@ struct Ahead {
     }
 };
 
-// `source` can be read a vector too far, here and in put_row.
+// Here and in put_row, up to one vector beyond the end of `source` is read.
 template <typename Values, typename T, typename Stored>
 LITEVAE_INLINE void put_through_the_caches(const T* source, int64_t size, Stored* result) {
     constexpr int lanes = Values::kLanes;
@@ -52,13 +54,13 @@ LITEVAE_INLINE void put_through_the_caches(const T* source, int64_t size, Stored
     if (i < size) write_first(size - i, Values::load(source + i), result + i);
 }
 
-// Past the caches (`stream`) where the result is too large for them to keep.
+// Stores a row; `stream`: with non-temporal stores, since the result is too large for the caches.
 template <typename Values, typename T, typename Stored>
 LITEVAE_INLINE void put_row(const T* source, int64_t size, Stored* result, bool stream) {
     constexpr int lanes = Values::kLanes, kResultBytes = lanes * int(sizeof(Stored)), kLine = 64 / int(sizeof(Stored));
     if constexpr (kResultBytes >= 16) {
         if (stream) {
-            // Whole cache lines go past the caches, the row's ends do not: a line must not be written both ways.
+            // Non-temporal stores fill whole cache lines; plain stores write the row's ends. No line gets both kinds.
             const int64_t first = std::min(size, int64_t(-address(result) % 64 / sizeof(Stored)));
             const int64_t last = first + (size - first) / kLine * kLine;
             put_through_the_caches<Values>(source, first, result);
@@ -76,7 +78,30 @@ LITEVAE_INLINE void put_row(const T* source, int64_t size, Stored* result, bool 
     put_through_the_caches<Values>(source, size, result);
 }
 
-// A row from pixels that lie further apart.
+// Stores the sub-bands of a row that AnalysisRow has computed.
+template <typename T, typename Packed, bool kChannelsLast>
+struct PutSubBands {
+    template <int Bytes>
+    static LITEVAE_INLINE void run(const T* low, const T* packed, int64_t width, int64_t channels, Packed* result,
+                                   int64_t band, bool stream) {
+        using Values = Vector<T, Bytes>;
+        if (kChannelsLast) return put_row<Values>(packed, 4 * channels * width, result, stream);
+        for (int k = 0; k < 4; k++) put_row<Values>(k > 0 ? packed + k * width : low, width, result + k * band, stream);
+    }
+};
+
+// Stores the two rows of the image that SynthesisRow has computed.
+template <typename T, typename Image>
+struct PutPixels {
+    template <int Bytes>
+    static LITEVAE_INLINE void run(const T* top, const T* bottom, int64_t size, Image* result, bool inside,
+                                   bool stream) {
+        put_row<Vector<T, Bytes>>(top, size, result, stream);
+        if (inside) put_row<Vector<T, Bytes>>(bottom, size, result + size, stream);
+    }
+};
+
+// Reads a row whose pixels are `pitch` elements apart.
 template <typename T, typename Stored>
 void gather_row(const Stored* source, int64_t pitch, int64_t width, int64_t channels, T* result) {
     for (int64_t j = 0; j < width; j++) {

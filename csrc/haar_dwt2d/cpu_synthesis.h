@@ -1,7 +1,8 @@
-// How does the CPU put an image together, row by row?
+// The inverse Haar transform on the CPU, row by row.
 //
-// SynthesisRow makes two rows of the finer level from one row of sub-bands. Synthesis walks the levels depth first:
-// what one level's row gives, down to the image, is made while it is in the L1 cache.
+// Read first: Synthesis::level_row, which goes through the levels depth first down to the image, then SynthesisRow,
+// which computes two rows of the finer level from one row of sub-bands. T is the dtype of the arithmetic; Packed and
+// Image are the dtypes of the packed sub-bands and of the image. kChannelsLast: the memory format of both.
 #pragma once
 #include "cpu_geometry.h"
 #include "cpu_rows.h"
@@ -9,7 +10,7 @@
 
 namespace litevae {
 
-// Three channels in a vector of 16: a sub-band of two pixels, each twice, side by side.
+// For three channels in vectors of 16 lanes: lanes k to k + 2 of x twice, then those of y twice.
 template <int k, typename Values>
 LITEVAE_INLINE Values each_twice(Values x, Values y) {
     return Values::template shuffled<k, k + 1, k + 2, k, k + 1, k + 2,  //
@@ -26,8 +27,9 @@ struct SynthesisRow {
     bool add_low;             // L is added to low
     int64_t width, channels;  // of top and bottom
     T factor;
-    bool fold, inside;  // past an odd side: folded onto the last pixels, else dropped; there is a bottom row
-    T *top, *bottom;    // scratch
+    bool fold;        // values beyond an odd side are added to the last pixels (the transpose), else dropped
+    bool inside;      // the bottom row is inside the image
+    T *top, *bottom;  // results in scratch
 
     int64_t pairs() const { return width / 2; }
     int64_t pitch() const { return kChannelsLast ? 4 * channels : 1; }
@@ -78,7 +80,7 @@ struct SynthesisRow {
         T *top = this->top, *bottom = this->bottom;
         const int64_t last = pairs() - lanes;
         for (int64_t j = 0; j < pairs(); j += lanes) {
-            j = std::min(j, last);  // the last vector reaches back over the one before
+            j = std::min(j, last);  // the last vector overlaps the one before
             const Four<Values> s = block<Values>(j, j);
             first_pairs(s.first, s.second, all).store(top + 2 * j);
             last_pairs(s.first, s.second, all).store(top + 2 * j + lanes);
@@ -98,7 +100,7 @@ struct SynthesisRow {
             if (channels < lanes) return make_pixels<Bytes / 2>(done);
         }
         const int64_t channels = this->channels, last = channels - lanes;
-        // Fewer channels than lanes: what the surplus lanes write, the next store overwrites.
+        // Fewer channels than lanes: the next store overwrites what the surplus lanes wrote.
         const int64_t vector_pairs = channels < lanes ? pairs() - 1 : pairs();
         for (; done < vector_pairs; done++) {
             T *a = top + 2 * done * channels, *c = bottom + 2 * done * channels;
@@ -116,7 +118,7 @@ struct SynthesisRow {
         }
     }
 
-    // Three channels: two pixels of sub-bands, 12 values each, give four pixels, 12 values, above and as many below.
+    // Three channels: two pixels of sub-bands (12 values each) give four pixels (12 values) of each of the two rows.
     template <typename Values>
     LITEVAE_INLINE int64_t make_triples() const {
         const Values side = Values::load(kSignOfSide<T>);
@@ -154,21 +156,10 @@ struct SynthesisRow {
     }
 };
 
-// Hands out what SynthesisRow has made of the finest level.
-template <typename T, typename Image>
-struct PutPixels {
-    template <int Bytes>
-    static LITEVAE_INLINE void run(const T* top, const T* bottom, int64_t size, Image* result, bool inside,
-                                   bool stream) {
-        put_row<Vector<T, Bytes>>(top, size, result, stream);
-        if (inside) put_row<Vector<T, Bytes>>(bottom, size, result + size, stream);
-    }
-};
-
 template <typename T, typename Packed, typename Image, bool kChannelsLast>
 class Synthesis {
    public:
-    Synthesis(const Shape& shape, const void* const* pyramid, Image* image, T factor, bool transpose)
+    Synthesis(const PyramidShape& shape, const void* const* pyramid, Image* image, T factor, bool transpose)
         : shape_(shape), pyramid_(pyramid), image_(image), factor_(factor), transpose_(transpose),
           stream_(shape.values() * int64_t(sizeof(Image)) >= kStreamBytes), channels_(shape.channels_of_a_pixel()),
           scratch_(channels_ * (4 * shape.widths[0] + 4 * kMaxLevels), 2 * (kMaxLevels + 1)) {
@@ -193,7 +184,7 @@ class Synthesis {
         return static_cast<const Packed*>(pyramid_[level - 1]) + places_[level].start + row * places_[level].row;
     }
 
-    // Two rows of the level before from row `row` of `level`, and everything below them down to the image.
+    // Computes two rows of the finer level from row `row` of `level`, and from them their rows of the image.
     void level_row(int level, int64_t row, const T* low) {
         const bool inside = 2 * row + 1 < shape_.heights[level - 1], add_low = transpose_ && level < shape_.levels;
         T *top = rows_[level - 1][0], *bottom = rows_[level - 1][1];
@@ -210,7 +201,7 @@ class Synthesis {
         if (inside) level_row(level - 1, 2 * row + 1, bottom);
     }
 
-    const Shape& shape_;
+    const PyramidShape& shape_;
     const void* const* pyramid_;
     Image* image_;
     T factor_;

@@ -6,7 +6,7 @@
 // it, and no thread waits for another.
 #pragma once
 
-#include "../packs.h"
+#include "../cuda_packs.h"
 #include "cuda_levels.h"
 
 namespace litevae {

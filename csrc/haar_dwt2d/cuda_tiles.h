@@ -6,7 +6,7 @@
 // arithmetic, of which every thread does single blocks, goes from shared memory to shared memory.
 #pragma once
 
-#include "../packs.h"
+#include "../cuda_packs.h"
 #include "cuda_levels.h"
 
 namespace litevae {

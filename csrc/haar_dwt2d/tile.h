@@ -1,9 +1,9 @@
-// What happens to one 2x2 block? The arithmetic of the Haar transform, shared by every C++ kernel.
+// The Haar transform of one 2x2 block: the arithmetic that the CPU and CUDA kernels share.
 //
 //     rows  a b      L = f (a + b + c + d)    H = f (a + b - c - d)
 //           c d      V = f (a - b + c - d)    D = f (a - b - c + d)
 //
-// The 4x4 sign matrix is symmetric and its own inverse up to a factor 4, so one function serves both ways.
+// The 4x4 sign matrix is symmetric, and its own inverse up to a factor 4, so haar_block computes both directions.
 #pragma once
 
 #include "../inline.h"
@@ -15,8 +15,8 @@ struct Four {
     T first, second, third, fourth;  // a b c d of a block, or L H V D of its sub-bands
 };
 
-// T is a number or a vector of them. Sums and differences of the rows come first, always: a row of them is half done
-// before its columns are taken apart, and results do not depend on how the work is cut up.
+// T is a number or a vector. The sums and differences of the two rows always come first, so that the results do not
+// depend on how a kernel divides the work.
 template <typename T, typename Factor>
 LITEVAE_INLINE Four<T> haar_block(T a, T b, T c, T d, Factor factor) {
     const T left = a + c, right = b + d, left_step = a - c, right_step = b - d;

@@ -4,7 +4,7 @@
 // either case: a thread reads and writes kVector of them at a time, up to 16 bytes. A tile is what the threads of a
 // block hold in registers at once, kHeld vectors each; a row of one tile is read once. Every sum has one order: no
 // atomics. blockDim.x is a multiple of 32, at most kThreads.
-#include "../packs.h"
+#include "../cuda_packs.h"
 #include "../scalar_types.h"
 #include "tile.h"
 

@@ -1,4 +1,4 @@
-// What happens to one row of the weight? The arithmetic of Eq. 3 and its gradient, shared by every C++ kernel.
+// The formulas of Eq. 3 and its gradient for one row of the weight: the arithmetic that the CPU and CUDA kernels share.
 //
 //     u = s w,  r = (sum u^2 + eps)^(-1/2),  v = r u,  w' = gain v
 //     du = gain r (grad - v sum(grad v)),  dw = s du,  ds = w du summed over rows

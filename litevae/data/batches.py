@@ -1,4 +1,4 @@
-"""How do samples reach the trainer? In batches, prepared ahead by worker processes that outlive the trainer's signals.
+"""Batches of samples, prepared ahead by worker processes that ignore the signals that stop the trainer.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from multiprocessing.sharedctypes import RawValue
 from types import FrameType
 from typing import Any
@@ -18,43 +18,43 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from litevae.data.errors import DataError
-from litevae.data.samples import Samples
-from litevae.data.skipped import Skip, SkipCounts
+from litevae.data.errors import DataError, Skip, SkipCounts
+from litevae.data.streaming import StreamStart
+from litevae.data.training_samples import Samples
 
 
 @dataclass(frozen=True)
-class Report:
-    """What a worker tells the trainer's process beside a batch."""
+class WorkerReport:
+    """What a worker sends to the trainer's process beside a batch."""
 
     skips: list[Skip] = field(default_factory=list)
     position: dict[str, Any] | None = None
     error: str | None = None
 
 
-class _Steps(Dataset[tuple[Tensor, Report]]):
-    """Step s -> the samples of this process in it. A negative step: nothing."""
+class _StepDataset(Dataset[tuple[Tensor, WorkerReport]]):
+    """Step s -> this process's samples of the step. A negative step has none."""
 
     def __init__(self, samples: Samples, batch_size: int, rank: int, world_size: int) -> None:
         self.samples, self.batch_size = samples, batch_size
         self.share = batch_size // world_size
         self.offset = rank * self.share
 
-    def __getitem__(self, step: int) -> tuple[Tensor, Report]:
+    def __getitem__(self, step: int) -> tuple[Tensor, WorkerReport]:
         if step < 0:
-            return torch.empty(0), Report()
+            return torch.empty(0), WorkerReport()
         first = step * self.batch_size + self.offset
         try:
             crops = torch.stack([self.samples.crop(n) for n in range(first, first + self.share)])
-            return crops, Report(self.samples.take_skips(), self.samples.position())
+            return crops, WorkerReport(self.samples.take_skips(), self.samples.position())
         except DataError as error:  # an exception would arrive wrapped in a traceback of the worker
-            return torch.empty(0), Report(self.samples.take_skips(), error=str(error))
+            return torch.empty(0), WorkerReport(self.samples.take_skips(), error=str(error))
 
 
 class Batches:
-    """uint8 [batch_size / world_size, 3, crop_size, crop_size] for the steps first_step .. last_step - 1.
+    """uint8 [batch_size / world_size, 3, crop_size, crop_size] for every step of `steps`. Iterate once.
 
-    Iterate once. `positions` are those of the readers of a stream, `next_reader` whose turn it is in `first_step`.
+    `start` is where the readers of a stream start; None where images can be read in any order.
     """
 
     def __init__(
@@ -68,26 +68,25 @@ class Batches:
         world_size: int,
         workers: int,
         pin_memory: bool,
-        layout: dict[str, int] | None = None,
-        positions: list[dict[str, Any]] | None = None,
-        next_reader: int = 0,
+        start: StreamStart | None = None,
     ) -> None:
-        self._skip_counts, self._steps, self._layout = skip_counts, steps, layout
-        self._positions = list(positions or [])
-        self._next_reader = next_reader
+        self._skip_counts, self._steps = skip_counts, steps
+        self._layout = None if start is None else asdict(start.readers)
+        self._positions = [] if start is None else list(start.positions)
+        self._next_reader = 0 if start is None else start.next_reader
         self._closing = RawValue("b", 0)
-        # A DataLoader gives its indices to its workers in turn, the first one to worker 0. Negative ones before the
-        # first step make it the turn of `next_reader`.
-        turns = [-1] * next_reader if workers else []
-        self._loader: DataLoader[tuple[Tensor, Report]] = DataLoader(
-            _Steps(samples, batch_size, rank, world_size),
+        # A DataLoader assigns indices to its workers round robin, from worker 0 on. With so many negative steps before
+        # the first one, that one goes to worker `next_reader`.
+        padding = [-1] * self._next_reader if workers else []
+        self._loader: DataLoader[tuple[Tensor, WorkerReport]] = DataLoader(
+            _StepDataset(samples, batch_size, rank, world_size),
             batch_size=None,
-            sampler=[*turns, *steps],
+            sampler=[*padding, *steps],
             num_workers=workers,
-            collate_fn=_as_it_is,
+            collate_fn=_unchanged,
             pin_memory=pin_memory,
             worker_init_fn=functools.partial(_start_worker, self._closing),
-            generator=torch.Generator(),  # else it would draw from torch's global generator
+            generator=torch.Generator(),  # the default one would draw from torch's global generator
         )
 
     def __len__(self) -> int:
@@ -114,7 +113,7 @@ class Batches:
             del iterator
 
     def state_dict(self) -> dict[str, Any]:
-        """Where this process is in a stream, after the batch that was yielded last: plain values for a checkpoint.
+        """This process's position in a stream after the batch that was yielded last: plain values for a checkpoint.
 
         Empty where samples are functions of (seed, n).
         """
@@ -130,15 +129,15 @@ class Batches:
         self._closing.value = 1
 
 
-def _as_it_is(item: Any) -> Any:
+def _unchanged(item: Any) -> Any:
     return item
 
 
 def _start_worker(closing: Any, worker: int) -> None:
-    """Signals that stop a run reach every process of it; what they mean is for the trainer to decide."""
+    """Ignore the signals that stop a run: they reach every process of it, and the trainer alone acts on them."""
 
     def terminate(number: int, frame: FrameType | None) -> None:
-        if closing.value:  # only now does SIGTERM come from the trainer's process itself
+        if closing.value:  # then SIGTERM comes from the trainer's own process
             os._exit(0)
 
     for name in ("SIGINT", "SIGHUP"):
@@ -148,4 +147,4 @@ def _start_worker(closing: Any, worker: int) -> None:
     if "fsspec" in sys.modules:
         import fsspec.asyn
 
-        fsspec.asyn.reset_lock()  # its event loop does not live on in a forked process
+        fsspec.asyn.reset_lock()  # its event loop does not survive a fork

@@ -1,9 +1,9 @@
-"""What do images look like that need no data? Dead leaves: opaque shapes of all sizes that lie over each other.
+"""Dead leaves, images that need no data: opaque shapes of all sizes that occlude each other.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 
-Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001. With as many leaves of radius r as r^-3 says,
-an image has no scale of its own, and the power of its spectrum falls like 1 / frequency^2, as it does in photographs.
+Lee, Mumford and Huang, "Occlusion models for natural images", IJCV 2001. With a density of radii proportional to r^-3
+an image is scale invariant: its power spectrum falls as 1 / frequency^2, as it does in photographs.
 """
 
 import math
@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 _OVERSAMPLING = 2  # drawn at twice the size, then averaged: smooth edges
-_SMALLEST = 1.0  # radius in pixels of the image
+_SMALLEST_RADIUS = 1.0  # in pixels of the image
 _LEAVES_PER_POINT = 6.0  # on average; exp(-6) of the points, one in 400, is left to the background
-_TEXTURED = 0.5  # share of leaves with a grating
+_TEXTURED_SHARE = 0.5  # of the leaves have a grating
 _TEXTURE_AMPLITUDE = 30.0  # at most, of 255
 
 
@@ -28,15 +28,15 @@ def dead_leaves(size: int, rng: np.random.Generator) -> np.ndarray:
     x, y, radius = _places(side, rng)
     count = len(radius)
     angle, aspect = rng.uniform(0.0, math.pi, count), rng.uniform(0.25, 1.3, count)
-    owner = _draw(side, x, y, radius, angle, aspect, is_disc=rng.random(count) < 0.5)
-    pixels = _colours(count + 1, rng)[owner] + _texture(side, count + 1, owner, rng)[..., None]
+    leaf_index = _draw(side, x, y, radius, angle, aspect, is_disc=rng.random(count) < 0.5)
+    pixels = _colours(count + 1, rng)[leaf_index] + _texture(side, count + 1, leaf_index, rng)[..., None]
     pixels = pixels.reshape(size, _OVERSAMPLING, size, _OVERSAMPLING, 3).mean(axis=(1, 3))
     return np.rint(pixels).clip(0, 255).astype(np.uint8)
 
 
 def _places(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, y and radius of every leaf that touches the canvas, in pixels of the canvas, the lowest leaf first."""
-    smallest, largest = _SMALLEST * _OVERSAMPLING, float(side)
+    smallest, largest = _SMALLEST_RADIUS * _OVERSAMPLING, float(side)
     # The density r^-3 has the distribution function (a - r^-2) / (a - b), a = smallest^-2, b = largest^-2.
     a, b = smallest**-2, largest**-2
     mean_square = 2 * math.log(largest / smallest) / (a - b)
@@ -81,13 +81,15 @@ def _colours(count: int, rng: np.random.Generator) -> np.ndarray:
     return (gray + saturation * (colour - colour.mean(axis=1, keepdims=True))).astype(np.float32)
 
 
-def _texture(side: int, count: int, owner: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _texture(side: int, count: int, leaf_index: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """float32 [side, side]: the sine of its own direction, wavelength (4 to 32 image pixels) and phase on each leaf."""
     angle, phase = rng.uniform(0.0, math.pi, count), rng.uniform(0.0, 2 * math.pi, count)
     wavelength = _OVERSAMPLING * np.exp(rng.uniform(math.log(4.0), math.log(32.0), count))
-    amplitude = _TEXTURE_AMPLITUDE * rng.random(count) * (rng.random(count) < _TEXTURED)
+    amplitude = _TEXTURE_AMPLITUDE * rng.random(count) * (rng.random(count) < _TEXTURED_SHARE)
     frequency = 2 * math.pi / wavelength
     at = np.arange(side, dtype=np.float32)
-    horizontal = (frequency * np.cos(angle)).astype(np.float32)[owner] * at
-    vertical = (frequency * np.sin(angle)).astype(np.float32)[owner] * at[:, None]
-    return amplitude.astype(np.float32)[owner] * np.sin(horizontal + vertical + phase.astype(np.float32)[owner])
+    horizontal = (frequency * np.cos(angle)).astype(np.float32)[leaf_index] * at
+    vertical = (frequency * np.sin(angle)).astype(np.float32)[leaf_index] * at[:, None]
+    return amplitude.astype(np.float32)[leaf_index] * np.sin(
+        horizontal + vertical + phase.astype(np.float32)[leaf_index]
+    )

@@ -1,13 +1,83 @@
-"""What stops a run because of its data? One exception, for the command line to print; and errors as one line.
+"""What is wrong with data: a DataError ends a run; an unusable image is skipped, named once and counted."""
 
-[image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
-"""
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+from PIL import Image
+
+NAMED = 1000
+"""So many skipped images are warned about by name; the rest are only counted."""
 
 
 class DataError(Exception):
     """No images to train or evaluate with; the message names the source and the way out, on one line."""
 
 
+class UnreadableImageError(Exception):
+    """An image that cannot be decoded. The message, on one line, names it and the reason; `reason` is the latter."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Skip(NamedTuple):
+    """One unusable image, or one shard that ends too early."""
+
+    name: str
+    kind: str
+    """"unreadable" or "too small"."""
+    reason: str
+
+
+class SkipCounts:
+    """What was skipped since the run began or was resumed. Each name counts once, however often it is read."""
+
+    def __init__(self) -> None:
+        self.first: list[Skip] = []
+        self._kinds: Counter[str] = Counter()
+        self._seen: set[str] = set()
+
+    @property
+    def total(self) -> int:
+        """How many different images and shards."""
+        return sum(self._kinds.values())
+
+    def by_kind(self) -> dict[str, int]:
+        """Kind -> how many, for the log."""
+        return dict(self._kinds)
+
+    def add(self, skip: Skip) -> None:
+        """Count it if it is new, and warn of it by name."""
+        if skip.name in self._seen:
+            return
+        self._seen.add(skip.name)
+        self._kinds[skip.kind] += 1
+        if self.total <= NAMED:
+            self.first.append(skip)
+            warnings.warn(f"skipped ({skip.kind}) {skip.name}: {skip.reason}", stacklevel=2)
+        elif self.total == NAMED + 1:
+            warnings.warn(f"skipped more than {NAMED} images: from here on they are only counted", stacklevel=2)
+
+
+def read_or_skip(
+    read: Callable[[], Image.Image], name: str, smallest: int, report: Callable[[Skip], None]
+) -> Image.Image | None:
+    """The image that `read` decodes. If it cannot be decoded, or a side is below `smallest`: a report, and None."""
+    try:
+        image = read()
+    except UnreadableImageError as error:
+        report(Skip(name, "unreadable", error.reason))
+        return None
+    if min(image.size) < smallest:
+        need = f"both sides must have at least {smallest} pixels unless data.small_images=upscale"
+        report(Skip(name, "too small", f"{image.width}x{image.height}; {need}"))
+        return None
+    return image
+
+
 def one_line(error: BaseException) -> str:
-    """The text of an error, its line breaks taken out; its type if it has no text."""
+    """The text of an error without its line breaks; its type if it has no text."""
     return " ".join(str(error).split()) or type(error).__name__

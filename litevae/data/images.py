@@ -1,4 +1,4 @@
-"""How does any image file become RGB pixels? One reader for training, evaluation and reconstruct.
+"""Image files to RGB pixels: one reader for training, evaluation and reconstruction.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
@@ -16,19 +16,12 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from litevae.data.errors import one_line
+from litevae.data.errors import UnreadableImageError, one_line
+from litevae.pixels import to_float
 
-# Formats that Pillow hands to other programs or handlers. EPS is the one that matters: a file that says it is EPS,
-# whatever its name, would be run as a PostScript program by Ghostscript.
+# Formats that Pillow hands to other programs. EPS is dangerous: Ghostscript would run the file as a PostScript program,
+# whatever the file's name.
 _NOT_PILLOW = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-
-
-class UnreadableImageError(Exception):
-    """An image that cannot be decoded. The message, on one line, names it and the reason; `reason` is the latter."""
-
-    def __init__(self, message: str, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 @functools.cache
@@ -50,8 +43,8 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
 
     EXIF rotation is applied; grayscale and palettes are expanded; transparency is laid over white; CMYK, YCbCr, HSV
     are converted; 16-bit gray is divided by 257; float gray in [0, 1] is multiplied by 255. Of several frames the
-    first is read. More than 2 * PIL.Image.MAX_IMAGE_PIXELS (179 million) pixels are taken for a decompression bomb;
-    up to that size, where Pillow warns, an image is read: there are cameras of 100 million pixels.
+    first is read. More than 2 * PIL.Image.MAX_IMAGE_PIXELS (179 million) pixels count as a decompression bomb. Pillow's
+    warning above half of that is silenced: there are cameras of 100 million pixels.
 
     Raises:
         UnreadableImageError: no such file, not an image, cut off, too large, or in a form not listed above.
@@ -62,16 +55,16 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
     except FileNotFoundError:
         raise UnreadableImageError(f"no such image: {path}", "no such file") from None
     except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
-        raise _unreadable(str(path), _reason(error)) from error
+        raise unreadable(str(path), _reason(error)) from error
     if stat.S_ISDIR(mode):
         raise UnreadableImageError(f"not an image but a folder: {path}", "a folder")
-    if not stat.S_ISREG(mode):  # opening a named pipe would wait for ever
-        raise _unreadable(str(path), "not a regular file")
+    if not stat.S_ISREG(mode):  # opening a named pipe would block
+        raise unreadable(str(path), "not a regular file")
     try:
         with open(path, "rb") as file:
             return _decode(file, str(path))
     except OSError as error:
-        raise _unreadable(str(path), error.strerror or _reason(error)) from error
+        raise unreadable(str(path), error.strerror or _reason(error)) from error
 
 
 def decode_image(content: bytes, name: str) -> Image.Image:
@@ -82,7 +75,7 @@ def decode_image(content: bytes, name: str) -> Image.Image:
 def _decode(file: IO[bytes], name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's remarks on odd metadata; what it cannot read it raises
+            warnings.simplefilter("ignore")  # about odd metadata; what Pillow cannot read it raises
             with Image.open(file, formats=readable_formats()) as image:
                 image.load()
                 if not all(image.size):
@@ -90,10 +83,10 @@ def _decode(file: IO[bytes], name: str) -> Image.Image:
                 return to_rgb(_upright(image))
     except Exception as error:  # decoders raise anything on hostile bytes: RuntimeError (AVIF), SyntaxError (PNG) ...
         empty = file.seek(0, os.SEEK_END) == 0
-        raise _unreadable(name, "the file is empty" if empty else _reason(error)) from error
+        raise unreadable(name, "the file is empty" if empty else _reason(error)) from error
 
 
-def _unreadable(name: str, reason: str) -> UnreadableImageError:
+def unreadable(name: str, reason: str) -> UnreadableImageError:
     return UnreadableImageError(f"cannot read the image {name}: {reason}", reason)
 
 
@@ -104,19 +97,15 @@ def _reason(error: Exception) -> str:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Apply the EXIF rotation; damaged EXIF data next to whole pixels count as none."""
+    """Apply the EXIF rotation; damaged EXIF data are ignored."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # the parsers of metadata raise anything, as the decoders do
+    except Exception:  # metadata parsers raise anything on hostile bytes, as decoders do
         return image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to 8-bit RGB; see `read_image`.
-
-    Raises:
-        ValueError: integer pixels beyond 16 bits, float pixels beyond [0, 1].
-    """
+    """Any Pillow mode to 8-bit RGB; see `read_image`. A ValueError for gray beyond 16 bits, floats beyond [0, 1]."""
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return Image.fromarray(_to_8_bit(image)).convert("RGB")
     if image.has_transparency_data:
@@ -136,13 +125,13 @@ def _to_8_bit(image: Image.Image) -> np.ndarray:
 
 def to_pixels(image: Image.Image) -> Tensor:
     """An RGB image to uint8 [3, H, W], contiguous."""
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))  # [H, W, 3], a copy of its own
-    return pixels.permute(2, 0, 1).contiguous()
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))  # [H, W, 3], a copy
+    return pixels.permute(2, 0, 1).contiguous()  # [3, H, W]
 
 
 def to_tensor(image: Image.Image) -> Tensor:
     """An RGB image to float32 [3, H, W] in [-1, 1]: x / 127.5 - 1."""
-    return to_pixels(image).to(torch.float32).div_(127.5).sub_(1.0)
+    return to_float(to_pixels(image))
 
 
 def to_image(x: Tensor) -> Image.Image:

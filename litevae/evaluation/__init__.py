@@ -1,1 +1,1 @@
-"""Measuring a model: metrics, reconstructions of held-out images, figures."""
+"""Measuring a model: metrics.py, reconstruction.py, held_out.py (their means over a stream of images), figures.py."""

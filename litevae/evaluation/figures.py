@@ -1,4 +1,4 @@
-"""What does a run look like? Latents as colours, the grid of held-out images, the curves of a run.
+"""Figures of a run: latents as colours, the grid of held-out images, the curves of losses and PSNR.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses -> [figures]
 """
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
 
     from litevae.evaluation.held_out import Evaluation, Measured
 
-_INK, _MUTED, _GRID = "#1f2430", "#6b7280", "#e5e7eb"
+BLUE, ORANGE, GREEN, GRAY = "#2563eb", "#d97706", "#059669", "#6b7280"
+_INK, _GRID = "#1f2430", "#e5e7eb"
 _COLOURS = {
     "total": _INK,
-    "l1": "#2563eb",
+    "l1": BLUE,
     "perceptual": "#7c3aed",
-    "wavelet": "#d97706",
-    "gaussian": "#059669",
+    "wavelet": ORANGE,
+    "gaussian": GREEN,
     "kl": "#9ca3af",
     "discriminator": "#dc2626",
 }
@@ -34,15 +35,15 @@ STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.color": _INK,
-    "axes.labelcolor": _MUTED,
+    "axes.labelcolor": GRAY,
     "axes.edgecolor": _GRID,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlelocation": "left",
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
-    "xtick.color": _MUTED,
-    "ytick.color": _MUTED,
+    "xtick.color": GRAY,
+    "ytick.color": GRAY,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": _GRID,
@@ -54,8 +55,8 @@ STYLE: Any = {
 def latent_to_rgb(latent: Tensor) -> Tensor:
     """The first three channels of a latent [C, h, w] as colours [3, h, w] in [-1, 1] (the paper's Fig. 2 and 4).
 
-    Each channel is stretched from its 1st to its 99th percentile. With fewer than three channels the last one
-    stands in for the missing ones.
+    Each channel is stretched from its 1st to its 99th percentile. With fewer than three channels the last one is
+    repeated.
     """
     channels = latent.detach().float().cpu()[:3]
     channels = torch.cat([channels, channels[-1:].expand(3 - len(channels), -1, -1)])
@@ -73,7 +74,7 @@ def side_by_side(original: Tensor, reconstruction: Tensor, latent: Tensor, capti
     text = max(12, min(width // 24, 48))
     font = ImageFont.load_default(size=text)
     gap, top = text // 2, 2 * text
-    column = max(width, *(round(font.getlength(caption)) for caption in captions))  # captions of a tiny photo fit too
+    column = max(width, *(round(font.getlength(caption)) for caption in captions))  # at least as wide as the captions
     canvas = Image.new("RGB", (3 * column + 4 * gap, top + height + gap), "white")
     draw = ImageDraw.Draw(canvas)
     for index, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
@@ -88,8 +89,7 @@ def save_reconstruction_grid(
 ) -> None:
     """A row for each held-out image: original, reconstruction with its PSNR, first three latent channels as RGB.
 
-    With `raw`, `evaluation` is of a moving average of the weights, and the reconstruction of the weights as they are
-    stands beside its.
+    `raw`: an evaluation of the weights themselves, where `evaluation` is of their moving average; it gets a column.
     """
     import matplotlib
 
@@ -100,7 +100,8 @@ def save_reconstruction_grid(
 def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int, raw: "Evaluation | None") -> "Figure":
     from matplotlib.figure import Figure
 
-    rows = evaluation.images[:limit]
+    raws = {} if raw is None else {image.name: image for image in raw.images}
+    rows = [image for image in evaluation.images if raw is None or image.name in raws][:limit]
     column, caption, gap, header = 4.0, 0.34, 0.12, 0.62  # inches
     heights = [column * row.original.shape[-2] / row.original.shape[-1] for row in rows]
     columns = 3 if raw is None else 4
@@ -108,8 +109,8 @@ def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int, raw: 
     figure = Figure(figsize=(width, total))
     figure.text(gap / width, 1 - 0.40 / total, title, fontsize=15, fontweight="bold", va="center")
     top = total - header
-    for index, (row, height) in enumerate(zip(rows, heights, strict=True)):
-        panels = _panels(row, None if raw is None else raw.images[index])
+    for row, height in zip(rows, heights, strict=True):
+        panels = _panels(row, raws.get(row.name))
         top -= caption
         for index, (image, head, detail) in enumerate(panels):
             left = gap + index * (column + gap)
@@ -119,7 +120,7 @@ def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int, raw: 
             label = axes.annotate(
                 head, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontweight="bold"
             )
-            axes.annotate(detail, (1, 0), (7, 0), xycoords=label, textcoords="offset points", color=_MUTED)
+            axes.annotate(detail, (1, 0), (7, 0), xycoords=label, textcoords="offset points", color=GRAY)
         top -= height + gap
     return figure
 
@@ -161,8 +162,8 @@ def _curves(metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> "Figure"
     for name in training[-1]["loss"] if training else ():
         points = [(line["step"], line["loss"][name]) for line in training if (line["loss"].get(name) or 0) > 0]
         if points:
-            losses.plot(*zip(*points, strict=True), color=_COLOURS.get(name, _MUTED), linewidth=1.8)
-            ends.append((points[-1], f"{name} {points[-1][1]:.3g}", _COLOURS.get(name, _MUTED)))
+            losses.plot(*zip(*points, strict=True), color=_COLOURS.get(name, GRAY), linewidth=1.8)
+            ends.append((points[-1], f"{name} {points[-1][1]:.3g}", _COLOURS.get(name, GRAY)))
     losses.set(xlabel="step", yscale="log")
     losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     losses.yaxis.set_major_formatter("{x:g}")
@@ -171,12 +172,12 @@ def _curves(metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> "Figure"
 
     quality.set_title("Held-out PSNR (dB)")
     steps, decibels = [line["step"] for line in evaluations], [line["psnr"] for line in evaluations]
-    quality.hlines(baseline_psnr, 0, max(steps, default=1), color=_MUTED, linestyle=(0, (4, 3)), linewidth=1.2)
+    quality.hlines(baseline_psnr, 0, max(steps, default=1), color=GRAY, linestyle=(0, (4, 3)), linewidth=1.2)
     quality.plot(steps, decibels, color=_COLOURS["l1"], linewidth=1.8, marker="o", markersize=4)
     quality.set(xlabel="step")
     quality.margins(y=0.12)
     last = [((steps[-1], decibels[-1]), f"LiteVAE {decibels[-1]:.2f}", _COLOURS["l1"])] if steps else []
-    _label_ends(quality, [*last, ((max(steps, default=1), baseline_psnr), f"bicubic {baseline_psnr:.2f}", _MUTED)])
+    _label_ends(quality, [*last, ((max(steps, default=1), baseline_psnr), f"bicubic {baseline_psnr:.2f}", GRAY)])
     for axes in (losses, quality):
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure

@@ -1,32 +1,29 @@
-"""How well are held-out images reconstructed? The same measurement for a model and for the bicubic baseline.
+"""The quality of reconstructions of held-out images, measured alike for a model and for the bicubic baseline.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [reconstruction measured]
+
+Images come as a stream and are not kept: an `Evaluation` holds their numbers, and the first few images for figures.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from litevae.evaluation.metrics import psnr, ssim
-from litevae.evaluation.metrics.lpips import lpips_distance
-from litevae.reconstruct import pad_to_multiple, reconstruct
+from litevae.data import HeldOutImage
+from litevae.evaluation.metrics import lpips_distance, psnr, ssim
+from litevae.evaluation.reconstruction import pad_to_multiple, reconstruct
 
-
-@dataclass(frozen=True)
-class HeldOutImage:
-    """One image that training never sees: float32 [3, H, W] in [-1, 1] on the CPU."""
-
-    name: str
-    image: Tensor
+KEPT = 16
+"""So many images are kept whole, for figures; of all others only the numbers are."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came out for one held-out image; the latent is None for the baseline, `lpips` where it is not measured."""
+    """The result for one held-out image; the latent is None for the baseline, `lpips` where it is not measured."""
 
     name: str
     original: Tensor
@@ -37,75 +34,137 @@ class Measured:
     lpips: float | None = None
 
 
-@dataclass(frozen=True)
 class Evaluation:
-    """All held-out images, and the means over them (each image counts the same, whatever its size)."""
+    """Numbers of held-out images, their means (each image counts the same), and the first `KEPT` of the images.
 
-    images: list[Measured]
-    lpips_name: str = "lpips"
-    """What LPIPS is called: a random trunk is named."""
+    Args:
+        images: consumed one by one.
+        lpips_name: what LPIPS is called: a random trunk is named.
+    """
+
+    def __init__(self, images: Iterable[Measured] = (), lpips_name: str = "lpips") -> None:
+        self.lpips_name = lpips_name
+        self.images: list[Measured] = []
+        self.scores: dict[str, dict[str, float]] = {}  # image -> metric -> value, of all images
+        self.count = 0
+        self._totals: dict[str, tuple[float, int]] = {}  # metric -> sum, images that have it
+        for image in images:
+            self.add(image)
+
+    def add(self, image: Measured) -> None:
+        """Count one more image."""
+        self.count += 1
+        lpips = {} if image.lpips is None else {self.lpips_name: image.lpips}
+        self.scores[image.name] = {"psnr": image.psnr, "ssim": image.ssim, **lpips}
+        self._add_totals({metric: (value, 1) for metric, value in self.scores[image.name].items()})
+        if len(self.images) < KEPT:
+            self.images.append(image)
+
+    def merge(self, other: "Evaluation") -> None:
+        """Take in an evaluation of other images, such as another process's part of them."""
+        if other.lpips_name != self.lpips_name:
+            raise ValueError(
+                f"other.lpips_name must be {self.lpips_name}, got {other.lpips_name}; measure both with one network"
+            )
+        self.count += other.count
+        self.scores |= other.scores
+        self._add_totals(other._totals)
+        self.images = [*self.images, *other.images][:KEPT]
+
+    def _add_totals(self, totals: Mapping[str, tuple[float, int]]) -> None:
+        for metric, (value, images) in totals.items():
+            total, count = self._totals.get(metric, (0.0, 0))
+            self._totals[metric] = total + value, count + images
+
+    @property
+    def means(self) -> dict[str, float]:
+        """Metric -> its mean over the images that have it; a ValueError if there is no image."""
+        if not self._totals:
+            raise ValueError("an evaluation must hold at least one image to have means, got none; add images to it")
+        return {metric: total / count for metric, (total, count) in self._totals.items()}
 
     @property
     def psnr(self) -> float:
         """Mean PSNR in dB."""
-        return fmean(image.psnr for image in self.images)
+        return self.means["psnr"]
 
     @property
     def ssim(self) -> float:
         """Mean SSIM."""
-        return fmean(image.ssim for image in self.images)
+        return self.means["ssim"]
 
     @property
     def lpips(self) -> float | None:
         """Mean LPIPS, if it was measured."""
-        values = [image.lpips for image in self.images if image.lpips is not None]
-        return fmean(values) if values else None
+        return self.means.get(self.lpips_name)
 
     def as_metrics(self, step: int, raw: "Evaluation | None" = None) -> dict[str, Any]:
         """The line of metrics.jsonl. `raw`: of the weights as they are, where this one is of their moving average."""
-        images = {image.name: self._named(image) for image in self.images}
-        of_raw = {} if raw is None else {"raw": raw._named(raw)}
-        return {"step": step, "kind": "evaluation", **self._named(self), **of_raw, "images": images}
-
-    def _named(self, measured: "Measured | Evaluation") -> dict[str, float]:
-        lpips = {} if measured.lpips is None else {self.lpips_name: measured.lpips}
-        return {"psnr": measured.psnr, "ssim": measured.ssim, **lpips}
+        raw_means = {} if raw is None else {"raw": raw.means}
+        return {"step": step, "kind": "evaluation", **self.means, **raw_means, "images": self.scores}
 
 
 def evaluate(
-    model: nn.Module, held_out: list[HeldOutImage], device: torch.device, lpips: nn.Module | None = None
+    model: nn.Module,
+    held_out: Iterable[HeldOutImage],
+    device: torch.device,
+    lpips: nn.Module | None = None,
+    batch_size: int = 1,
 ) -> Evaluation:
-    """Reconstruct every held-out image from the mode of its posterior, in float32, one at a time.
+    """Reconstruct every held-out image from the mode of its posterior, in float32.
 
     Sides that 8 does not divide are padded, and the reconstruction is cropped back before it is measured.
 
     Args:
         lpips: the LPIPS network of litevae/losses/perceptual.py on `device`, to measure with it too.
+        batch_size: at most this many consecutive images of one size are reconstructed at once. A batch is rounded
+            otherwise than one image, in the last digits.
     """
+
+    def measured() -> Iterator[Measured]:
+        for batch in _batches(held_out, batch_size):
+            images = torch.stack([item.image for item in batch]).to(device)  # [B, 3, H, W]
+            reconstructions, latents = reconstruct(model, images)
+            for item, reconstruction, latent in zip(batch, reconstructions, latents.cpu(), strict=True):
+                yield _measure(item, reconstruction, latent.clone(), lpips)
+
     was_training = model.training
     model.eval()
-    images = []
     with torch.compiler.set_stance("force_eager"):  # code compiled for crops would be compiled anew for every size
-        for item in held_out:
-            reconstruction, latent = reconstruct(model, item.image.to(device))
-            images.append(_measure(item, reconstruction, latent.cpu(), lpips))
+        evaluation = Evaluation(measured(), _name(lpips))
     model.train(was_training)
-    return Evaluation(images, _name(lpips))
+    return evaluation
 
 
-def bicubic_baseline(held_out: list[HeldOutImage], device: torch.device, lpips: nn.Module | None = None) -> Evaluation:
-    """The rival without learning: downsample by 8 (bicubic, antialiased), then upsample by 8 (bicubic).
+def bicubic_baseline(
+    held_out: Iterable[HeldOutImage], device: torch.device, lpips: nn.Module | None = None
+) -> Evaluation:
+    """The baseline without learning: downsample by 8 (bicubic, antialiased), then upsample by 8 (bicubic).
 
     It keeps three numbers for each 8x8 block, where a LiteVAE latent keeps `latent_channels`.
     """
-    images = []
+
+    def measured() -> Iterator[Measured]:
+        for item in held_out:
+            height, width = item.image.shape[-2:]
+            padded = pad_to_multiple(item.image[None])
+            small = F.interpolate(padded, scale_factor=1 / 8, mode="bicubic", antialias=True)
+            large = F.interpolate(small, size=padded.shape[-2:], mode="bicubic")
+            yield _measure(item, large[0, :, :height, :width].clamp(-1, 1).to(device), None, lpips)
+
+    return Evaluation(measured(), _name(lpips))
+
+
+def _batches(held_out: Iterable[HeldOutImage], batch_size: int) -> Iterator[list[HeldOutImage]]:
+    """Consecutive images of one size, at most `batch_size` of them."""
+    batch: list[HeldOutImage] = []
     for item in held_out:
-        height, width = item.image.shape[-2:]
-        padded = pad_to_multiple(item.image[None])
-        small = F.interpolate(padded, scale_factor=1 / 8, mode="bicubic", antialias=True)
-        large = F.interpolate(small, size=padded.shape[-2:], mode="bicubic")
-        images.append(_measure(item, large[0, :, :height, :width].clamp(-1, 1).to(device), None, lpips))
-    return Evaluation(images, _name(lpips))
+        if batch and (len(batch) == batch_size or item.image.shape != batch[0].image.shape):
+            yield batch
+            batch = []
+        batch.append(item)
+    if batch:
+        yield batch
 
 
 def _name(lpips: nn.Module | None) -> str:
@@ -116,4 +175,4 @@ def _measure(item: HeldOutImage, reconstruction: Tensor, latent: Tensor | None, 
     on_device = (reconstruction[None], item.image[None].to(reconstruction.device))
     distance = None if lpips is None else lpips_distance(lpips, *on_device).item()
     pair = (reconstruction[None].cpu(), item.image[None])
-    return Measured(item.name, item.image, pair[0][0], latent, psnr(*pair).item(), ssim(*pair).item(), distance)
+    return Measured(item.name, item.image, pair[0][0].clone(), latent, psnr(*pair).item(), ssim(*pair).item(), distance)

@@ -1,4 +1,4 @@
-"""Which losses is the autoencoder trained with? total.py adds them up (Eq. 1); every other file is one term.
+"""The losses of the autoencoder. total.py adds them up (Eq. 1); the other files are a term each, vgg.py features.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """

@@ -1,16 +1,17 @@
-"""Can a discriminator tell the reconstruction from the image? The adversarial term of Eq. (1), for both sides.
+"""The adversarial term of Eq. (1), for the discriminator and for the autoencoder.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 
-A discriminator (litevae/models/discriminators) gives a tuple of logits, one tensor for each of its heads. Each head
-counts by its mean, and all heads alike. Logits may be in half precision: the arithmetic is float32.
+A discriminator (litevae/models/discriminators) gives a tuple of logits, one tensor for each of its heads. A loss is the
+mean over heads of each head's mean. Logits may be in half precision: the arithmetic is float32.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from litevae.losses.l1 import full_precision
+from litevae.checks import full_precision
+from litevae_kernels.checks import check_choice
 
 ADVERSARIAL_LOSSES = ("hinge", "logistic")
 
@@ -21,7 +22,7 @@ _R1_SCALE = 256.0
 
 
 def discriminator_loss(real: Logits, fake: Logits, kind: str) -> Tensor:
-    """What the discriminator minimises: real logits shall be high, fake ones low.
+    """What the discriminator minimises: it is low where real logits are high and fake ones low.
 
     "hinge": mean of (relu(1 - real) + relu(1 + fake)) / 2. "logistic": mean of softplus(-real) + softplus(fake), the
     negative log-likelihood of the right answers, not halved. Adam does not see the difference in scale.
@@ -41,14 +42,14 @@ def discriminator_loss(real: Logits, fake: Logits, kind: str) -> Tensor:
     0.25
     """
     _check(kind, real, fake)
-    of_real, of_fake = [full_precision(x) for x in real], [full_precision(x) for x in fake]
+    real_logits, fake_logits = [full_precision(x) for x in real], [full_precision(x) for x in fake]
     if kind == "hinge":
-        return 0.5 * (_mean([F.relu(1 - x) for x in of_real]) + _mean([F.relu(1 + x) for x in of_fake]))
-    return _mean([F.softplus(-x) for x in of_real]) + _mean([F.softplus(x) for x in of_fake])
+        return 0.5 * (_mean([F.relu(1 - x) for x in real_logits]) + _mean([F.relu(1 + x) for x in fake_logits]))
+    return _mean([F.softplus(-x) for x in real_logits]) + _mean([F.softplus(x) for x in fake_logits])
 
 
 def generator_loss(fake: Logits, kind: str) -> Tensor:
-    """What the autoencoder minimises: the logits of its reconstructions shall be high.
+    """What the autoencoder minimises: it is low where the logits of its reconstructions are high.
 
     "hinge": the mean of -fake. "logistic": the mean of softplus(-fake), the non-saturating loss.
 
@@ -81,9 +82,9 @@ def adaptive_weight(reconstruction_gradient: Tensor, adversarial_gradient: Tenso
     >>> adaptive_weight(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 0.0])).item()
     5000.0
     """
-    of_reconstruction = full_precision(reconstruction_gradient.detach()).norm()
-    of_adversary = full_precision(adversarial_gradient.detach()).norm()
-    return 0.5 * (of_reconstruction / (of_adversary + 1e-4)).clamp(0.0, 1e4)
+    reconstruction_norm = full_precision(reconstruction_gradient.detach()).norm()
+    adversarial_norm = full_precision(adversarial_gradient.detach()).norm()
+    return 0.5 * (reconstruction_norm / (adversarial_norm + 1e-4)).clamp(0.0, 1e4)
 
 
 def r1_penalty(real_logits: Logits, real_image: Tensor) -> Tensor:
@@ -115,8 +116,8 @@ def r1_penalty(real_logits: Logits, real_image: Tensor) -> Tensor:
             "call real_image.requires_grad_()"
         )
     score = len(real_image) * _mean([full_precision(x) for x in real_logits])  # summed over the batch
-    (gradient,) = torch.autograd.grad(_R1_SCALE * score, real_image, create_graph=True)
-    gradient = full_precision(gradient).flatten(1) / _R1_SCALE
+    (gradient,) = torch.autograd.grad(_R1_SCALE * score, real_image, create_graph=True)  # [B, C, H, W]
+    gradient = full_precision(gradient).flatten(1) / _R1_SCALE  # [B, C * H * W]
     return gradient.square().sum(1).mean() / 2
 
 
@@ -126,8 +127,7 @@ def _mean(heads: list[Tensor]) -> Tensor:
 
 
 def _check(kind: str, *logits: Logits) -> None:
-    if kind not in ADVERSARIAL_LOSSES:
-        raise ValueError(f"kind must be one of {', '.join(ADVERSARIAL_LOSSES)}, got {kind!r}")
+    check_choice("kind", kind, ADVERSARIAL_LOSSES)
     counts = [len(heads) for heads in logits]
     if 0 in counts or len(set(counts)) > 1:
         rule = "hold at least one head, real and fake the same number"

@@ -1,4 +1,4 @@
-"""Is fine texture reproduced? The Gaussian term of section 4.3: L1 between what a blur would take away.
+"""The Gaussian term of section 4.3: L1 between what a blur would take away.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from litevae.losses.l1 import check_same_shape, full_precision
+from litevae.checks import check_same_shape, full_precision
 
 
 def gaussian_high_pass_loss(
@@ -31,7 +31,7 @@ def gaussian_high_pass_loss(
     True
     """
     check_same_shape(reconstruction, image)
-    difference = full_precision(reconstruction) - full_precision(image)
+    difference = full_precision(reconstruction) - full_precision(image)  # [B, C, H, W]
     return (difference - gaussian_blur(difference, kernel_size, sigma)).abs().mean()
 
 
@@ -49,8 +49,8 @@ def gaussian_blur(x: Tensor, kernel_size: int, sigma: float) -> Tensor:
         )
     offsets = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
     window = torch.exp(-(offsets**2) / (2 * sigma**2))
-    window = window / window.sum()
+    window = window / window.sum()  # [kernel_size]
     channels = x.shape[1]
-    x = F.pad(x, (radius, radius, radius, radius), mode="reflect")
+    x = F.pad(x, (radius, radius, radius, radius), mode="reflect")  # [B, C, H + 2r, W + 2r]
     x = F.conv2d(x, window.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)  # along columns
     return F.conv2d(x, window.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)  # along rows

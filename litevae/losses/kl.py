@@ -1,4 +1,4 @@
-"""How far is the posterior from a standard normal? The KL term of Eq. (1), with its reduction spelt out.
+"""The KL term of Eq. (1): how far the posterior is from a standard normal, with its reduction spelt out.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """
@@ -6,6 +6,8 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losse
 from typing import Protocol
 
 from torch import Tensor
+
+from litevae_kernels.checks import check_choice
 
 KL_REDUCTIONS = ("per_image_element", "sum")
 
@@ -36,7 +38,6 @@ def kl_loss(posterior: Posterior, image: Tensor, reduction: str) -> Tensor:
     Raises:
         ValueError: an unknown reduction.
     """
-    if reduction not in KL_REDUCTIONS:
-        raise ValueError(f"reduction must be one of {', '.join(KL_REDUCTIONS)}, got {reduction!r}")
-    kl = posterior.kl().mean()
+    check_choice("reduction", reduction, KL_REDUCTIONS)
+    kl = posterior.kl().mean()  # [B] -> []
     return kl if reduction == "sum" else kl / image[0].numel()

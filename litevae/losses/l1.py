@@ -1,9 +1,11 @@
-"""How far is the reconstruction from the image, pixel by pixel? The L1 term of Eq. (1).
+"""The L1 term of Eq. (1): how far the reconstruction is from the image, pixel by pixel.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """
 
 from torch import Tensor
+
+from litevae.checks import check_same_shape, full_precision
 
 
 def l1_loss(reconstruction: Tensor, image: Tensor) -> Tensor:
@@ -25,16 +27,3 @@ def l1_loss(reconstruction: Tensor, image: Tensor) -> Tensor:
     """
     check_same_shape(reconstruction, image)
     return (full_precision(reconstruction) - full_precision(image)).abs().mean()
-
-
-def check_same_shape(reconstruction: Tensor, image: Tensor) -> None:
-    """Refuse a pair that broadcasting would silently compare wrongly."""
-    if reconstruction.shape != image.shape:
-        raise ValueError(
-            f"reconstruction must have the image's shape {tuple(image.shape)}, got {tuple(reconstruction.shape)}"
-        )
-
-
-def full_precision(x: Tensor) -> Tensor:
-    """Half precision becomes float32: a mean over many half-precision elements would lose its last digits."""
-    return x if x.dtype.itemsize >= 4 else x.float()

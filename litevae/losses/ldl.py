@@ -1,4 +1,4 @@
-"""Where does the reconstruction hold artifacts instead of detail? The LDL term of Table 15.
+"""The LDL term of Table 15: an L1 loss where the reconstruction holds artifacts instead of detail.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from litevae.losses.l1 import check_same_shape, full_precision
+from litevae.checks import check_same_shape, full_precision
 
 WINDOW = 7
 
@@ -42,15 +42,13 @@ def ldl_loss(reconstruction: Tensor, ema_reconstruction: Tensor, image: Tensor) 
     0.0
     """
     check_same_shape(reconstruction, image)
-    if ema_reconstruction.shape != image.shape:
-        expected, got = tuple(image.shape), tuple(ema_reconstruction.shape)
-        raise ValueError(f"ema_reconstruction must have the image's shape {expected}, got {got}")
+    check_same_shape(ema_reconstruction, image, "ema_reconstruction")
     if min(image.shape[-2:]) <= WINDOW // 2:
         raise ValueError(
             f"image must be larger than {WINDOW // 2} pixels a side for {WINDOW}x{WINDOW} windows with reflected "
             f"borders, got {image.shape[-2]}x{image.shape[-1]}; use larger crops or set the LDL term's weight to 0"
         )
-    error = (full_precision(reconstruction) - full_precision(image.detach())).abs()
+    error = (full_precision(reconstruction) - full_precision(image.detach())).abs()  # [B, C, H, W]
     with torch.no_grad():
         ema_error = (full_precision(ema_reconstruction) - full_precision(image)).abs()
         weight = artifact_weight(error.sum(1, keepdim=True), ema_error.sum(1, keepdim=True))
@@ -60,7 +58,8 @@ def ldl_loss(reconstruction: Tensor, ema_reconstruction: Tensor, image: Tensor) 
 def artifact_weight(residual: Tensor, ema_residual: Tensor) -> Tensor:
     """How much a pixel's error looks like an artifact: [B, 1, H, W] from the two residuals of that shape."""
     radius = WINDOW // 2
-    whole = residual.var((1, 2, 3), keepdim=True) ** 0.2
-    windows = F.pad(residual, (radius, radius, radius, radius), mode="reflect")
-    local = windows.unfold(2, WINDOW, 1).unfold(3, WINDOW, 1).var((-2, -1))
+    whole = residual.var((1, 2, 3), keepdim=True) ** 0.2  # [B, 1, 1, 1]
+    padded = F.pad(residual, (radius, radius, radius, radius), mode="reflect")  # [B, 1, H + 6, W + 6]
+    windows = padded.unfold(2, WINDOW, 1).unfold(3, WINDOW, 1)  # [B, 1, H, W, 7, 7]
+    local = windows.var((-2, -1))  # [B, 1, H, W]
     return (whole * local).masked_fill(residual < ema_residual, 0.0)

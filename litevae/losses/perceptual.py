@@ -1,4 +1,4 @@
-"""Does the reconstruction look like the image to a network that knows pictures? The perceptual term of Eq. (1).
+"""The perceptual term of Eq. (1): the distance between the features of a network trained on photos.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from litevae.losses.l1 import check_same_shape, full_precision
-from litevae.losses.trunks import TRUNKS, VGG16, VGG19, Trunk, build_trunk, load_lpips_weights
+from litevae.checks import check_same_shape, full_precision
+from litevae.losses.vgg import TRUNKS, VGG16, VGG19, Trunk, build_trunk, load_lpips_weights
+from litevae_kernels.checks import check_choice
 
 KINDS = ("lpips", "vgg19")
 MIN_SIZE = 16  # four poolings
@@ -27,15 +28,15 @@ class PerceptualConfig:
     """"lpips": LPIPS v0.1 on VGG16 (Zhang et al. 2018). "vgg19": ESRGAN's (Wang et al. 2018, Table 14), L1 between
     VGG19's conv5_4 before its activation."""
     trunk: str = "pretrained"
-    """"pretrained": ImageNet's weights, which torchvision publishes. "random": for tests, and named in every log."""
+    """"pretrained": ImageNet's weights, which torchvision publishes. "random": for tests; every log then calls the
+    term `..._random_trunk`."""
     path: str | None = None
     """A file of those weights: vgg16-397923af.pth for lpips, vgg19-dcbb9e9d.pth for vgg19. None: torch hub's cache,
     or else a download."""
 
     def __post_init__(self) -> None:
-        for name, valid in {"kind": KINDS, "trunk": TRUNKS}.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"perceptual.{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
+        check_choice("perceptual.kind", self.kind, KINDS)
+        check_choice("perceptual.trunk", self.trunk, TRUNKS)
         if self.path is not None and not (isinstance(self.path, str) and self.path):
             raise ValueError(f"perceptual.path must be a file's name or null, got {self.path!r}")
         if self.path is not None and self.trunk == "random":
@@ -130,7 +131,7 @@ class LpipsLoss(PerceptualLoss):
         total = reconstruction.new_zeros(len(reconstruction))
         for stage, weight in zip(self.trunk.stages, self.weights, strict=True):
             with torch.no_grad():
-                image = stage(image)
+                image = stage(image)  # [B, C, h, w]
             reconstruction = stage(reconstruction)
             total = total + _weighted_distance(reconstruction, image, weight)
         return total
@@ -142,7 +143,7 @@ class Vgg19Loss(PerceptualLoss):
     def _distances(self, reconstruction: Tensor, image: Tensor) -> Tensor:
         for stage in self.trunk.stages:
             with torch.no_grad():
-                image = stage(image)
+                image = stage(image)  # [B, C, h, w]
             reconstruction = stage(reconstruction)
         return (full_precision(reconstruction) - full_precision(image)).abs().flatten(1).mean(1)
 
@@ -152,7 +153,7 @@ def _weighted_distance(reconstruction: Tensor, image: Tensor, weight: Tensor) ->
     with torch.no_grad():
         image = _unit_length(image)
     difference = _unit_length(reconstruction) - image
-    return (difference.square() * weight.view(1, -1, 1, 1)).sum(1).mean((1, 2))
+    return (difference.square() * weight.view(1, -1, 1, 1)).sum(1).mean((1, 2))  # [B, C, h, w] -> [B, h, w] -> [B]
 
 
 def _unit_length(features: Tensor) -> Tensor:

@@ -1,11 +1,10 @@
-"""What does the autoencoder minimise? Eq. (1): every term by name, and their weighted sum.
+"""What the autoencoder minimises, Eq. (1): every term by name, and their weighted sum.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 
 This is the only place where a weight meets a loss.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from litevae.losses.kl import KL_REDUCTIONS, Posterior, kl_loss
 from litevae.losses.l1 import l1_loss
 from litevae.losses.ldl import ldl_loss
 from litevae.losses.wavelet import wavelet_charbonnier_loss
-from litevae_kernels import haar_dwt2d
+from litevae_kernels.checks import check_choice, check_int, check_number, wrong_value
 
 ADVERSARIAL_WEIGHTINGS = ("constant", "adaptive")
 # What Eq. (2) compares the adversarial term with: LDM's reconstruction loss.
@@ -35,19 +34,28 @@ class LossConfig:
     """
 
     l1_weight: float = 1.0
+    """Mean absolute difference of the pixels."""
     perceptual_weight: float = 0.0
-    """Which perceptual loss: section `perceptual`."""
+    """Section `perceptual`; it needs pretrained weights: a download, or the file `perceptual.path`."""
     kl_weight: float = 1e-6
+    """KL divergence of the posterior from N(0, I)."""
     kl_reduction: str = "per_image_element"
+    """"sum": KL summed over the latent, mean over the batch. "per_image_element": that, divided by the image's C*H*W;
+    with it 1e-6 is LDM's effective weight beside a mean L1."""
     wavelet_weight: float = 1.0
+    """Charbonnier loss on H, V, D of the level-1 Haar transform (section 4.3)."""
     wavelet_eps: float = 1e-6
+    """Width of the quadratic bottom of that loss, in a sub-band's values."""
     gaussian_weight: float = 0.5
+    """L1 between x - G(x) and y - G(y), G a Gaussian blur (section 4.3)."""
     gaussian_kernel_size: int = 5
+    """Side of the blur's window, odd."""
     gaussian_sigma: float = 1.0
+    """Standard deviation of the blur, in pixels."""
     ldl_weight: float = 0.0
     """Locally discriminative learning (Table 15); it needs `train.ema_decay`."""
     adversarial_weight: float = 0.0
-    """Which discriminator: section `discriminator`."""
+    """Section `discriminator`; above 0 there is one."""
     adversarial_loss: str = "hinge"
     """"hinge" or "logistic" (Table 16), of the discriminator and of the generator."""
     adversarial_weighting: str = "constant"
@@ -57,26 +65,18 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         for name, weight in self.weights.items():
-            if not (math.isfinite(weight) and weight >= 0):
-                raise ValueError(f"loss.{name}_weight must be at least 0, got {weight}")
+            check_number(f"loss.{name}_weight", weight, at_least=0)
         if not any(self.weights.values()):
             raise ValueError("loss must have at least one weight above 0, got 0 for every term")
-        choices = {
-            "kl_reduction": KL_REDUCTIONS,
-            "adversarial_loss": ADVERSARIAL_LOSSES,
-            "adversarial_weighting": ADVERSARIAL_WEIGHTINGS,
-        }
-        for name, valid in choices.items():
-            if getattr(self, name) not in valid:
-                raise ValueError(f"loss.{name} must be one of {', '.join(valid)}, got {getattr(self, name)!r}")
-        if not self.wavelet_eps >= 1e-18:
-            raise ValueError(f"loss.wavelet_eps must be at least 1e-18, got {self.wavelet_eps}")
-        if self.gaussian_kernel_size < 1 or self.gaussian_kernel_size % 2 == 0:
-            raise ValueError(f"loss.gaussian_kernel_size must be odd and positive, got {self.gaussian_kernel_size}")
-        if not self.gaussian_sigma > 0:
-            raise ValueError(f"loss.gaussian_sigma must be greater than 0, got {self.gaussian_sigma}")
-        if self.adversarial_start < 0:
-            raise ValueError(f"loss.adversarial_start must be at least 0, got {self.adversarial_start}")
+        check_choice("loss.kl_reduction", self.kl_reduction, KL_REDUCTIONS)
+        check_choice("loss.adversarial_loss", self.adversarial_loss, ADVERSARIAL_LOSSES)
+        check_choice("loss.adversarial_weighting", self.adversarial_weighting, ADVERSARIAL_WEIGHTINGS)
+        check_number("loss.wavelet_eps", self.wavelet_eps, at_least=1e-18)
+        check_int("loss.gaussian_kernel_size", self.gaussian_kernel_size, at_least=1)
+        if self.gaussian_kernel_size % 2 == 0:
+            raise wrong_value("loss.gaussian_kernel_size", "be odd", self.gaussian_kernel_size)
+        check_number("loss.gaussian_sigma", self.gaussian_sigma, above=0)
+        check_int("loss.adversarial_start", self.adversarial_start, at_least=0)
         if self.adversarial_weighting == "adaptive" and not any(self.weights[name] for name in RECONSTRUCTION_TERMS):
             raise ValueError(
                 "loss.adversarial_weighting=adaptive needs loss.l1_weight or loss.perceptual_weight above 0"
@@ -92,14 +92,14 @@ class LossConfig:
 class AutoencoderLoss(nn.Module):
     """The generator's objective: sum of weight * term over the terms whose weight is not 0.
 
-    `perceptual` (litevae/losses/perceptual.py) is asked for with `config.perceptual_weight`, a frozen network.
+    `perceptual` (litevae/losses/perceptual.py), a frozen network, must be given with `config.perceptual_weight`.
     """
 
     def __init__(self, config: LossConfig, perceptual: nn.Module | None = None) -> None:
         super().__init__()
         if (perceptual is None) != (config.perceptual_weight == 0):
-            rule = "be given exactly if perceptual_weight is not 0"
-            raise ValueError(f"perceptual must {rule}, got {perceptual} and {config.perceptual_weight}")
+            rule = f"be {'a network' if config.perceptual_weight else 'None'} for loss.perceptual_weight="
+            raise wrong_value("perceptual", f"{rule}{config.perceptual_weight}", perceptual, "see build_perceptual")
         self.config = config
         self.perceptual = perceptual
 
@@ -107,7 +107,7 @@ class AutoencoderLoss(nn.Module):
         self,
         image: Tensor,
         reconstruction: Tensor,
-        wavelet: Tensor,
+        wavelet: Tensor | None,
         posterior: Posterior,
         *,
         fake_logits: tuple[Tensor, ...] | None = None,
@@ -120,12 +120,12 @@ class AutoencoderLoss(nn.Module):
         Args:
             image: [B, C, H, W] in [-1, 1].
             reconstruction: the decoder's image, same shape.
-            wavelet: level-1 sub-bands of the reconstruction, scaling "mean", [B, 4C, H/2, W/2], with its
-                gradient: `LiteVAE.forward(...).wavelet`.
+            wavelet: the reconstruction's sub-bands, [B, 4C, H/2, W/2], with their gradient, where the decoder made
+                them: `LiteVAE.forward(...).wavelet`. None: the wavelet term makes them.
             posterior: `LiteVAE.forward(...).latent_dist`.
-            fake_logits: what the frozen discriminator says of the reconstruction, with its gradient; None leaves the
-                adversarial term out, as before `config.adversarial_start`.
-            ema_reconstruction: the averaged model's reconstruction, for LDL.
+            fake_logits: the frozen discriminator's logits of the reconstruction, with their gradient; None before
+                `config.adversarial_start`, which leaves the adversarial term out.
+            ema_reconstruction: the averaged model's reconstruction, with `config.ldl_weight`.
             last_layer: the decoder's last weight, for the adaptive weight of Eq. (2).
             average: means a gradient over processes, so that the adaptive weight is the same in all of them.
 
@@ -133,14 +133,18 @@ class AutoencoderLoss(nn.Module):
             The total (a scalar to call backward on), and the terms by name plus "total": unweighted, detached, on
             the device. With the adaptive weight also "adversarial_weight", the factor of Eq. (2). Reading one
             synchronises; do it only to log.
+
+        Raises:
+            ValueError: an input of a term whose weight is not 0 is None.
         """
         weights = self.config.weights
+        self._check_inputs(fake_logits, ema_reconstruction)
         terms: dict[str, Tensor] = {}
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(reconstruction, image)
         with torch.autocast(image.device.type, enabled=False):
             terms |= self._plain_terms(image, reconstruction, wavelet, posterior)
-            if weights["ldl"] and ema_reconstruction is not None:
+            if ema_reconstruction is not None and weights["ldl"]:
                 terms["ldl"] = ldl_loss(reconstruction, ema_reconstruction, image)
             factors = {name: weights[name] for name in terms}
             extra: dict[str, Tensor] = {}
@@ -157,8 +161,20 @@ class AutoencoderLoss(nn.Module):
         ordered = {name: terms[name] for name in weights if name in terms}
         return total, {name: term.detach() for name, term in {"total": total, **ordered, **extra}.items()}
 
+    def _check_inputs(self, fake_logits: tuple[Tensor, ...] | None, ema_reconstruction: Tensor | None) -> None:
+        """Refuse to drop a term that the config asks for. Before adversarial_start there are no logits."""
+        config = self.config
+        if config.ldl_weight and ema_reconstruction is None:
+            rule = f"be given for loss.ldl_weight={config.ldl_weight}"
+            way_out = "pass the averaged model's reconstruction (train.ema_decay), or set loss.ldl_weight to 0"
+            raise wrong_value("ema_reconstruction", rule, None, way_out)
+        if config.adversarial_weight and config.adversarial_start == 0 and fake_logits is None:
+            rule = f"be given for loss.adversarial_weight={config.adversarial_weight} with loss.adversarial_start=0"
+            way_out = "pass the discriminator's logits of the reconstruction, or set loss.adversarial_weight to 0"
+            raise wrong_value("fake_logits", rule, None, way_out)
+
     def _plain_terms(
-        self, image: Tensor, reconstruction: Tensor, wavelet: Tensor, posterior: Posterior
+        self, image: Tensor, reconstruction: Tensor, wavelet: Tensor | None, posterior: Posterior
     ) -> dict[str, Tensor]:
         """The terms without networks, in float32."""
         config = self.config
@@ -168,8 +184,7 @@ class AutoencoderLoss(nn.Module):
         if config.kl_weight:
             terms["kl"] = kl_loss(posterior, image, config.kl_reduction)
         if config.wavelet_weight:
-            image_wavelet = haar_dwt2d(image, 1, scaling="mean")[0]
-            terms["wavelet"] = wavelet_charbonnier_loss(wavelet, image_wavelet, config.wavelet_eps)
+            terms["wavelet"] = wavelet_charbonnier_loss(reconstruction, image, eps=config.wavelet_eps, wavelet=wavelet)
         if config.gaussian_weight:
             terms["gaussian"] = gaussian_high_pass_loss(
                 reconstruction, image, kernel_size=config.gaussian_kernel_size, sigma=config.gaussian_sigma
@@ -181,7 +196,7 @@ class AutoencoderLoss(nn.Module):
     ) -> Tensor:
         """Eq. (2): how much larger the reconstruction's gradient is than the adversarial one, at the last layer."""
         if last_layer is None:
-            raise ValueError("last_layer must be given for adversarial_weighting=adaptive, got None")
+            raise wrong_value("last_layer", "be given for loss.adversarial_weighting=adaptive", None)
         weights = self.config.weights
         reconstruction = sum(
             (weights[name] * terms[name] for name in RECONSTRUCTION_TERMS if name in terms),

@@ -1,4 +1,11 @@
-"""Where are the networks? `litevae.py` is the whole; `encoder.py`, `latent.py` and `decoder.py` are its parts.
+"""The networks. Read first litevae.py, the whole; then encoder.py and unet.py, blocks.py, latent.py, decoder.py.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> losses
+
+serving.py: less memory, more speed. pretrained.py: what is checked on loading. initialize.py: how weights start.
+baseline.py: Stable Diffusion's autoencoder in LiteVAE's place. discriminators/: the networks of the adversarial loss.
 """
+
+from litevae import torchvision_shim
+
+torchvision_shim.install()  # before diffusers, whose modules of autoencoders import torchvision

@@ -1,4 +1,4 @@
-"""What is LiteVAE compared with? Stable Diffusion's autoencoder: diffusers' own, with LiteVAE's forward and output.
+"""The baseline: Stable Diffusion's autoencoder, diffusers' own, with LiteVAE's forward and output.
 
 image -> [encoder -> latent -> decoder] -> losses   (no DWT)
 """
@@ -18,13 +18,13 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 
 from litevae.checks import check_image, check_latent
-from litevae.config import LiteVAEConfig
+from litevae.config import LiteVAEConfig, check_four_widths
 from litevae.models import pretrained
-from litevae.models.blocks import compute_again, group_count
+from litevae.models.blocks import group_count, recompute
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.litevae import LiteVAEOutput
-from litevae_kernels import haar_dwt2d
-from litevae_kernels.checks import check_int, wrong_value
+from litevae.pixels import to_float
+from litevae_kernels.checks import checked_ints
 
 SD_VAE_CHANNELS = (128, 256, 512, 512)
 # The paper gives VAE-Small's 6.75 M encoder parameters (Table 2b), not its widths. These are near SD's 1 : 2 : 4 : 4,
@@ -38,12 +38,12 @@ class StableDiffusionVAE(nn.Module):
     `vae` is diffusers' AutoencoderKL and does the work, in NCHW as diffusers does, or in channels_last after
     `.to(memory_format=torch.channels_last)`. Its posterior is LiteVAE's `DiagonalGaussian`: noise, KL and float32
     arithmetic are the same for both. Images are [B, 3, H, W], floating point in [-1, 1] or uint8, H and W multiples
-    of 8; latents are [B, C, H/8, W/8].
+    of 8; latents are [B, C, H/8, W/8]. Others are a TypeError or ValueError, as of LiteVAE.
 
     >>> model = StableDiffusionVAE.from_architecture(block_out_channels=(16, 16, 16, 16))
     >>> output = model(torch.rand(1, 3, 32, 16) * 2 - 1, sample_posterior=True)
-    >>> output.sample.shape, output.wavelet.shape, output.latent.shape
-    (torch.Size([1, 3, 32, 16]), torch.Size([1, 12, 16, 8]), torch.Size([1, 4, 4, 2]))
+    >>> output.sample.shape, output.latent.shape
+    (torch.Size([1, 3, 32, 16]), torch.Size([1, 4, 4, 2]))
     """
 
     def __init__(self, vae: AutoencoderKL) -> None:
@@ -135,9 +135,6 @@ class StableDiffusionVAE(nn.Module):
 
         Args:
             x: image [B, 3, H, W], floating point in [-1, 1] or uint8; H and W multiples of 8.
-
-        Raises:
-            TypeError, ValueError: `x` is no such tensor; the message says how to make it one.
         """
         return AutoencoderKLOutput(latent_dist=cast(Any, self._posterior(x)))
 
@@ -158,26 +155,23 @@ class StableDiffusionVAE(nn.Module):
             sample: image [B, 3, H, W], floating point in [-1, 1] or uint8; H and W multiples of 8.
             sample_posterior: decode a sample of the posterior, instead of its mode.
             generator: the source of the sample's noise, one for the batch or a list with one for each image.
-
-        Raises:
-            TypeError, ValueError: `sample` is no such tensor; the message says how to make it one.
         """
         posterior = self._posterior(sample)
-        latent = posterior.sample(generator) if sample_posterior else posterior.mode()
+        latent = posterior.sample(generator) if sample_posterior else posterior.mode()  # [B, C, H/8, W/8]
         image = self.vae.decode(latent).sample
-        return LiteVAEOutput(image, haar_dwt2d(image, 1, scaling="mean")[0], posterior, latent)
+        return LiteVAEOutput(sample=image, latent_dist=posterior, latent=latent)
 
     def _posterior(self, image: Tensor) -> DiagonalGaussian:
         check_image(image, self.vae.config.in_channels)
         if image.dtype == torch.uint8:
-            image = image.to(self.dtype) / 127.5 - 1
+            image = to_float(image, self.dtype)
         moments = self.vae.encoder(image)
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
         return DiagonalGaussian(moments)
 
     def enable_gradient_checkpointing(self) -> None:
         """Compute the activations of whole resolutions again in the backward pass, as diffusers does it."""
-        self.vae.enable_gradient_checkpointing(compute_again)
+        self.vae.enable_gradient_checkpointing(recompute)
 
     def disable_gradient_checkpointing(self) -> None:
         self.vae.disable_gradient_checkpointing()
@@ -223,11 +217,7 @@ class _Loader(AutoencoderKL):
 
 def _with_encoder(vae: Any, channels: tuple[int, ...]) -> Any:
     """`vae` with a new encoder of these widths in place of its own, and a config that says so."""
-    if len(channels) != 4:
-        rule = "have 4 entries (the latent is an eighth of the image's height and width)"
-        raise wrong_value("encoder_channels", rule, channels)
-    for index, width in enumerate(channels):
-        check_int(f"encoder_channels[{index}]", width, at_least=1)
+    check_four_widths("encoder_channels", checked_ints("encoder_channels", channels, at_least=1))
     config = vae.config
     vae.encoder = DiffusersEncoder(
         config.in_channels,

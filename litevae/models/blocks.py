@@ -1,11 +1,9 @@
-"""What are the networks built from? Normalisation, the self-modulated convolution, the ResBlock, and how it is run.
+"""What the networks are built from: normalization, the self-modulated convolution, the ResBlock.
 
 image -> DWT -> [feature extraction -> aggregation] -> latent -> [decoder] -> losses
 
 Parameter names are those of diffusers' ResnetBlock2D.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
@@ -13,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules import module as _modules
 from torch.utils.checkpoint import checkpoint
 
 from litevae.config import DecoderNormalization
-from litevae.models import sums
-from litevae_kernels import group_norm_silu, smc_conv2d, smc_weight
+from litevae_kernels import conv2d_add, group_norm_silu, smc_conv2d, smc_weight
 
 EPS = 1e-6  # Stable Diffusion's; the paper gives none
 
@@ -107,22 +105,40 @@ class Shortcut(nn.Conv2d):
     def forward(self, input: Tensor, skip: Tensor | None = None) -> Tensor:
         if skip is None:
             return super().forward(input)
-        of_input, of_skip = self.weight.split([input.shape[1], skip.shape[1]], dim=1)
-        output = F.conv2d(input, of_input, self.bias)
-        if sums.adds(skip, of_skip):
-            return sums.add_convolution(output, skip, of_skip, None, 0, in_place=True)
-        return output.add_(F.conv2d(skip, of_skip))
+        input_weight, skip_weight = self.weight.split([input.shape[1], skip.shape[1]], dim=1)
+        return conv2d_add(F.conv2d(input, input_weight, self.bias), skip, skip_weight)  # [B, out_channels, H, W]
 
 
-def compute_again(block: nn.Module, *inputs: Tensor | None) -> Any:
-    """block(*inputs), which the backward pass computes once more; diffusers' own makes torch.compile warn."""
+def residual_sum(residual: Tensor, convolution: nn.Module, x: Tensor) -> Tensor:
+    """residual + convolution(x), 3x3; without gradients by `conv2d_add`, unless the layer must be called as it is."""
+    if torch.is_grad_enabled() or not _is_plain(convolution):
+        return residual + convolution(x)
+    layer: Any = convolution
+    weight = layer.folded_weight() if isinstance(layer, SMConv2d) else layer.weight
+    return conv2d_add(residual, x, weight, layer.bias, padding=1)
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether `layer` is a 3x3 convolution as ResBlock makes it: not replaced, hooked, or wrapped as by accelerate."""
+    if type(layer) is nn.Conv2d:
+        settings = layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode
+        is_own = settings == ((1, 1), (1, 1), (1, 1), 1, "zeros")
+    else:
+        is_own = type(layer) is SMConv2d and layer.stride == layer.padding == 1
+    hooks = layer._forward_hooks, layer._forward_pre_hooks, _modules._global_forward_hooks
+    wrapped = any(hooks) or _modules._global_forward_pre_hooks or layer._compiled_call_impl or "forward" in vars(layer)
+    return is_own and not wrapped
+
+
+def recompute(block: nn.Module, *inputs: Tensor | None) -> Any:
+    """block(*inputs), computed once more in the backward pass; diffusers' own function makes torch.compile warn."""
     return checkpoint(block, *inputs, use_reentrant=False)
 
 
-class CheckpointedBlocks(nn.Module):
-    """Runs its blocks so that each can be computed a second time, in the backward pass, instead of being remembered.
+class GradientCheckpointing(nn.Module):
+    """Base of the modules that can run their blocks with gradient checkpointing, in training alone.
 
-    That is gradient checkpointing: only a block's inputs are kept, in training alone. diffusers'
+    Only a block's inputs are then kept; the backward pass computes the rest of its activations again. diffusers'
     `enable_gradient_checkpointing` looks for modules with `gradient_checkpointing` and sets both attributes.
     """
 
@@ -137,9 +153,9 @@ class CheckpointedBlocks(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """x + conv2(dropout(act2(conv1(act1(x))))): [B, in_channels, H, W] -> [B, out_channels, H, W].
+    """shortcut(x) + conv2(dropout(act2(conv1(act1(x))))): [B, in_channels, H, W] -> [B, out_channels, H, W].
 
-    A 1x1 convolution takes x to `out_channels` where the widths differ. With a `skip` (for "group_norm" alone), x and
+    shortcut: x itself, or a 1x1 convolution where the widths differ. With a `skip` (for "group_norm" alone), x and
     skip have `in_channels` together and stand for their concatenation. `normalization` chooses act and conv:
     "group_norm": SiLU(GroupNorm) and a 3x3 convolution; "smc": SiLU and a self-modulated 3x3 convolution (the 1x1
     convolution stays plain); "none": SiLU and a 3x3 convolution.
@@ -163,11 +179,8 @@ class ResBlock(nn.Module):
         self.conv_shortcut = Shortcut(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
-        hidden = self.conv1(self.norm1(x) if skip is None else self.norm1(x, skip))
+        inputs = (x,) if skip is None else (x, skip)
+        hidden = self.conv1(self.norm1(*inputs))  # [B, out_channels, H, W]
         hidden = self.dropout(self.norm2(hidden))
-        if sums.is_plain(self.conv2, nn.Conv2d) and sums.adds(hidden, self.conv2.weight):
-            term = x if self.conv_shortcut is None else self.conv_shortcut(x, skip)
-            owned = sums.is_plain(self.conv_shortcut, Shortcut)  # x may be a skip that is still needed
-            return sums.add_convolution(term, hidden, self.conv2.weight, self.conv2.bias, 1, in_place=owned)
-        hidden = self.conv2(hidden)
-        return (x if self.conv_shortcut is None else self.conv_shortcut(x, skip)) + hidden
+        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(*inputs)  # [B, out_channels, H, W]
+        return residual_sum(shortcut, self.conv2, hidden)

@@ -1,11 +1,9 @@
-"""How does a latent become an image? Stable Diffusion's decoder, with GroupNorm or self-modulated convolutions.
+"""The decoder, latent to image: Stable Diffusion's, with GroupNorm or self-modulated convolutions.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> [decoder] -> losses
 
 Parameter names are those of diffusers' Decoder.
 """
-
-from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +11,7 @@ from torch.nn import functional as F
 
 from litevae.checks import check_latent
 from litevae.config import DecoderNormalization, LiteVAEConfig
-from litevae.models.blocks import CheckpointedBlocks, GroupNorm, GroupNormSiLU, ResBlock
+from litevae.models.blocks import GradientCheckpointing, GroupNorm, GroupNormSiLU, ResBlock
 
 
 class Decoder(nn.Module):
@@ -30,9 +28,6 @@ class Decoder(nn.Module):
     ...                     down_block_types=("DownEncoderBlock2D",) * 4, layers_per_block=2)
     >>> Decoder(LiteVAEConfig(block_out_channels=widths)).load_state_dict(vae.decoder.state_dict())
     <All keys matched successfully>
-
-    Raises:
-        TypeError, ValueError: the latent is no such tensor.
     """
 
     def __init__(self, config: LiteVAEConfig) -> None:
@@ -52,15 +47,20 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(widths[-1], config.out_channels * (4 if is_wavelet else 1), 3, padding=1)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, latent: Tensor) -> Tensor:
+    def check(self, latent: object) -> None:
+        """Raise the TypeError or ValueError of `forward`, for callers that touch the latent before it."""
         check_latent(latent, self.latent_channels)
-        x = self.mid_block(self.conv_in(latent.contiguous(memory_format=torch.channels_last)))
+
+    def forward(self, latent: Tensor) -> Tensor:
+        self.check(latent)
+        x = self.conv_in(latent.contiguous(memory_format=torch.channels_last))  # [B, C, h, w]
+        x = self.mid_block(x)
         for block in self.up_blocks:
-            x = block(x)
-        return self.conv_out(self.conv_norm_out(x))
+            x = block(x)  # [B, C', 2h, 2w]; the last one keeps the size
+        return self.conv_out(self.conv_norm_out(x))  # the image, or its sub-bands
 
 
-class MidBlock(CheckpointedBlocks):
+class MidBlock(GradientCheckpointing):
     """ResBlock, self-attention (unless `mid_block_add_attention` is False), ResBlock: [B, C, h, w] -> the same."""
 
     def __init__(self, config: LiteVAEConfig, channels: int) -> None:
@@ -92,10 +92,10 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.group_norm(x).flatten(2).transpose(1, 2).unsqueeze(1)  # [B, 1, hw, C]
         attended = F.scaled_dot_product_attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
-        return x + self.to_out[0](attended.squeeze(1)).transpose(1, 2).reshape(x.shape)
+        return x + self.to_out[0](attended.squeeze(1)).transpose(1, 2).reshape(x.shape)  # [B, hw, C] -> [B, C, h, w]
 
 
-class UpBlock(CheckpointedBlocks):
+class UpBlock(GradientCheckpointing):
     """ResBlocks, then nearest-neighbour upsampling and a 3x3 convolution: [B, in, h, w] -> [B, out, 2h, 2w].
 
     Without `add_upsample`, the ResBlocks alone: [B, out, h, w].
@@ -131,4 +131,4 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # [B, C, 2h, 2w]

@@ -1,9 +1,7 @@
-"""How does an image become a latent's mean and log-variance? Wavelets, a UNet per level, and one over all.
+"""The encoder, image to moments of the latent: wavelets, a UNet for each level, and one that merges them.
 
 image -> [DWT -> feature extraction -> aggregation] -> latent -> decoder -> losses
 """
-
-from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +22,6 @@ class Encoder(nn.Module):
 
     The Haar sub-bands of level l, divided by 2^l, go through their own UNet; a strided 3x3 convolution takes levels 1
     and 2 to H/8; the aggregation UNet reads the three of them side by side. All of it is in channels_last.
-
-    Raises:
-        TypeError, ValueError: `image` is no such tensor; the message says how to make it one.
     """
 
     def __init__(self, config: LiteVAEConfig) -> None:
@@ -54,8 +49,12 @@ class Encoder(nn.Module):
         )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def forward(self, image: Tensor) -> Tensor:
+    def check(self, image: object) -> None:
+        """Raise the TypeError or ValueError of `forward`, for callers that touch the image before it."""
         check_image(image, self.in_channels)
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.check(image)
         dtype = self.aggregation.conv_in.weight.dtype if image.dtype == torch.uint8 else image.dtype
         pyramid = haar_dwt2d(  # level l: [B, 4C, H/2^l, W/2^l]
             image.contiguous(memory_format=torch.channels_last), LEVELS, scaling="mean", dtype=dtype
@@ -64,4 +63,4 @@ class Encoder(nn.Module):
             downsample(extract(bands))  # [B, 4C, H/8, W/8]
             for bands, extract, downsample in zip(pyramid, self.extraction, self.downsample, strict=True)
         ]
-        return self.aggregation(torch.cat(features, dim=1))
+        return self.aggregation(torch.cat(features, dim=1))  # [B, 12C, H/8, W/8] -> [B, 2 * latent_channels, H/8, W/8]

@@ -1,4 +1,4 @@
-"""How do the weights start? As PyTorch's layers do, or so that the latent carries the image from the first step.
+"""How the weights start: as PyTorch's layers do, or so that the latent carries the image from the first step.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> losses
 """
@@ -17,6 +17,7 @@ from litevae.models.blocks import ResBlock, SMConv2d
 from litevae.models.decoder import Decoder, Upsample
 from litevae.models.litevae import LiteVAE
 from litevae.models.unet import UNet
+from litevae_kernels.checks import check_choice
 
 INITIALIZATIONS = ("pytorch", "residual")
 INITIAL_LOGVAR = -6.0
@@ -40,8 +41,7 @@ def initialize(model: LiteVAE | StableDiffusionVAE, how: str) -> None:
     starts at 0 instead of their weight. It means the same for Stable Diffusion's autoencoder, so that a comparison
     compares the architectures.
     """
-    if how not in INITIALIZATIONS:
-        raise ValueError(f"how must be one of {', '.join(INITIALIZATIONS)}, got {how!r}")
+    check_choice("how", how, INITIALIZATIONS)
     if how == "pytorch":
         return
     for module in model.modules():

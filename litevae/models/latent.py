@@ -1,9 +1,7 @@
-"""What does the encoder say about the latent? A Gaussian per element, to be sampled and held near N(0, 1).
+"""The posterior of a latent: a Gaussian for each element, to be sampled and held near N(0, 1).
 
 image -> DWT -> feature extraction -> aggregation -> [latent] -> decoder -> losses
 """
-
-from __future__ import annotations
 
 import torch
 from diffusers.utils.torch_utils import randn_tensor
@@ -38,8 +36,8 @@ class DiagonalGaussian:
         if moments.dim() != 4 or moments.shape[1] % 2:
             raise wrong_value("moments", "have 4 dimensions [B, 2C, h, w] and an even number of channels", moments)
         self._dtype = moments.dtype  # private: accelerate takes what has a half `dtype` for a tensor
-        mean, logvar = moments.to(torch.promote_types(moments.dtype, torch.float32)).chunk(2, dim=1)
-        self.mean = mean
+        precise = moments.to(torch.promote_types(moments.dtype, torch.float32))
+        self.mean, logvar = precise.chunk(2, dim=1)  # [B, C, h, w] each
         self.logvar = logvar.clamp(LOGVAR_MIN, LOGVAR_MAX)
 
     @property

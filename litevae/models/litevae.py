@@ -1,4 +1,4 @@
-"""What is LiteVAE? Read this file first: the whole autoencoder, as encoder, posterior and decoder.
+"""LiteVAE, the whole autoencoder: encoder, posterior, decoder. Read this file first.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> losses
 """
@@ -20,15 +20,14 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from litevae.checks import check_image, check_latent
 from litevae.config import DecoderNormalization, LiteVAEConfig, OutputType, check_names, preset
-from litevae.models import pretrained, serving
-from litevae.models.blocks import SMConv2d, compute_again
+from litevae.models import pretrained
+from litevae.models.blocks import recompute
 from litevae.models.decoder import Decoder
 from litevae.models.encoder import Encoder
 from litevae.models.latent import DiagonalGaussian
-from litevae_kernels import haar_dwt2d, haar_idwt2d
-from litevae_kernels.checks import wrong_value
+from litevae.models.serving import Serving
+from litevae_kernels import haar_idwt2d
 
 _UNSET = cast(Any, None)  # accelerate rebuilds an output from a dict, so the fields after the first need a default
 
@@ -37,22 +36,26 @@ _UNSET = cast(Any, None)  # accelerate rebuilds an output from a dict, so the fi
 class LiteVAEOutput(BaseOutput):
     """What `LiteVAE.forward` returns.
 
-    sample: the reconstruction [B, out_channels, H, W]. wavelet: its level-1 sub-bands divided by 2, packed L H V D,
-    [B, 4 * out_channels, H/2, W/2]. latent_dist: the posterior. latent: its mode or the sample, which was decoded.
+    sample: the reconstruction [B, out_channels, H, W]. wavelet: with `output_type="wavelet"` the decoder's output, the
+    level-1 sub-bands of `sample` as `haar_dwt2d(sample, scaling="mean")` gives them (half of what its default gives),
+    packed L H V D, [B, 4 * out_channels, H/2, W/2]; else None. latent_dist: the posterior. latent: its mode or the
+    sample, which was decoded.
     """
 
     sample: Tensor
-    wavelet: Tensor = _UNSET
+    wavelet: Tensor | None = None
     latent_dist: DiagonalGaussian = _UNSET
     latent: Tensor = _UNSET
 
 
-class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
+class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
     """The wavelet-based autoencoder of arXiv 2405.14477, to be used wherever diffusers expects an AutoencoderKL.
 
     The arguments are the fields of `LiteVAEConfig`, which documents and checks them; `from_preset` makes the paper's
-    sizes. Images are [B, 3, H, W], floating point in [-1, 1] or uint8, H and W multiples of 8; latents are
-    [B, C, H/8, W/8]. `encoder` and `decoder` are ordinary modules. Results have the dtype of the model, or autocast's.
+    sizes; `Serving` (serving.py) adds slices of a batch and models for inference alone. Images are [B, 3, H, W],
+    floating point in [-1, 1] or uint8, H and W multiples of 8; latents are [B, C, H/8, W/8]. `encoder` and `decoder`
+    are ordinary modules. Results have the dtype of the model, or autocast's. Another image or latent is a TypeError or
+    ValueError, which says how to make it one of these.
 
     >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16))
     >>> image = torch.rand(1, 3, 64, 48) * 2 - 1
@@ -94,8 +97,6 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         moments = 2 * latent_channels
-        self.slicing: serving.Slicing | None = None
-        self.copies_outputs = False  # CUDA graphs write every result to the same place
         self.quant_conv = nn.Conv2d(moments, moments, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1) if use_quant_conv else None
 
@@ -113,7 +114,7 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     @property
     def architecture(self) -> LiteVAEConfig:
-        """`config`, without what diffusers adds to it, as a checked dataclass."""
+        """The arguments of this model: `config` without what diffusers adds to it."""
         names = [field.name for field in dataclasses.fields(LiteVAEConfig)]
         return LiteVAEConfig(**{name: self.config[name] for name in names})
 
@@ -131,11 +132,8 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Returns:
             AutoencoderKLOutput with `latent_dist`, a `DiagonalGaussian`; with `return_dict=False` a tuple of it.
-
-        Raises:
-            TypeError, ValueError: `x` is no such tensor; the message says how to make it one.
         """
-        posterior = self._posterior(x)
+        posterior = self._encode(x)
         return AutoencoderKLOutput(latent_dist=cast(Any, posterior)) if return_dict else (posterior,)
 
     @apply_forward_hook
@@ -151,12 +149,8 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Returns:
             DecoderOutput with `sample`, the image [B, out_channels, 8h, 8w] in channels_last, not clamped to [-1, 1];
             with `return_dict=False` a tuple of it.
-
-        Raises:
-            TypeError, ValueError: `z` is no such tensor.
         """
-        decoded = self._decoded(z)
-        image = haar_idwt2d(decoded, scaling="mean") if self.output_type == "wavelet" else decoded
+        image, _ = self._decode(z)
         return DecoderOutput(sample=image) if return_dict else (image,)
 
     def forward(
@@ -165,7 +159,7 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         sample_posterior: bool = False,
         return_dict: bool = True,
         generator: torch.Generator | list[torch.Generator] | None = None,
-    ) -> LiteVAEOutput | tuple[Tensor, Tensor, DiagonalGaussian, Tensor]:
+    ) -> LiteVAEOutput | tuple[Tensor, Tensor | None, DiagonalGaussian, Tensor]:
         """Encode and decode an image, with all that the losses read.
 
         Args:
@@ -175,62 +169,31 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
         Returns:
             LiteVAEOutput; with `return_dict=False` the tuple of its fields.
-
-        Raises:
-            TypeError, ValueError: `sample` is no such tensor; the message says how to make it one.
         """
-        posterior = self._posterior(sample)
-        latent = posterior.sample(generator) if sample_posterior else posterior.mode()
-        decoded = self._decoded(latent)
-        if self.output_type == "wavelet":
-            image, wavelet = haar_idwt2d(decoded, scaling="mean"), decoded
-        else:
-            image, wavelet = decoded, haar_dwt2d(decoded, 1, scaling="mean")[0]
+        posterior = self._encode(sample)
+        latent = posterior.sample(generator) if sample_posterior else posterior.mode()  # [B, C, H/8, W/8]
+        image, wavelet = self._decode(latent)
         if not return_dict:
             return image, wavelet, posterior, latent
         return LiteVAEOutput(sample=image, wavelet=wavelet, latent_dist=posterior, latent=latent)
 
-    def _posterior(self, image: Tensor) -> DiagonalGaussian:
-        check_image(image, self.encoder.in_channels)
-        moments = self._in_slices(self.encoder, Encoder, image)
+    def _encode(self, image: Tensor) -> DiagonalGaussian:
+        moments = self.in_slices(self.encoder, image)  # [B, 2C, H/8, W/8]
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
         return DiagonalGaussian(moments.contiguous())
 
-    def _decoded(self, latent: Tensor) -> Tensor:
-        check_latent(latent, self.latent_channels)
-        latent = latent if self.post_quant_conv is None else self.post_quant_conv(latent)
-        return self._in_slices(self.decoder, Decoder, latent)
-
-    def _in_slices(self, part: nn.Module, kind: type[Encoder | Decoder], batch: Tensor) -> Tensor:
-        slices: tuple[Tensor, ...] = (batch,)
-        if self.slicing is not None:
-            slices = self.slicing.slices(batch, kind, self.architecture, next(part.parameters()).dtype)
-        results = [part(samples).clone() if self.copies_outputs else part(samples) for samples in slices]
-        return results[0] if len(results) == 1 else torch.cat(results)
-
-    def enable_slicing(self, slice_size: int | None = None, *, memory_budget: int | None = None) -> None:
-        """Encode and decode a batch slice by slice, with the same result in less memory, until `disable_slicing`.
-
-        Args:
-            slice_size: samples at once; None, without a budget: 1, as in diffusers.
-            memory_budget: bytes that the activations of one slice may take without gradients; the most samples that
-                fit are taken at once, and at least 1. Parameters, the batch and twice its results come on top, and
-                what an allocator rounds.
-
-        Raises:
-            TypeError, ValueError: no int, or less than 1, or both given.
-
-        >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16))
-        >>> model.enable_slicing(memory_budget=2**30)
-        """
-        self.slicing = serving.Slicing(slice_size, memory_budget)
-
-    def disable_slicing(self) -> None:
-        """Encode and decode a batch at once again."""
-        self.slicing = None
+    def _decode(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The image, and the sub-bands it was made from if the decoder gives these."""
+        if self.post_quant_conv is not None:
+            self.decoder.check(latent)
+            latent = self.post_quant_conv(latent)
+        decoded = self.in_slices(self.decoder, latent)  # the image, or [B, 4 * out_channels, H/2, W/2]
+        if self.output_type == "image":
+            return decoded, None
+        return haar_idwt2d(decoded, scaling="mean"), decoded
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func: Callable[..., Any] | None = None) -> None:
-        """Train in less memory: ResBlocks and upsamplings are computed again in the backward pass, not remembered.
+        """Train in less memory: the backward pass computes the activations of ResBlocks and upsamplings again.
 
         The same gradients, on a CPU bit for bit. At 256x256 size B then holds at most 0.40 of the bytes.
 
@@ -240,58 +203,7 @@ class LiteVAE(ModelMixin, ConfigMixin):  # type: ignore[misc]
         >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16))
         >>> model.enable_gradient_checkpointing()
         """
-        super().enable_gradient_checkpointing(gradient_checkpointing_func or compute_again)
-
-    def optimize_for_inference(
-        self, dtype: torch.dtype | None = None, compile: bool = False, cuda_graph: bool = False
-    ) -> LiteVAE:
-        """A new model for inference alone: eval, without gradients, self-modulated convolutions folded.
-
-        The result is that of this model, up to rounding. What costs nothing (channels_last, fused operators) `encode`
-        and `decode` do anyway; the arguments ask for what changes precision, or takes time at the first call.
-
-        Args:
-            dtype: of the parameters; None keeps them. torch.bfloat16 halves the memory, is faster where the hardware
-                multiplies it, and moves the latent by a few per cent of its norm (less than 5 % in the tests).
-            compile: torch.compile encoder and decoder; the first call of an image size takes a minute or more.
-            cuda_graph: compile, and replay the kernels recorded for an image size, which saves their launches: for
-                small batches on a GPU.
-
-        Raises:
-            TypeError: dtype is no floating-point torch.dtype. ValueError: cuda_graph without a CUDA device.
-
-        >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16), decoder_normalization="smc")
-        >>> fast = model.optimize_for_inference(dtype=torch.bfloat16)
-        >>> fast.dtype, fast.config.decoder_normalization
-        (torch.bfloat16, 'none')
-        """
-        return serving.optimized(self, dtype, compile, cuda_graph)
-
-    def fold_smc(self) -> LiteVAE:
-        """A new model with plain convolutions in place of the self-modulated ones, and the same output.
-
-        Raises:
-            ValueError: the decoder has none.
-
-        >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16), decoder_normalization="smc")
-        >>> model.fold_smc().config.decoder_normalization
-        'none'
-        """
-        config = self.architecture
-        if config.decoder_normalization != "smc":
-            rule = "be 'smc' for fold_smc() to have something to fold"
-            raise wrong_value("decoder_normalization", rule, config.decoder_normalization)
-        state = {name: tensor.clone() for name, tensor in self.state_dict().items()}
-        for name, module in self.named_modules():
-            if isinstance(module, SMConv2d):
-                state[f"{name}.weight"] = module.folded_weight().detach()
-                del state[f"{name}.scales"], state[f"{name}.gain"]
-        folded = dataclasses.replace(config, decoder_normalization="none", decoder_outer_norm=config.has_outer_norm)
-        with torch.device("meta"):
-            model = type(self)(**dataclasses.asdict(folded))
-        model.load_state_dict(state, assign=True)
-        model.slicing = self.slicing
-        return model.train(self.training).to(memory_format=torch.channels_last)
+        super().enable_gradient_checkpointing(gradient_checkpointing_func or recompute)
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:

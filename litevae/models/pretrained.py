@@ -1,11 +1,7 @@
-"""Is this folder a LiteVAE, whole and fitting? What `LiteVAE.from_pretrained` checks and diffusers would only warn of.
-
-image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> losses   (loading the models from disk)
+"""What `LiteVAE.from_pretrained` checks of a folder, and diffusers would only warn of: one LiteVAE, whole and fitting.
 
 A folder is checked before loading, by its config.json and the headers of its weights; a model of the Hub afterwards.
 """
-
-from __future__ import annotations
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How does a trained model run in less memory, or faster? Slices of the batch, and a copy prepared for inference.
+"""How a trained model runs in less memory, or faster: slices of a batch, folded weights, a copy made for inference.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> losses
 """
@@ -6,21 +6,23 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> loss
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
 from litevae.config import LiteVAEConfig
-from litevae.memory import peak_tensor_bytes
+from litevae.cost import peak_tensor_bytes
+from litevae.models.blocks import SMConv2d
 from litevae.models.decoder import Decoder
 from litevae.models.encoder import Encoder
 from litevae_kernels.checks import FLOATING_DTYPES, check_int, wrong_kind, wrong_value
 
 if TYPE_CHECKING:
-    from litevae.models.litevae import LiteVAE
+    from typing import Self  # Python 3.11
 
 
 class Slicing:
@@ -35,13 +37,13 @@ class Slicing:
                 check_int(name, value, at_least=1)
         self.slice_size, self.memory_budget = slice_size, memory_budget
 
-    def slices(
-        self, batch: Tensor, kind: type[Encoder | Decoder], config: LiteVAEConfig, dtype: torch.dtype
-    ) -> tuple[Tensor, ...]:
-        """`batch` as the encoder or decoder (`kind`) with parameters of `dtype` should have it; at least one slice."""
+    def slices(self, batch: Tensor, part: Encoder | Decoder, kind: Any, config: LiteVAEConfig) -> tuple[Tensor, ...]:
+        """`batch` split into slices that fit, at least one, for `part`: an Encoder or Decoder (`kind`) or a wrapper."""
+        part.check(batch)
         size = self.slice_size or 1
         if self.memory_budget is not None:
-            size = max(1, self.memory_budget // bytes_per_sample(cast(Any, kind), config, *batch.shape[-2:], dtype))
+            dtype = next(part.parameters()).dtype
+            size = max(1, self.memory_budget // bytes_per_sample(kind, config, *batch.shape[-2:], dtype))
         return batch.split(size)
 
 
@@ -57,19 +59,109 @@ def bytes_per_sample(
     return two - one
 
 
-def optimized(model: LiteVAE, dtype: torch.dtype | None, compile: bool, cuda_graph: bool) -> LiteVAE:
-    """As `LiteVAE.optimize_for_inference`."""
-    if dtype is not None and dtype not in FLOATING_DTYPES:
-        raise wrong_kind("dtype", "be torch.bfloat16, float16, float32 or float64", dtype)
-    if cuda_graph and model.device.type != "cuda":
-        rule = "be False for a model that is not on a CUDA device"
-        raise wrong_value("cuda_graph", rule, cuda_graph, "move the model first with model.cuda()")
-    has_smc = model.architecture.decoder_normalization == "smc"
-    fast: Any = model.fold_smc() if has_smc else copy.deepcopy(model)
-    fast.eval().requires_grad_(False)
-    if dtype is not None:
-        fast.to(dtype=dtype)
-    for part in (fast.encoder, fast.decoder) if compile or cuda_graph else ():
-        part.compile(mode="reduce-overhead" if cuda_graph else None)
-    fast.copies_outputs = cuda_graph
-    return fast
+class Serving(nn.Module):
+    """What `LiteVAE` does for inference, beside encoding and decoding."""
+
+    encoder: Encoder
+    decoder: Decoder
+    slicing: Slicing | None = None
+    _clones_results = False  # a CUDA graph writes every result to the same memory
+
+    @property
+    def architecture(self) -> LiteVAEConfig:
+        raise NotImplementedError
+
+    def in_slices(self, part: Encoder | Decoder, batch: Tensor) -> Tensor:
+        """part(batch), slice by slice if slicing is enabled."""
+        slices: tuple[Tensor, ...] = (batch,)
+        if self.slicing is not None:
+            kind = Encoder if part is self.encoder else Decoder
+            slices = self.slicing.slices(batch, part, kind, self.architecture)
+        results = [part(samples).clone() if self._clones_results else part(samples) for samples in slices]
+        return results[0] if len(results) == 1 else torch.cat(results)
+
+    def enable_slicing(self, slice_size: int | None = None, *, memory_budget: int | None = None) -> None:
+        """Encode and decode a batch slice by slice, with the same result in less memory, until `disable_slicing`.
+
+        Args:
+            slice_size: samples at once; None, without a budget: 1, as in diffusers.
+            memory_budget: bytes that the activations of one slice may take without gradients; the most samples that
+                fit are taken at once, and at least 1. Parameters, the batch and twice its results come on top, and
+                what an allocator rounds.
+
+        Raises:
+            TypeError, ValueError: no int, or less than 1, or both given.
+
+        >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16))
+        >>> model.enable_slicing(memory_budget=2**30)
+        """
+        self.slicing = Slicing(slice_size, memory_budget)
+
+    def disable_slicing(self) -> None:
+        """Encode and decode a batch at once again."""
+        self.slicing = None
+
+    def fold_smc(self) -> Self:
+        """A new model with plain convolutions in place of the self-modulated ones, and the same output.
+
+        Raises:
+            ValueError: the decoder has none.
+
+        >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16), decoder_normalization="smc")
+        >>> model.fold_smc().config.decoder_normalization
+        'none'
+        """
+        config = self.architecture
+        if config.decoder_normalization != "smc":
+            rule = "be 'smc' for fold_smc() to have something to fold"
+            raise wrong_value("decoder_normalization", rule, config.decoder_normalization)
+        state = {name: tensor.clone() for name, tensor in self.state_dict().items()}
+        for name, module in self.named_modules():
+            if isinstance(module, SMConv2d):
+                state[f"{name}.weight"] = module.folded_weight().detach()
+                del state[f"{name}.scales"], state[f"{name}.gain"]
+        folded = dataclasses.replace(config, decoder_normalization="none", decoder_outer_norm=config.has_outer_norm)
+        with torch.device("meta"):
+            model = type(self)(**dataclasses.asdict(folded))
+        model.load_state_dict(state, assign=True)
+        model.slicing = self.slicing
+        return cast(Any, model.train(self.training)).to(memory_format=torch.channels_last)
+
+    def optimize_for_inference(
+        self, dtype: torch.dtype | None = None, compile: bool = False, cuda_graph: bool = False
+    ) -> Self:
+        """A new model for inference alone: eval, without gradients, self-modulated convolutions folded.
+
+        The result is that of this model, up to rounding. What costs nothing (channels_last, fused operators) `encode`
+        and `decode` do anyway; the arguments ask for what changes precision, or takes time at the first call.
+
+        Args:
+            dtype: of the parameters; None keeps them. torch.bfloat16 halves the memory, is faster where the hardware
+                multiplies it, and moves the latent by a few per cent of its norm.
+            compile: torch.compile encoder and decoder; the first call of an image size takes a minute or more. (The
+                name hides Python's `compile` inside this function alone, which does not use it.)
+            cuda_graph: compile, and replay the kernels recorded for an image size, which saves their launches: for
+                small batches on a GPU.
+
+        Raises:
+            TypeError: dtype is no floating-point torch.dtype. ValueError: cuda_graph without a CUDA device.
+
+        >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16), decoder_normalization="smc")
+        >>> fast = model.optimize_for_inference(dtype=torch.bfloat16)
+        >>> fast.dtype, fast.config.decoder_normalization
+        (torch.bfloat16, 'none')
+        """
+        if dtype is not None and dtype not in FLOATING_DTYPES:
+            raise wrong_kind("dtype", "be torch.bfloat16, float16, float32 or float64", dtype)
+        if cuda_graph and next(self.parameters()).device.type != "cuda":
+            rule = "be False for a model that is not on a CUDA device"
+            raise wrong_value("cuda_graph", rule, cuda_graph, "move the model first with model.cuda()")
+        has_smc = self.architecture.decoder_normalization == "smc"
+        fast = self.fold_smc() if has_smc else copy.deepcopy(self)
+        fast.eval().requires_grad_(False)
+        if dtype is not None:
+            fast.to(dtype=dtype)
+        for part in (fast.encoder, fast.decoder) if compile or cuda_graph else ():
+            part.compile(mode="reduce-overhead" if cuda_graph else None)
+        fast._clones_results = cuda_graph
+        return fast

@@ -1,20 +1,18 @@
-"""How are the wavelets of one level processed, and how are the levels merged? With a UNet at one resolution.
+"""The UNet at one resolution that extracts the features of a wavelet level, and that merges the levels.
 
 image -> DWT -> [feature extraction -> aggregation] -> latent -> decoder -> losses
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from litevae.models.blocks import CheckpointedBlocks, ResBlock
+from litevae.models.blocks import GradientCheckpointing, ResBlock
 
 BLOCKS_PER_MULTIPLIER = 2
 
 
-class UNet(CheckpointedBlocks):
+class UNet(GradientCheckpointing):
     """ResBlocks with skip connections, without resampling and attention (appendix G, Tables 23 and 24).
 
     [B, in_channels, H, W] -> [B, out_channels, H, W]. A 3x3 convolution to `channels`; two ResBlocks of width
@@ -46,13 +44,13 @@ class UNet(CheckpointedBlocks):
         self.conv_out = nn.Conv2d(widths[0], out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.conv_in(x)  # appendix G also keeps this one as a skip, but has no block to take it
+        x = self.conv_in(x)  # [B, channels, H, W]; also a skip in appendix G, which has no block to take it
         skips: list[Tensor] = []
         for block in self.encoder_path:
-            x = self.run(block, x)
+            x = self.run(block, x)  # [B, width, H, W]
             skips.append(x)
         for block in self.middle:
             x = self.run(block, x)
         for block in self.decoder_path:
-            x = self.run(block, x, skips.pop())
-        return self.conv_out(x)
+            x = self.run(block, x, skips.pop())  # x and skip stand for [B, x's width + skip's width, H, W]
+        return self.conv_out(x)  # [B, out_channels, H, W]

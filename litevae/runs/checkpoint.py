@@ -1,21 +1,33 @@
-"""How is a run's state saved and found again? Atomic writes, safe loading, the newest checkpoint that is whole.
+"""How a run's state is stored: atomic writes, safe loading, the newest checkpoint that is whole.
 
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+A checkpoint is a dict, everything that step `step` needs from the steps before it. Every run has
+
+    format      version of this layout
+    step        finished steps
+    data        where each process is in its stream of samples; empty for samples that are addressed by number
+    progress    `Progress.state`: the losses since the last log line
+    best        None, or the step and the score of the best evaluation so far
+
+and what its kind of training adds (of the autoencoder: litevae/training/snapshot.py). No random generator is among
+it: crops, noise and dropout are functions of the seed and of the step.
 """
 
 import pickle
 import re
 import warnings
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from litevae_kernels.files import replacing
 
+Checkpoint = dict[str, Any]
 _FORMAT = 2
+_OWN_KEYS = {"format", "step", "data", "progress", "best"}
 _PATTERN = re.compile(r"step-(\d+)\.pt")
 # What torch.load raises for a file that is empty, cut off, altered, or holds more than plain tensors and values. A disk
 # that does not answer (OSError) is no damage: the file may be whole, and a run must not go back because of it.
@@ -30,49 +42,18 @@ class SaveError(OSError):
     """A checkpoint could not be written (a full disk, say); the ones before it are as they were."""
 
 
-class Best(TypedDict):
-    """The evaluation with the highest mean PSNR so far."""
-
-    step: int
-    psnr: float
-
-
-class Checkpoint(TypedDict):
-    """Everything that step `step` needs from the steps before it.
-
-    No random generator is among it: crops, noise and dropout are functions of the seed and of the step.
-    """
-
-    format: int
-    step: int
-    model: dict[str, Tensor]
-    ema: dict[str, Tensor] | None
-    discriminator: dict[str, Tensor] | None
-    optimizers: list[dict[str, Any]]
-    """Of the autoencoder and, if there is one, of the discriminator; `scalers` likewise."""
-    scalers: list[dict[str, Any]]
-    data: list[Any]
-    """Where each process is in its stream of images; empty for images that are addressed by number."""
-    progress: dict[str, Any]
-    best: Best | None
-
-
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
     """(step, file) of every checkpoint in the folder, oldest first."""
     found = [(int(match[1]), path) for path in folder.glob("step-*.pt") if (match := _PATTERN.fullmatch(path.name))]
     return sorted(found)
 
 
-def save_checkpoint(folder: Path, content: dict[str, Any], keep: int) -> Path:
+def save_checkpoint(folder: Path, content: Checkpoint, keep: int) -> Path:
     """Write step-XXXXXX.pt atomically, then delete all but the newest `keep` up to this step and the best.
 
-    Those of later steps go too: the run has come back to before them because they are damaged.
+    Those of later steps are deleted too: they are damaged, or the run would not have come back to before them.
 
-    Args:
-        content: the fields of `Checkpoint` but `format`.
-
-    Raises:
-        SaveError: it cannot be written; every older checkpoint is still there.
+    `content` is a checkpoint without its `format`. After a SaveError every older checkpoint is still there.
     """
     step, best = content["step"], content["best"]
     path = folder / f"step-{step:06d}.pt"
@@ -93,9 +74,10 @@ def save_checkpoint(folder: Path, content: dict[str, Any], keep: int) -> Path:
     return path
 
 
-def load_newest_checkpoint(folder: Path) -> Checkpoint:
+def load_newest_checkpoint(folder: Path, keys: Collection[str] = ()) -> Checkpoint:
     """The newest checkpoint that can be read, on the CPU; a damaged one is warned about by name and passed over.
 
+    `keys`: what the run's kind of training adds; a checkpoint without one of them is damaged too.
     Loading executes nothing from the file (weights_only).
 
     Raises:
@@ -104,7 +86,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint:
     found = checkpoints(folder)
     for _, path in reversed(found):
         try:
-            return _load(path)
+            return _load(path, keys)
         except _DAMAGE as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             warnings.warn(f"damaged checkpoint {path} is passed over: {reason[:200]}", stacklevel=2)
@@ -113,11 +95,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_state(module: torch.nn.Module, state: dict[str, Tensor], where: str, what: str = "model") -> None:
-    """Load weights, strictly; the first name or shape that does not fit is the error.
-
-    Raises:
-        CheckpointError: the weights are not this module's.
-    """
+    """Load weights, strictly; the first name or shape that does not fit is a CheckpointError."""
     own = module.state_dict()
     for name in [*own, *state]:
         if name not in own or name not in state:
@@ -131,7 +109,7 @@ def load_state(module: torch.nn.Module, state: dict[str, Tensor], where: str, wh
     module.load_state_dict(state)
 
 
-def _load(path: Path) -> Checkpoint:
+def _load(path: Path, keys: Collection[str]) -> Checkpoint:
     with zipfile.ZipFile(path) as archive:  # torch.load does not compare the checksums that torch.save writes
         altered = archive.testzip()
     if altered is not None:
@@ -141,6 +119,6 @@ def _load(path: Path) -> Checkpoint:
         raise ValueError("not a LiteVAE training checkpoint")
     if content["format"] != _FORMAT:
         raise ValueError(f"checkpoint format {content['format']}, this version reads {_FORMAT}")
-    if set(content) != set(Checkpoint.__annotations__):
+    if not set(content) >= {*_OWN_KEYS, *keys}:
         raise ValueError("not a LiteVAE training checkpoint")
-    return Checkpoint(**content)  # type: ignore[typeddict-item]
+    return content

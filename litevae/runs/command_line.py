@@ -1,7 +1,4 @@
-"""What does `python -m litevae.train` understand? Its arguments and its help.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
-"""
+"""The arguments of `python -m litevae.train`, and its help."""
 
 import argparse
 import contextlib

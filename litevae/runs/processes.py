@@ -1,10 +1,8 @@
-"""How do the processes of a run work together? Devices and gradients by accelerate; the few words in between.
+"""Process group helpers around accelerate.
 
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
-
-    python -m litevae.train RECIPE                               one process
-    torchrun --nproc-per-node 8 -m litevae.train RECIPE          eight GPUs
-    accelerate launch -m litevae.train RECIPE                    what `accelerate config` says; several nodes too
+python -m litevae.train RECIPE                               one process
+torchrun --nproc-per-node 8 -m litevae.train RECIPE          eight GPUs
+accelerate launch -m litevae.train RECIPE                    what `accelerate config` says; several nodes too
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,15 +14,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from litevae.training.config import ConfigError
+from litevae.runs.config import ConfigError
 
 
 def check_shares(batch_size: int, accumulation: int, processes: int) -> None:
-    """Refuse a batch that processes and their slices do not divide.
-
-    Raises:
-        ConfigError: names the multiple.
-    """
+    """Raise a ConfigError for a batch that processes and gradient accumulation steps do not divide."""
     parts = processes * accumulation
     if batch_size % parts:
         what = f"the {processes} processes times train.accumulation={accumulation}"
@@ -32,18 +26,14 @@ def check_shares(batch_size: int, accumulation: int, processes: int) -> None:
 
 
 class Processes:
-    """This process among the others; alone, every method is the obvious one for one process.
+    """The process group as one process sees it, which may be alone in it.
 
-    What is said between processes (a wish to stop, the data's positions) goes over gloo on the CPU, so that it never
-    waits for a GPU.
+    Flags and Python objects (a stop request, positions in the data) go over gloo on the CPU, which never waits for a
+    GPU.
     """
 
     def __init__(self, device: str) -> None:
-        """`device`: "auto", "cpu" or "cuda".
-
-        Raises:
-            ConfigError: CUDA is asked for and not there, or accelerate is configured to shard the networks.
-        """
+        """`device`: "auto", "cpu" or "cuda". A ConfigError if there is no CUDA, or accelerate would shard networks."""
         from accelerate import Accelerator, DistributedType
 
         if device == "cuda" and not torch.cuda.is_available():
@@ -59,7 +49,7 @@ class Processes:
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index
         self.world_size: int = self._accelerator.num_processes
-        self._words: Any = dist.new_group(backend="gloo") if self.world_size > 1 else None
+        self._gloo_group: Any = dist.new_group(backend="gloo") if self.world_size > 1 else None
 
     @property
     def is_main(self) -> bool:
@@ -67,13 +57,13 @@ class Processes:
         return self.rank == 0
 
     def share_of(self, batch_size: int, accumulation: int) -> int:
-        """How many of a batch's crops are this process's; a ConfigError if they cannot be shared evenly."""
+        """How many samples of a batch are this process's; a ConfigError if they cannot be shared evenly."""
         check_shares(batch_size, accumulation, self.world_size)
         return batch_size // self.world_size
 
     @contextmanager
-    def one_at_first(self) -> Iterator[None]:
-        """One process of each machine goes first, the others follow: what it downloads they find."""
+    def local_main_first(self) -> Iterator[None]:
+        """On each machine one process goes first: the others find what it has downloaded."""
         with self._accelerator.local_main_process_first():
             yield
 
@@ -83,7 +73,7 @@ class Processes:
 
     @contextmanager
     def synchronising(self, networks: Sequence[nn.Module], synchronise: bool) -> Iterator[None]:
-        """Whether backward passes within end with gradients averaged over processes."""
+        """Average gradients over processes in the backward passes within, or leave them as they are."""
         with ExitStack() as stack:
             for network in networks:
                 if isinstance(network, DistributedDataParallel) and not synchronise:
@@ -102,22 +92,22 @@ class Processes:
         """Whether `flag` is set in any process."""
         if self.world_size == 1:
             return flag
-        word = torch.tensor(int(flag))
-        dist.all_reduce(word, op=dist.ReduceOp.MAX, group=self._words)
-        return bool(word)
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self._gloo_group)
+        return bool(flags)
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every process, in the order of their ranks, in every process."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value, group=self._words)
+        dist.all_gather_object(values, value, group=self._gloo_group)
         return values
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Block until every process is here."""
         if self.world_size > 1:
-            dist.barrier(group=self._words)
+            dist.barrier(group=self._gloo_group)
 
     def end(self) -> None:
         """Leave the group, so that the program ends without a warning."""

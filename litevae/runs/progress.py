@@ -1,38 +1,43 @@
-"""What is said while a run goes on? Means of the losses between two log lines, the speed, the progress bar.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses] -> metrics
-"""
+"""Losses between two log lines, speed, progress bar; and whether the run is still finite."""
 
 import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-Step = dict[str, float]
-# What an update returns beside loss terms.
-_NORMS = {"generator_gradient_norm": "generator", "discriminator_gradient_norm": "discriminator"}
-_SKIPPED = {"generator_skipped": "autoencoder", "discriminator_skipped": "discriminator"}
+StepTerms = dict[str, float]
+NORM, SKIPPED = "_gradient_norm", "_skipped"
+
+
+class NonFiniteError(Exception):
+    """Too many steps in a row were skipped, or a parameter is not finite; the message names what and the way out."""
+
+
+class BrokenRunError(Exception):
+    """A run that had begun cannot go on, but can be resumed; the message says why."""
 
 
 class Progress:
     """Keeps the terms of every step on the device until a line is logged: then one transfer brings them all.
 
-    `state` belongs to a checkpoint: a run resumed between two log lines logs what an unbroken one does.
+    Terms are the losses by name, "total" among them, and of each learner NAME its NAME_gradient_norm and NAME_skipped.
     """
 
-    def __init__(self, batch_size: int, average: Callable[[Tensor], Tensor] = lambda values: values) -> None:
-        """`average` means a tensor over the processes."""
-        self._average = average
+    def __init__(
+        self, batch_size: int, learners: Mapping[str, str], average: Callable[[Tensor], Tensor] = lambda values: values
+    ) -> None:
+        """`learners`: each name, and what warnings call it. `average` takes the mean of a tensor over processes."""
+        self._learners, self._average = learners, average
         self._pending: list[tuple[list[str], Tensor]] = []  # names and values of a step, on the device
-        self._window: list[Step] = []  # the steps since the last full window that have been read
+        self._window: list[StepTerms] = []  # the steps since the last full window that have been read
         self.skipped = 0
         """Steps of the run that were skipped because a gradient was not finite."""
         self.skipped_in_a_row = 0
@@ -41,7 +46,7 @@ class Progress:
         self._batch_size = batch_size
         self._steps_timed = 0
         self._clock = time.perf_counter()
-        self._psnr = ""
+        self._score = ""
         self._bar: tqdm[Any] | None = None
 
     @contextmanager
@@ -86,8 +91,16 @@ class Progress:
         self._pending = []
         return warnings
 
-    def _note_skip(self, step: int, terms: Step) -> list[str]:
-        skipped = [network for name, network in _SKIPPED.items() if terms.get(name, 0.0) > 0]
+    def check(self, limit: int, advice: str) -> None:
+        """Raise a NonFiniteError if the last `limit` steps that were read were all skipped."""
+        if self.skipped_in_a_row >= limit:
+            raise NonFiniteError(
+                f"{self.reason}, and {self.skipped_in_a_row} steps in a row were skipped; "
+                f"the last good checkpoint is kept, {advice}"
+            )
+
+    def _note_skip(self, step: int, terms: StepTerms) -> list[str]:
+        skipped = [called for name, called in self._learners.items() if terms.get(f"{name}{SKIPPED}", 0.0) > 0]
         if not skipped:
             self.skipped_in_a_row = 0
             return []
@@ -111,14 +124,14 @@ class Progress:
             shown = [f"{name} {value:.3g}" for name, value in losses.items() if name != "total" and value is not None]
             total = losses["total"]
             text = (
-                f"  loss {math.nan if total is None else total:.3g}  {'  '.join(shown)}  {speed:.1f} img/s{self._psnr}"
+                f"  loss {math.nan if total is None else total:.3g}  {'  '.join(shown)}  {speed:.1f} img/s{self._score}"
             )
             self._bar.set_postfix_str(text, refresh=False)
         return {
             "step": step,
             "kind": "train",
             "loss": losses,
-            "gradient_norm": {network: means[name] for name, network in _NORMS.items() if name in means},
+            "gradient_norm": {name: means[name + NORM] for name in self._learners if name + NORM in means},
             "learning_rate": learning_rate,
             "skipped_steps": self.skipped,
             "images_per_second": round(speed, 2),
@@ -131,7 +144,7 @@ class Progress:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs, after `read`."""
+        """For a checkpoint, after `read`: a run resumed between two log lines logs what an unbroken one does."""
         return {"window": self._window, "skipped": self.skipped, "skipped_in_a_row": self.skipped_in_a_row}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -144,11 +157,22 @@ class Progress:
         self._clock = time.perf_counter()
         self._steps_timed = 0
 
-    def show_psnr(self, psnr: float) -> None:
-        """Carry the last held-out PSNR in the bar."""
-        self._psnr = f"  held-out {psnr:.2f} dB"
+    def show_score(self, text: str) -> None:
+        """Show the last evaluation in the bar."""
+        self._score = f"  held-out {text}"
 
 
 def loss_names(terms: dict[str, Any]) -> list[str]:
     """The names that are loss terms, in their order."""
-    return [name for name in terms if name not in _NORMS and name not in _SKIPPED]
+    return [name for name in terms if not name.endswith((NORM, SKIPPED))]
+
+
+def check_parameters(network: nn.Module, step: int, advice: str) -> None:
+    """Raise a NonFiniteError for the first parameter that is not finite; one synchronisation."""
+    named = list(network.named_parameters())
+    is_finite = torch.stack([torch.isfinite(value).all() for _, value in named]).tolist()
+    if not all(is_finite):
+        name = named[is_finite.index(False)][0]
+        raise NonFiniteError(
+            f"parameter {name} is not finite after step {step}; the last good checkpoint is kept, {advice}"
+        )

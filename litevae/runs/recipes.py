@@ -1,40 +1,39 @@
-"""How do a recipe and key=value overrides become a RunConfig? And what is said when they cannot?
+"""From a recipe and key=value overrides to a config, and the errors where they make none.
 
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+The schema is a dataclass of sections, each a dataclass (litevae/training/config.py has the autoencoder's). A recipe
+may name one of the package with `base: NAME`, whose values it starts from.
 """
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from litevae.training.config import ConfigError, RunConfig
+from litevae.runs.config import Config, ConfigError
 
+C = TypeVar("C", bound=Config)
 RECIPES_FOLDER = Path(str(resources.files("litevae") / "configs"))
+RENAMED_OVERRIDES = {"loss=gaussian": "loss=no-wavelet", "loss=baseline": "loss=no-high-frequency"}
 
 
 def recipes() -> dict[str, str]:
     """Name -> the recipe's first comment line, for every recipe that comes with the package."""
-    files = sorted(RECIPES_FOLDER.glob("*.yaml"))
-    return {file.stem: file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for file in files}
+    return {file.stem: _first_comment(file) for file in sorted(RECIPES_FOLDER.glob("*.yaml"))}
 
 
 def named_overrides() -> dict[str, str]:
     """section=name -> its first comment line, for every file in a section's folder: keys that belong together."""
     files = sorted(RECIPES_FOLDER.glob("*/*.yaml"), key=lambda file: (file.parent.name, file.stem))
-    return {
-        f"{file.parent.name}={file.stem}": file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        for file in files
-    }
+    return {f"{file.parent.name}={file.stem}": _first_comment(file) for file in files}
 
 
-def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(schema: type[C], recipe: str, overrides: Sequence[str] = ()) -> C:
     """The config of a recipe (by name) or yaml file (by path), with overrides such as "train.steps=1000".
 
     An override is section.key=value, or section=name for a file of `named_overrides`; the last one wins.
@@ -43,7 +42,7 @@ def load_config(recipe: str, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: no such recipe or file, no mapping in it, or a key, type or value that a run cannot have.
     """
     path = find_recipe(recipe)
-    config = build_config(read_yaml(path), overrides, origin=str(path))
+    config = build_config(schema, _read_with_bases(path, sections_of(schema)), overrides, origin=str(path))
     if config.run.dir is None:
         config.run.dir = f"runs/{path.stem}"
     return config
@@ -70,15 +69,15 @@ def find_recipe(recipe: str) -> Path:
     return RECIPES_FOLDER / f"{recipe}.yaml"
 
 
-def read_yaml(path: Path) -> DictConfig:
-    """The mapping in a yaml file; an empty file is an empty mapping."""
+def read_yaml(path: Path, sections: Iterable[str]) -> DictConfig:
+    """The mapping in a yaml file; an empty file is an empty mapping. `sections` are named in errors."""
     try:
         text = path.read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         if node is not None and not isinstance(node, yaml.MappingNode):
             kind = "sequence" if isinstance(node, yaml.SequenceNode) else "scalar"
             raise ConfigError(
-                f"{path} must hold a mapping of sections ({', '.join(_sections())}), got a {kind} on its top level"
+                f"{path} must hold a mapping of sections ({', '.join(sections)}), got a {kind} on its top level"
             )
         return cast(DictConfig, OmegaConf.create("{}" if node is None else text))
     except yaml.YAMLError as error:
@@ -89,23 +88,20 @@ def read_yaml(path: Path) -> DictConfig:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 
 
-def build_config(values: DictConfig, overrides: Sequence[str], origin: str) -> RunConfig:
-    """Defaults, then `values` (of the file `origin`), then `overrides`, checked.
-
-    Raises:
-        ConfigError: see `load_config`.
-    """
-    layers = [(origin, values)] + [(override, _parse_override(override)) for override in overrides]
-    merged: Any = OmegaConf.structured(RunConfig)
+def build_config(schema: type[C], values: DictConfig, overrides: Sequence[str], origin: str) -> C:
+    """The defaults of `schema`, then `values` (of the file `origin`), then `overrides`, checked as in `load_config`."""
+    sections = sections_of(schema)
+    layers = [(origin, values)] + [(override, _parse_override(override, sections)) for override in overrides]
+    merged: Any = OmegaConf.structured(schema)
     for where, layer in layers:
         try:
-            _check_keys(OmegaConf.to_container(layer), where)
+            _check_keys(OmegaConf.to_container(layer), where, sections)
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
             key = getattr(error, "full_key", None)
             raise ConfigError(f"{where}: {f'{key}: ' if key else ''}{_one_line(error)}") from None
     try:
-        return cast(RunConfig, OmegaConf.to_object(merged))
+        return cast(C, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         raise ConfigError(f"{origin}: {_one_line(error)}") from None
     except (TypeError, ValueError) as error:
@@ -118,12 +114,38 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
-def _parse_override(override: str) -> DictConfig:
+def sections_of(schema: type[Config]) -> dict[str, list[str]]:
+    """Section -> its keys."""
+    return {
+        section.name: [field.name for field in dataclasses.fields(cast(Any, section.type))]
+        for section in dataclasses.fields(cast(Any, schema))
+    }
+
+
+def _read_with_bases(path: Path, sections: Iterable[str]) -> DictConfig:
+    """The values of a file over those of its base, a recipe of the package, which may have a base itself."""
+    values, files = read_yaml(path, sections), [path]
+    while (base := values.pop("base", None)) is not None:
+        if str(base) not in recipes():
+            raise ConfigError(f"{files[-1]}: base must be one of {', '.join(recipes())}, got {base!r}")
+        file = RECIPES_FOLDER / f"{base}.yaml"
+        if file in files:
+            raise ConfigError(f"{files[-1]}: base must not lead back to its own file, got {base!r}")
+        values = cast(DictConfig, OmegaConf.merge(read_yaml(file, sections), values))
+        files.append(file)
+    return values
+
+
+def _first_comment(file: Path) -> str:
+    return file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+
+
+def _parse_override(override: str, sections: Collection[str]) -> DictConfig:
     key, equals, value = override.partition("=")
     if not (equals and key):
         raise ConfigError(f"an override must look like section.key=value, got {override!r}")
-    if key in _sections() and "." not in key:
-        return read_yaml(_find_named_override(key, value))
+    if key in sections and "." not in key:
+        return read_yaml(_find_named_override(key, value), sections)
     try:
         return OmegaConf.from_dotlist([override])
     except (yaml.YAMLError, OmegaConfBaseException) as error:
@@ -131,6 +153,8 @@ def _parse_override(override: str) -> DictConfig:
 
 
 def _find_named_override(section: str, name: str) -> Path:
+    if f"{section}={name}" in RENAMED_OVERRIDES:
+        raise ConfigError(f"{section}={name} is now called {RENAMED_OVERRIDES[f'{section}={name}']}")
     names = [known.partition("=")[2] for known in named_overrides() if known.startswith(f"{section}=")]
     if name not in names:
         near = nearest(name, names)
@@ -142,17 +166,8 @@ def _find_named_override(section: str, name: str) -> Path:
     return RECIPES_FOLDER / section / f"{name}.yaml"
 
 
-def _sections() -> dict[str, list[str]]:
-    """Section -> its keys."""
-    return {
-        section.name: [field.name for field in dataclasses.fields(cast(Any, section.type))]
-        for section in dataclasses.fields(RunConfig)
-    }
-
-
-def _check_keys(values: Any, where: str) -> None:
+def _check_keys(values: Any, where: str, sections: dict[str, list[str]]) -> None:
     """Refuse unknown sections and keys, naming the nearest that exists."""
-    sections = _sections()
     all_keys = [f"{section}.{key}" for section, keys in sections.items() for key in keys]
     for section, content in values.items():
         if section not in sections:

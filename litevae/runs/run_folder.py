@@ -1,16 +1,13 @@
-"""What does a run leave on disk? The run folder: config, versions, metrics, checkpoints, figures, the model.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+"""What a run leaves on disk: the run folder.
 
     config.yaml            everything the run was told; `python -m litevae.train config.yaml run.dir=...` repeats it
     versions.json          Python, torch, litevae, commit, machine, seed, and the command line
     metrics.jsonl          one JSON object a line: "kind" is "train", "evaluation" or "resume"
     tensorboard/           the same for TensorBoard, with pictures
-    grids/                 step-XXXXXX.png: held-out originals, reconstructions and latents
-    loss_and_psnr.png      the curves of metrics.jsonl
-    reconstructions.png    the last of the grids
     checkpoints/           step-XXXXXX.pt, the newest few and the best
-    model/                 LiteVAE.from_pretrained reads it; of the averaged weights, if the run has them
+    model/                 what `from_pretrained` reads; of the averaged weights, if the run has them
+
+A kind of training adds its figures (the autoencoder's: litevae/training/report.py).
 """
 
 import json
@@ -20,16 +17,19 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from omegaconf import OmegaConf
 
 import litevae
-from litevae.runs.recipes import build_config, read_yaml
-from litevae.training.config import ConfigError, RunConfig
+from litevae.runs.config import Config, ConfigError
+from litevae.runs.recipes import build_config, read_yaml, sections_of
 from litevae_kernels.files import unused, write_text
 from litevae_kernels.machine import commit, processor, version
+
+C = TypeVar("C", bound=Config)
+FIXED_SECTIONS = ("model", "run")  # a run that is resumed with others is another run
 
 
 class RunFolder:
@@ -40,20 +40,14 @@ class RunFolder:
         self.config = path / "config.yaml"
         self.versions = path / "versions.json"
         self.metrics = path / "metrics.jsonl"
-        self.curves = path / "loss_and_psnr.png"
-        self.reconstructions = path / "reconstructions.png"
         self.tensorboard = path / "tensorboard"
-        self.grids = path / "grids"
         self.checkpoints = path / "checkpoints"
         self.model = path / "model"
 
-    def check_free(self, config: RunConfig) -> None:
+    def check_free(self, config: Config) -> None:
         """Refuse a place that holds a run, or any file that a run would write over.
 
-        What a run with the same config has left that was killed before its first checkpoint is no run yet.
-
-        Raises:
-            ConfigError: names the folder and the two ways out.
+        A run with the same config that was killed before its first checkpoint may start again.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"run.dir must be a folder, got the file {self.path}")
@@ -65,23 +59,19 @@ class RunFolder:
                 f"or start another elsewhere with run.dir={unused(self.path)}"
             )
 
-    def _is_beginning(self, taken: Sequence[Path], config: RunConfig) -> bool:
-        """Whether there is nothing but this very config and a folder without a checkpoint."""
+    def _is_beginning(self, taken: Sequence[Path], config: Config) -> bool:
+        """Whether all that is there is this config, without a checkpoint."""
         if not set(taken) <= {self.config, self.versions, self.checkpoints}:
             return False
         if self.checkpoints.exists() and any(self.checkpoints.glob("step-*.pt")):
             return False
         try:
-            return not self.config.exists() or self.read_config() == config
+            return not self.config.exists() or self.read_config(type(config)) == config
         except ConfigError:
             return False
 
-    def create(self, config: RunConfig, command: Sequence[str]) -> None:
-        """Make the folder, after `check_free`, with config.yaml and versions.json.
-
-        Raises:
-            ConfigError: the place cannot be written.
-        """
+    def create(self, config: Config, command: Sequence[str]) -> None:
+        """Make the folder, after `check_free`, with config.yaml and versions.json."""
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -89,36 +79,32 @@ class RunFolder:
         self.write_config(config)
         write_text(self.versions, json.dumps(versions(config.train.seed, command), indent=2) + "\n")
 
-    def write_config(self, config: RunConfig) -> None:
+    def write_config(self, config: Config) -> None:
         """config.yaml, complete: it repeats the run without the recipe that it came from."""
         write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
 
-    def read_config(self, overrides: Sequence[str] = ()) -> RunConfig:
-        """The config a run is resumed with.
+    def read_config(self, schema: type[C], overrides: Sequence[str] = ()) -> C:
+        """The config a run is resumed with; `schema`: the dataclass of its sections.
 
         Raises:
             ConfigError: no run here, an override that a run cannot have or that would make it another run.
         """
         if not self.config.is_file():
             raise ConfigError(f"--resume must name a run folder, got {self.path}, which has no config.yaml")
-        before = build_config(read_yaml(self.config), (), str(self.config))
-        after = build_config(read_yaml(self.config), overrides, str(self.config))
-        fixed = {"model": (before.model, after.model), "run": (before.run, after.run)}
-        for section, (old, new) in fixed.items():
-            for key, value in vars(new).items():
-                if value != getattr(old, key):
+        values = read_yaml(self.config, sections_of(schema))
+        before, after = (build_config(schema, values, new, str(self.config)) for new in ((), overrides))
+        for section in FIXED_SECTIONS:
+            old = vars(getattr(before, section))
+            for key, value in vars(getattr(after, section)).items():
+                if value != old[key]:
                     raise ConfigError(
-                        f"{section}.{key} must stay {getattr(old, key)} when a run is resumed, got {value}; "
+                        f"{section}.{key} must stay {old[key]} when a run is resumed, got {value}; "
                         f"train another model with {self.config} {section}.{key}={value} run.dir={unused(self.path)}"
                     )
         return after
 
     def append_metrics(self, line: dict[str, Any]) -> None:
-        """One more line.
-
-        Raises:
-            OSError: it cannot be written, and names the file.
-        """
+        """One more line; an OSError names the file."""
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
@@ -138,17 +124,17 @@ class RunFolder:
         return lines
 
     def evaluations(self) -> list[dict[str, Any]]:
-        """The lines about held-out images; the first is of the model before training."""
+        """The lines of evaluations; the first is of the model before training."""
         return [line for line in self.read_metrics() if line["kind"] == "evaluation"]
 
     def forget_after(self, step: int) -> None:
-        """Drop what was logged after a checkpoint: those steps are about to be run again."""
+        """Drop the lines after a checkpoint's step: those steps are about to be run again."""
         kept = [line for line in self.read_metrics() if line["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 def versions(seed: int, command: Sequence[str]) -> dict[str, Any]:
-    """What a result depends on beside the config."""
+    """What a result depends on beside the config: library versions and the machine."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -160,8 +146,7 @@ def versions(seed: int, command: Sequence[str]) -> dict[str, Any]:
         **{name: version(name) for name in ("torch", "accelerate", "diffusers", "numpy", "pillow")},
         "machine": {
             "system": platform.platform(),
-            "processor": processor(),
-            "cores": os.cpu_count(),
+            "processor": f"{os.cpu_count()} x {processor()}",
             "threads": torch.get_num_threads(),
             "gpu": gpu,
         },

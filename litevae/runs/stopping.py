@@ -1,7 +1,4 @@
-"""How do Ctrl-C, a cluster and a lost connection end a run without losing it? It finishes its step and is saved.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
-"""
+"""Stopping on a signal: after Ctrl-C, a cluster's SIGTERM or a lost connection a run finishes its step and is saved."""
 
 import contextlib
 import signal
@@ -19,8 +16,8 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 class StopRequest:
     """While this context is open, SIGINT, SIGTERM and SIGHUP set `signal`; a second Ctrl-C acts at once, as usual.
 
-    A cluster may send SIGTERM to a launcher and to its processes, which then hear it twice: more change nothing. A
-    signal that the program was started to ignore (nohup) stays ignored.
+    Further signals change nothing: a cluster may send SIGTERM both to a launcher and to its processes, which then
+    get it twice. A signal that the program was started to ignore (nohup) stays ignored.
     """
 
     def __init__(self) -> None:
@@ -53,5 +50,5 @@ class StopRequest:
         if self.requested and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = self.signal or number
-        with contextlib.suppress(OSError):  # whoever read this may be gone: `... 2>&1 | tee log` hears Ctrl-C too
+        with contextlib.suppress(OSError):  # a closed pipe: Ctrl-C also ends `tee` in `... | tee log`
             tqdm.write("stopping after this step; the run will be saved", file=sys.stderr)

@@ -1,4 +1,1 @@
-"""What surrounds the loop of litevae/train.py: config and recipes, run folder, checkpoints, evaluation.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
-"""
+"""Training of the autoencoder: its config, networks, update and evaluation, in the loop of litevae/runs."""

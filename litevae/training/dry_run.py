@@ -1,7 +1,4 @@
-"""What would a run do? `--dry-run`: the whole config, what it costs, and a look at the data. Nothing is trained.
-
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
-"""
+"""`--dry-run`: the whole config, what a step costs, and a look at the data; nothing is trained."""
 
 import os
 from pathlib import Path
@@ -9,29 +6,25 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from litevae.data import evaluation_view, open_data
+from litevae.data import open_data
 from litevae.losses.perceptual import build_perceptual
 from litevae.models.discriminators import build_discriminator
 from litevae.runs.processes import check_shares
-from litevae.runs.run_folder import RunFolder
 from litevae.training.config import RunConfig
 from litevae.training.estimate import Estimate, estimate
 from litevae.training.networks import build_autoencoder, check_discriminator
+from litevae.training.report import AutoencoderFolder
 from litevae.training.snapshot import check_start
 
 MIB = 2**20
 
 
 def dry_run(config: RunConfig) -> int:
-    """Print what the run would be; returns the exit code, 0.
-
-    Raises:
-        ConfigError, DataError, TrunkError: what would end the run at its start.
-    """
-    RunFolder(Path(config.run.dir or "").expanduser()).check_free(config)
+    """Print what the run would be, or raise what would end it at its start; returns the exit code, 0."""
+    AutoencoderFolder(Path(config.run.dir or "").expanduser()).check_free(config)
     if config.train.start_from is not None:
         check_start(Path(config.train.start_from).expanduser())
-    processes = int(os.environ.get("WORLD_SIZE", "1"))  # as torchrun says it
+    processes = int(os.environ.get("WORLD_SIZE", "1"))  # set by torchrun and accelerate
     check_shares(config.train.batch_size, config.train.accumulation, processes)
     if config.has_discriminator:
         check_discriminator(config)
@@ -54,16 +47,9 @@ def costs(config: RunConfig, processes: int) -> str:
         discriminator = build_discriminator(config.discriminator) if config.has_discriminator else None
     if train.gradient_checkpointing:
         model.enable_gradient_checkpointing()
+    accumulates, distributes = train.accumulation > 1, processes > 1
     needed = estimate(
-        model,
-        discriminator,
-        batch_size=per_process,
-        crop_size=config.data.crop_size,
-        perceptual=perceptual,
-        autocast_dtype=train.autocast_dtype,
-        averages=train.ema_decay > 0,
-        accumulates=train.accumulation > 1,
-        distributes=processes > 1,
+        config, model, discriminator, perceptual, per_process, accumulates=accumulates, distributes=distributes
     )
     return "\n".join([*_network_lines(needed), *_memory_lines(needed, per_process, processes)])
 
@@ -103,13 +89,13 @@ def data_lines(config: RunConfig) -> str:
     """Open the data as a run would, read one batch and the held-out images."""
     data = open_data(config.data, config.train.seed)
     batch = next(iter(data.batches(0, 1, config.train.batch_size)))
-    sizes = {tuple(evaluation_view(photo.image, config.data.evaluation_size).shape[1:]) for photo in data.held_out}
-    held_out = ", ".join(f"{width}x{height}" for height, width in sorted(sizes))
+    sizes = [tuple(item.image.shape[1:]) for item in data.held_out]
+    held_out = ", ".join(f"{width}x{height}" for height, width in sorted(set(sizes)))
     lines = [
         "",
         f"images to train on: {data.description}; a batch of {'x'.join(map(str, batch.shape))} was read, "
         f"mean {batch.float().mean():.0f} of 255",
-        f"held out: {len(data.held_out)} ({held_out})",
+        f"held out: {len(sizes)} ({held_out})",
     ]
     if data.skipped.total:
         lines.append(f"skipped: {', '.join(f'{count} {kind}' for kind, count in data.skipped.by_kind().items())}")

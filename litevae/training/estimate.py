@@ -1,26 +1,23 @@
-"""What will a run need? Parameters, arithmetic and memory of a training step, found without allocating any of it.
+"""What a step of training needs: parameters, arithmetic and memory, found without allocating any of it.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 """
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from litevae.cost import multiply_accumulates, parameter_count
-from litevae.losses.gaussian import gaussian_high_pass_loss
-from litevae.losses.kl import kl_loss
-from litevae.losses.l1 import l1_loss
-from litevae.losses.wavelet import wavelet_charbonnier_loss
-from litevae.memory import LiveTensors
+from litevae.cost import LiveTensors, multiply_accumulates, parameter_count
+from litevae.losses.total import AutoencoderLoss
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
-from litevae_kernels import haar_dwt2d
+from litevae.training.config import RunConfig
+from litevae.training.update import Update
 from litevae_kernels.checks import check_choice, check_int
 
 
@@ -28,9 +25,9 @@ from litevae_kernels.checks import check_choice, check_int
 class Estimate:
     """What `estimate` finds.
 
-    Arithmetic is in multiply-accumulates of one crop's forward pass. Memory is in bytes, at the fullest moment of a
-    step, of one process; `total_bytes` is their sum. An allocator's rounding, workspaces inside operations and, on a
-    GPU, the CUDA context come on top.
+    Arithmetic is in multiply-accumulates of one crop's forward pass. Memory is in bytes of one process at the peak of
+    a step; `total_bytes` is their sum. The rounding of an allocator, workspaces inside operations and, on a GPU, the
+    CUDA context come on top.
     """
 
     encoder_parameters: int
@@ -47,9 +44,9 @@ class Estimate:
     average_bytes: int
     """The moving average of the model."""
     gradient_bytes: int
-    """The gradients that exist at that moment, and DistributedDataParallel's buckets."""
+    """The gradients that exist at the peak, and DistributedDataParallel's buckets."""
     activation_bytes: int
-    """Images, and what forward and backward passes remember and make."""
+    """Images, what the forward passes keep for the backward passes, and temporaries."""
 
     @property
     def total_bytes(self) -> int:
@@ -58,78 +55,86 @@ class Estimate:
 
 
 def estimate(
+    config: RunConfig,
     model: LiteVAE | StableDiffusionVAE,
     discriminator: nn.Module | None,
+    perceptual: nn.Module | None,
     batch_size: int,
-    crop_size: int,
     *,
-    perceptual: nn.Module | None = None,
-    autocast_dtype: torch.dtype | None = None,
-    averages: bool = False,
     accumulates: bool = False,
     distributes: bool = False,
     device_type: str = "cpu",
 ) -> Estimate:
-    """Parameters, arithmetic and memory of a training step, with Adam, of the losses of Eq. (1).
+    """Parameters, arithmetic and memory of a training step with Adam.
 
-    The networks are copied as shapes, wherever they are (torch.device("meta") will do), and the shapes take the step:
-    seconds, no memory. Gradient checkpointing counts where it is enabled; torch.compile, the R1 penalty and the
-    average's own reconstruction (the LDL loss) do not.
+    The networks are copied as fake tensors, wherever they are (torch.device("meta") will do), and make an `Update`:
+    seconds, no memory. Gradient checkpointing counts where it is enabled, torch.compile does not.
 
     Args:
-        discriminator: image [B, 3, H, W] -> tuple of logits; None: the run has none.
-        batch_size: crops that one process takes at once.
-        crop_size: their height and width, a multiple of 8.
+        discriminator: (image [B, 3, H, W], parts) -> tuple of logits; None: the run has none.
         perceptual: (reconstruction, image) -> scalar; None: the run has none.
-        autocast_dtype: torch.bfloat16 or float16, as the trainer's autocast around the networks; None: float32.
-        averages: whether a moving average of the model is kept.
-        accumulates: whether gradients of an earlier slice of the batch are already there.
+        batch_size: crops that one process takes at once.
+        accumulates: whether there are gradients of an earlier accumulation step already.
         distributes: whether DistributedDataParallel keeps its buckets beside the gradients.
         device_type: where the run would be, "cpu" or "cuda": autocast and attention differ. "cuda" needs a GPU,
             without using its memory.
 
     Raises:
-        TypeError, ValueError: batch_size, crop_size or device_type is none.
+        TypeError, ValueError: batch_size or device_type is none, or the model does not take the crop size.
 
+    >>> from litevae.data.config import DataConfig
     >>> with torch.device("meta"):
     ...     model = LiteVAE.from_preset("B")
-    >>> needed = estimate(model, None, batch_size=16, crop_size=256)
+    >>> needed = estimate(RunConfig(data=DataConfig(crop_size=256)), model, None, None, batch_size=16)
     >>> needed.encoder_parameters, round(needed.encoder_macs / 1e9, 2), round(needed.total_bytes / 1e9)
     (6753252, 37.84, 24)
     """
     check_int("batch_size", batch_size, at_least=1)
-    check_int("crop_size", crop_size, at_least=8)
     check_choice("device_type", device_type, ("cpu", "cuda"))
-    networks = [network for network in (model, discriminator, perceptual) if network is not None]
-    held = _bytes(tensor for network in networks for tensor in (*network.parameters(), *network.buffers()))
-    trained = _bytes([*model.parameters(), *(() if discriminator is None else discriminator.parameters())])
-    device = torch.device(device_type)
+    crop_size, averages = config.data.crop_size, config.train.ema_decay > 0
+    parameters = sum(_bytes(network) for network in (model, discriminator, perceptual))
+    trained = _bytes(model, buffers=False) + _bytes(discriminator, buffers=False)
+    average = _bytes(model) if averages else 0
+    tensors = _StepTensors()
     with FakeTensorMode(allow_non_fake_inputs=True):
-        step = _Step(model, discriminator, perceptual, device, autocast_dtype)
+        device = torch.device(device_type)
+        networks: Any = _fake_networks(model, discriminator, AutoencoderLoss(config.loss, perceptual), averages, device)
+        processes: Any = SimpleNamespace(
+            device=device, share_of=lambda *_: batch_size, average=lambda gradient: gradient
+        )
+        update = Update(config, networks, processes)
+        for network in (networks.model, networks.ema, networks.loss, getattr(networks.discriminator, "network", None)):
+            tensors.hold_network(network)
         for _ in range(2 if accumulates else 1):
-            step.take(batch_size, crop_size)
-    gradients = step.tensors.gradient_bytes_at_peak
+            with tensors:
+                pixels = torch.empty(batch_size, 3, crop_size, crop_size, dtype=torch.uint8, device=device)
+                update.backward(pixels, 0, networks.discriminator, 0)
+    gradients = tensors.gradient_bytes_at_peak
     return Estimate(
         **_counts(model, discriminator, perceptual, crop_size),
-        parameter_bytes=held,
+        parameter_bytes=parameters,
         optimizer_bytes=2 * trained,
-        average_bytes=_bytes([*model.parameters(), *model.buffers()]) if averages else 0,
+        average_bytes=average,
         gradient_bytes=gradients + (trained if distributes else 0),
-        activation_bytes=step.tensors.peak_bytes - held - gradients,
+        activation_bytes=tensors.peak_bytes - parameters - average - gradients,
     )
 
 
 class _StepTensors(LiveTensors):
-    """Live tensors, and how much of them were finished gradients at the fullest moment."""
+    """Live tensors, and how many bytes of them were finished gradients at the peak."""
 
     def __init__(self) -> None:
         super().__init__()
         self.gradient_bytes_at_peak = 0
         self._gradients: dict[Tensor, int] = {}
 
-    def watch(self, parameter: Tensor) -> None:
-        """Know the gradient of `parameter` once it is there."""
-        parameter.register_post_accumulate_grad_hook(self._note)
+    def hold_network(self, network: nn.Module | None) -> None:
+        """Count its parameters and buffers, and the gradients once they are there."""
+        if network is not None:
+            self.hold([*network.parameters(), *network.buffers()])
+            for parameter in network.parameters():
+                if parameter.requires_grad:
+                    parameter.register_post_accumulate_grad_hook(self._note)
 
     def _note(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
@@ -142,57 +147,22 @@ class _StepTensors(LiveTensors):
             self.gradient_bytes_at_peak = sum(self._gradients.values())
 
 
-class _Step:
-    """A step of `litevae.training.update`, of shapes."""
+def _fake_networks(
+    model: nn.Module, discriminator: nn.Module | None, loss: nn.Module, averages: bool, device: torch.device
+) -> SimpleNamespace:
+    """What `Update` uses of `Networks`."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        discriminator: nn.Module | None,
-        perceptual: nn.Module | None,
-        device: torch.device,
-        autocast_dtype: torch.dtype | None,
-    ) -> None:
-        self.device, self.dtype = device, autocast_dtype
-        self.model: Any = _shapes_of(model, device).train()
-        self.discriminator = None if discriminator is None else _shapes_of(discriminator, device).train()
-        self.perceptual = None if perceptual is None else _shapes_of(perceptual, device)
-        self.tensors = _StepTensors()
-        for network in (self.model, self.discriminator, self.perceptual):
-            if network is not None:
-                self.tensors.hold([*network.parameters(), *network.buffers()])
-        for network in (self.model, self.discriminator):
-            for parameter in () if network is None else network.parameters():
-                self.tensors.watch(parameter)
+    def learner(network: nn.Module) -> SimpleNamespace:
+        return SimpleNamespace(network=network, distributed=network, backward=lambda loss: loss.backward())
 
-    def take(self, batch_size: int, crop_size: int) -> None:
-        """Forward and backward of the generator's losses, then of the discriminator's."""
-        with self.tensors:
-            pixels = torch.empty(batch_size, 3, crop_size, crop_size, dtype=torch.uint8, device=self.device)
-            image = pixels.to(torch.float32).div_(127.5).sub_(1.0)
-            with self.autocast():
-                output = self.model(image, sample_posterior=True)
-            self.generator_loss(image, output).backward()
-            if self.discriminator is not None:
-                with self.autocast():
-                    logits = self.discriminator(torch.cat([image, output.sample.detach().to(image.dtype)]))
-                sum(logit.float().relu().mean() for logit in logits).backward()
-
-    def generator_loss(self, image: Tensor, output: Any) -> Tensor:
-        loss = l1_loss(output.sample, image) + kl_loss(output.latent_dist, image, "per_image_element")
-        loss = loss + wavelet_charbonnier_loss(output.wavelet, haar_dwt2d(image, 1, scaling="mean")[0])
-        loss = loss + gaussian_high_pass_loss(output.sample, image)
-        with self.autocast():
-            if self.perceptual is not None:
-                loss = loss + self.perceptual(output.sample, image)
-            if self.discriminator is not None:
-                self.discriminator.requires_grad_(False)
-                loss = loss - sum(logit.float().mean() for logit in self.discriminator(output.sample))
-                self.discriminator.requires_grad_(True)
-        return loss
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+    copied = _shapes_of(model, device).train()
+    return SimpleNamespace(
+        model=copied,
+        ema=_shapes_of(model, device).eval().requires_grad_(False) if averages else None,
+        loss=_shapes_of(loss, device),
+        generator=learner(copied),
+        discriminator=None if discriminator is None else learner(_shapes_of(discriminator, device).train()),
+    )
 
 
 def _counts(
@@ -205,7 +175,7 @@ def _counts(
     with torch.no_grad():
         encoder = multiply_accumulates(model.encode, image)
         whole = multiply_accumulates(model, image)
-        judged = 0 if discriminator is None else multiply_accumulates(_shapes_of(discriminator, meta), image)
+        discriminated = 0 if discriminator is None else multiply_accumulates(_shapes_of(discriminator, meta), image)
         compared = 0 if perceptual is None else multiply_accumulates(_shapes_of(perceptual, meta), image, image)
     return {
         "encoder_parameters": parameter_count(model.encoder, model.quant_conv),
@@ -213,7 +183,7 @@ def _counts(
         "discriminator_parameters": parameter_count(discriminator),
         "encoder_macs": encoder,
         "decoder_macs": whole - encoder,
-        "discriminator_macs": judged,
+        "discriminator_macs": discriminated,
         "perceptual_macs": compared,
     }
 
@@ -227,5 +197,8 @@ def _shapes_of(network: nn.Module, device: torch.device) -> nn.Module:
     return copy.deepcopy(network, copies)
 
 
-def _bytes(tensors: Iterable[Tensor]) -> int:
+def _bytes(network: nn.Module | None, buffers: bool = True) -> int:
+    if network is None:
+        return 0
+    tensors = [*network.parameters(), *(network.buffers() if buffers else ())]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

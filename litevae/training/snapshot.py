@@ -1,6 +1,7 @@
-"""What of the networks goes into a checkpoint, and how does it come back? Also the weights that a run starts from.
+"""What of the networks goes into a checkpoint, and the weights that a run starts from.
 
-image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
+model, ema, discriminator    state dicts; None for what the run has not
+optimizers, scalers          of the autoencoder and, if there is one, of the discriminator
 """
 
 from pathlib import Path
@@ -9,28 +10,26 @@ from typing import Any
 from torch import Tensor, nn
 
 from litevae.runs.checkpoint import Checkpoint, CheckpointError, load_newest_checkpoint, load_state
-from litevae.training.config import ConfigError
+from litevae.runs.config import ConfigError
 from litevae.training.networks import Networks
+
+KEYS = ("model", "ema", "discriminator", "optimizers", "scalers")
 
 
 def snapshot(networks: Networks) -> dict[str, Any]:
-    """The fields of a `Checkpoint` that are the networks'."""
-    judge = networks.discriminator
+    """What a checkpoint holds of the networks and their optimizers."""
+    discriminator = networks.discriminator
     return {
         "model": networks.model.state_dict(),
         "ema": None if networks.ema is None else networks.ema.state_dict(),
-        "discriminator": None if judge is None else judge.network.state_dict(),
+        "discriminator": None if discriminator is None else discriminator.network.state_dict(),
         "optimizers": [learner.optimizer.state_dict() for learner in networks.learners],
         "scalers": [learner.scaler.state_dict() for learner in networks.learners],
     }
 
 
 def restore(networks: Networks, checkpoint: Checkpoint, where: str) -> None:
-    """Take over a checkpoint whole. What the run did not have when it was written starts anew.
-
-    Raises:
-        CheckpointError: names the first weight that does not fit.
-    """
+    """Load what `snapshot` returned. What the run did not have then starts anew."""
     _load_weights(networks, checkpoint, where)
     states = zip(networks.learners, checkpoint["optimizers"], checkpoint["scalers"], strict=False)
     for learner, optimizer, scaler in states:
@@ -38,23 +37,18 @@ def restore(networks: Networks, checkpoint: Checkpoint, where: str) -> None:
 
 
 def start_from(networks: Networks, path: Path) -> str:
-    """Begin with the weights of another run (the second stage of Table 5, say), or of a saved model.
+    """Load the weights of another run (the second stage of Table 5), or of a saved model; returns which, in words.
 
-    Of a run the newest checkpoint is taken: the model, its average and the discriminator, without Adam's moments.
-
-    Returns:
-        What was taken, in words.
-
-    Raises:
-        ConfigError: neither is there. CheckpointError: it does not fit; names the first weight.
+    Of a run the newest checkpoint is loaded: the model, its average and the discriminator, without Adam's moments. A
+    CheckpointError names the first weight that does not fit.
     """
     path = path.expanduser()
     check_start(path)
     if (path / "checkpoints").is_dir():
-        checkpoint = load_newest_checkpoint(path / "checkpoints")
+        checkpoint = load_newest_checkpoint(path / "checkpoints", KEYS)
         _load_weights(networks, checkpoint, str(path))
-        with_judge = networks.discriminator is not None and checkpoint["discriminator"] is not None
-        return f"{path} at step {checkpoint['step']}" + (", its discriminator too" if with_judge else "")
+        with_discriminator = networks.discriminator is not None and checkpoint["discriminator"] is not None
+        return f"{path} at step {checkpoint['step']}" + (", its discriminator too" if with_discriminator else "")
     try:
         state = type(networks.model).from_pretrained(path).state_dict()
     except (OSError, ValueError) as error:
@@ -66,11 +60,7 @@ def start_from(networks: Networks, path: Path) -> str:
 
 
 def check_start(path: Path) -> None:
-    """Refuse what a run cannot start from.
-
-    Raises:
-        ConfigError: neither a run nor a saved model is there.
-    """
+    """Raise a ConfigError unless a run or a saved model is there."""
     if (path / "checkpoints").is_dir() or (path / "config.json").is_file():
         return
     what = "is neither a run nor a saved model (no checkpoints, no config.json)" if path.exists() else "does not exist"
@@ -79,11 +69,11 @@ def check_start(path: Path) -> None:
 
 def _load_weights(networks: Networks, checkpoint: Checkpoint, where: str) -> None:
     model = checkpoint["model"]
-    judge = None if networks.discriminator is None else networks.discriminator.network
+    discriminator = None if networks.discriminator is None else networks.discriminator.network
     load_state(networks.model, model, where)
     parts: list[tuple[nn.Module | None, dict[str, Tensor] | None, str]] = [
         (networks.ema, checkpoint["ema"] or model, "averaged model"),
-        (judge, checkpoint["discriminator"], "discriminator"),
+        (discriminator, checkpoint["discriminator"], "discriminator"),
     ]
     for network, state, what in parts:
         if network is not None and state is not None:

@@ -1,4 +1,4 @@
-"""What does one step of training do? A generator step and a discriminator step from the same forward pass.
+"""One step of training: a generator step and a discriminator step from the same forward pass.
 
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 """
@@ -7,14 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from litevae.losses.adversarial import discriminator_loss, r1_penalty
 from litevae.models.litevae import LiteVAEOutput
+from litevae.pixels import to_float
+from litevae.runs.learner import Learner
 from litevae.runs.processes import Processes
 from litevae.seeds import derive_seed
 from litevae.training.config import RunConfig
-from litevae.training.networks import Learner, Networks
+from litevae.training.networks import Networks
 
 Terms = dict[str, Tensor]
 
@@ -41,19 +43,20 @@ class Update:
             step: how many updates came before.
 
         Returns:
-            Every loss term by name, unweighted, the gradients' norms, and for each network 1.0 if its update was
-            skipped because its gradients were not finite. All on the device; nothing here waits for it.
+            As `Progress` takes them: every loss term by name, unweighted; of "generator" and "discriminator" the
+            gradient's norm, and 1.0 if the update was skipped because a gradient was not finite. All on the device;
+            nothing here waits for it.
         """
         train, networks = self.config.train, self.networks
-        judge = networks.discriminator if step >= self.config.loss.adversarial_start else None
-        learners = [networks.generator] if judge is None else [networks.generator, judge]
+        discriminator = networks.discriminator if step >= self.config.loss.adversarial_start else None
+        learners = [networks.generator] if discriminator is None else [networks.generator, discriminator]
         first = step * train.batch_size + self.processes.rank * self.samples
         torch.manual_seed(derive_seed(train.seed, "dropout", step * self.processes.world_size + self.processes.rank))
         sums: Terms = {}
-        for part, slice_of_pixels in enumerate(pixels.chunk(train.accumulation)):
-            is_last = part == train.accumulation - 1
+        for index, part in enumerate(pixels.chunk(train.accumulation)):
+            is_last = index == train.accumulation - 1
             with self.processes.synchronising([learner.distributed for learner in learners], is_last):
-                terms = self._backward(slice_of_pixels, first + part * len(slice_of_pixels), judge, step)
+                terms = self.backward(part, first + index * len(part), discriminator, step)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + term / train.accumulation
         schedule = train.schedule_of(step)
@@ -62,19 +65,19 @@ class Update:
         networks.average()
         return sums
 
-    def _backward(self, pixels: Tensor, first_sample: int, judge: Learner | None, step: int) -> Terms:
+    def backward(self, pixels: Tensor, first_sample: int, discriminator: Learner | None, step: int) -> Terms:
         """One forward pass of the autoencoder, and the gradients that both networks take from it."""
-        image = pixels.to(torch.float32).div_(127.5).sub_(1.0)
+        image = to_float(pixels)
 
         # generator step
         output = self._reconstruct(image, first_sample)
-        total, terms = self._generator_loss(image, output, judge, first_sample)
+        total, terms = self._generator_loss(image, output, discriminator, first_sample)
         self.networks.generator.backward(total / self.config.train.accumulation)
 
         # discriminator step
-        if judge is not None:
-            loss, discriminator_terms = self._discriminator_loss(image, output.sample.detach(), judge, step)
-            judge.backward(loss / self.config.train.accumulation)
+        if discriminator is not None:
+            loss, discriminator_terms = self._discriminator_loss(image, output.sample.detach(), discriminator, step)
+            discriminator.backward(loss / self.config.train.accumulation)
             terms |= discriminator_terms
         return terms
 
@@ -87,9 +90,9 @@ class Update:
         return output
 
     def _generator_loss(
-        self, image: Tensor, output: LiteVAEOutput, judge: Learner | None, first_sample: int
+        self, image: Tensor, output: LiteVAEOutput, discriminator: Learner | None, first_sample: int
     ) -> tuple[Tensor, Terms]:
-        """Eq. (1). The discriminator judges, but is not changed: frozen, and in eval without a state to update."""
+        """Eq. (1). The discriminator is frozen, and in eval: no buffer of it changes."""
         networks = self.networks
         ema_reconstruction = None
         with self._autocast():
@@ -98,9 +101,9 @@ class Update:
                     noise = self._noise(first_sample, len(image))
                     ema_reconstruction = networks.ema(image, sample_posterior=True, generator=noise).sample
             fake_logits = None
-            if judge is not None:
-                with frozen(judge):
-                    fake_logits = judge.network(output.sample)
+            if discriminator is not None:
+                with frozen(discriminator.network):
+                    fake_logits = discriminator.network(output.sample)
             total, terms = networks.loss(
                 image,
                 output.sample,
@@ -114,24 +117,25 @@ class Update:
         return total, terms
 
     def _discriminator_loss(
-        self, image: Tensor, reconstruction: Tensor, judge: Learner, step: int
+        self, image: Tensor, reconstruction: Tensor, discriminator: Learner, step: int
     ) -> tuple[Tensor, Terms]:
-        """Real against fake in one forward pass, on a reconstruction without a history: nothing reaches the VAE.
+        """Real against fake in one forward pass, on a detached reconstruction: no gradient reaches the autoencoder.
 
-        One pass, for DistributedDataParallel; `parts` keeps the statistics of the two halves apart.
+        One pass, because DistributedDataParallel synchronises one; `parts` keeps the statistics of the halves apart.
         """
         own = self.config.discriminator
         penalise = own.r1_weight > 0 and step % own.r1_every == 0
         real = image.requires_grad_() if penalise else image
         with self._autocast():
             both = torch.cat([real, reconstruction.to(real.dtype)])
-            logits = judge.distributed(both.contiguous(memory_format=torch.channels_last), parts=2)
-        of_real, of_fake = (tuple(half) for half in zip(*(logit.float().chunk(2) for logit in logits), strict=True))
-        loss = discriminator_loss(of_real, of_fake, self.config.loss.adversarial_loss)
+            logits = discriminator.distributed(both.contiguous(memory_format=torch.channels_last), parts=2)
+        halves = zip(*(logit.float().chunk(2) for logit in logits), strict=True)
+        real_logits, fake_logits = map(tuple, halves)
+        loss = discriminator_loss(real_logits, fake_logits, self.config.loss.adversarial_loss)
         terms = {"discriminator": loss.detach()}
         if penalise:
-            penalty = r1_penalty(of_real, real)
-            loss = loss + own.r1_weight * own.r1_every * penalty  # as heavy as every step, at a fraction of the cost
+            penalty = r1_penalty(real_logits, real)
+            loss = loss + own.r1_weight * own.r1_every * penalty  # weighs as much as one of every step
             terms["r1"] = penalty.detach()
         return loss, terms
 
@@ -146,9 +150,9 @@ class Update:
 
 
 @contextmanager
-def frozen(learner: Learner) -> Iterator[None]:
-    """Gradients pass through the network and stay out of its parameters; its buffers keep their values."""
-    network = learner.network.eval().requires_grad_(False)
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Within, gradients pass through the network but not into its parameters, and its buffers do not change."""
+    network.eval().requires_grad_(False)
     try:
         yield
     finally:

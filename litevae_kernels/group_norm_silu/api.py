@@ -1,4 +1,4 @@
-"""What may a caller ask of GroupNorm+SiLU? The public function: contract, checks, choice of backend.
+"""The public function of GroupNorm+SiLU: contract and checks.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 """
@@ -7,10 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from litevae_kernels import checks
-from litevae_kernels.backends import check_backend
-from litevae_kernels.dispatch import call, inside_transform
-from litevae_kernels.group_norm_silu import ops, reference
+from litevae_kernels import checks, dispatch
+from litevae_kernels.group_norm_silu import ops
 
 
 def group_norm_silu(
@@ -23,27 +21,28 @@ def group_norm_silu(
     skip: Tensor | None = None,
     backend: str | None = None,
 ) -> Tensor:
-    """GroupNorm, then SiLU, in one pass over the data for each; of concat(x, skip) without making the concat.
+    """SiLU of GroupNorm, fused, of x or of concat(x, skip), which is never made. eps is 1e-6, not PyTorch's 1e-5.
 
-    What comes before every convolution of the ResNet blocks (Appendix G). With xhat = (x - mean) / sqrt(var + eps)
-    over each group of a sample, z = weight xhat + bias: the result is z sigmoid(z).
+    1e-6 is the value of Stable Diffusion's autoencoder (LDM), which LiteVAE's ResNet blocks follow (Appendix G); pass
+    eps=1e-5 to match the default of `torch.nn.functional.group_norm`. With xhat = (x - mean) / sqrt(var + eps) over
+    each group of a sample and z = weight xhat + bias, the result is z sigmoid(z).
 
     Args:
-        x: [B, C1, H, W], any strides; float64, float32, float16 or bfloat16, any range. NCHW and channels_last are
-            read as they lie, other strides are copied first.
-        num_groups: a divisor of the number of channels, C1 + C2; a group may take channels of both x and skip.
-        weight, bias: [C1 + C2], floating, of any dtype (float32 master weights for a half x); None: 1 and 0.
+        x: [B, C1, H, W], any strides; float64, float32, float16 or bfloat16, any range. Tensors that are neither NCHW
+            nor channels_last are copied first.
+        num_groups: a divisor of the number of channels, C1 + C2. A group may have channels of both x and skip.
+        weight, bias: [C1 + C2], of any floating dtype (float32 master weights for a half x). None: 1 and 0.
         eps: added to the variance, above 0.
-        skip: [B, C2, H, W] of x's dtype; its channels follow x's, as in `torch.cat([x, skip], dim=1)`. None: C2 is 0.
+        skip: [B, C2, H, W] of x's dtype. Its channels follow x's, as in `torch.cat([x, skip], dim=1)`. None: C2 is 0.
         backend: as in `haar_dwt2d`.
 
     Returns:
         [B, C1 + C2, H, W] in the dtype of x, contiguous in its memory format (channels_last if it is, else NCHW).
 
-    Statistics and arithmetic are float32 (float64 for a float64 x), with one rounding at the end; the variance is the
-    biased one, taken about the mean, so that a mean of 1000 costs no accuracy of the variance. Differentiable twice in
-    x, skip, weight and bias; deterministic; autocast leaves it in the dtype of x. Inside torch.func (grad, vmap, jvp,
-    ...) and with forward-mode tangents the reference runs, in NCHW.
+    Statistics and arithmetic are float32 (float64 for a float64 x), with one rounding at the end. The variance is
+    biased and computed about the mean, so that a large mean costs it no accuracy. Differentiable twice in x, weight,
+    bias and skip. Deterministic. Autocast does not change the dtype. Inside torch.func (grad, vmap, jvp, ...) and with
+    forward-mode tangents the reference runs, in NCHW.
 
     Raises:
         TypeError, ValueError: an argument outside the above. RuntimeError: a named backend cannot run here.
@@ -66,14 +65,9 @@ def group_norm_silu(
         raise checks.wrong_value("num_groups", f"divide the number of channels, {channels}", num_groups)
     _check_parameter("weight", weight, channels, x)
     _check_parameter("bias", bias, channels, x)
-    checks.check_positive_float("eps", eps)
-    check_backend(backend)
-    if inside_transform(backend, x, skip, weight, bias):
-        return reference.group_norm_silu(x, skip, num_groups, weight, bias, eps)[0]
-    tensors = (x, skip, weight, bias)
-    return call(ops.group_norm_silu, ops.run_group_norm_silu, tensors, x, skip, num_groups, weight, bias, eps, backend)[
-        0
-    ]
+    checks.check_number("eps", eps, above=0)
+    output, _, _ = dispatch.run(ops.group_norm_silu, backend, x, num_groups, weight, bias, eps, skip)
+    return output
 
 
 def _check_channels(name: str, x: Tensor) -> None:

@@ -1,66 +1,58 @@
-"""How does GroupNorm+SiLU reach csrc/group_norm_silu/cpu_*.cpp? Allocates the results and passes pointers."""
+"""The C++ backend of GroupNorm+SiLU: allocates the results and passes pointers to csrc/group_norm_silu/cpu_*.cpp."""
 
 import torch
 from torch import Tensor
 
 from litevae_kernels import native
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import memory_format_of
+from litevae_kernels.group_norm_silu.results import empty_gradients, empty_results
 
 
 def group_norm_silu(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`; x and skip are copied where they are not dense in x's memory format."""
-    memory_format, arithmetic = memory_format_of(x), arithmetic_dtype(x.dtype)
-    batch, channels, height, width = x.shape
-    if skip is not None:
-        channels += skip.shape[1]
-    output = torch.empty((batch, channels, height, width), dtype=x.dtype, memory_format=memory_format)
+    output, mean, rstd = empty_results(x, num_groups, skip)
     if output.numel() == 0:
-        mean = torch.zeros((batch, num_groups), dtype=arithmetic)
-        return output, mean, torch.full_like(mean, eps**-0.5)
-    mean, rstd = torch.empty((batch, num_groups), dtype=arithmetic), torch.empty((batch, num_groups), dtype=arithmetic)
-    _call("litevae_group_norm_silu", x, skip, weight, bias, mean, rstd, (output, None, None, None, None), eps)
+        return output, mean.fill_(0), rstd.fill_(eps**-0.5)
+    _call("litevae_group_norm_silu", x, weight, bias, mean, rstd, skip, (output, None, None, None, None), eps)
     return output, mean, rstd
 
 
 def group_norm_silu_backward(
     grad: Tensor,
     x: Tensor,
-    skip: Tensor | None,
     num_groups: int,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu_backward`."""
-    memory_format, arithmetic = memory_format_of(x), arithmetic_dtype(x.dtype)
-    x_grad = torch.empty(x.shape, dtype=x.dtype, memory_format=memory_format)
-    skip_grad = None if skip is None else torch.empty(skip.shape, dtype=x.dtype, memory_format=memory_format)
-    weight_grad = torch.zeros(grad.shape[1], dtype=arithmetic)
-    bias_grad = torch.zeros(grad.shape[1], dtype=arithmetic)
+    gradients = empty_gradients(x, weight, bias, skip)
+    x_grad, weight_grad, bias_grad, skip_grad = gradients
+    weight_sums, bias_sums = mean.new_zeros(grad.shape[1]), mean.new_zeros(grad.shape[1])
     if grad.numel() > 0:
-        grad = grad.to(x.dtype).contiguous(memory_format=memory_format)
-        outputs = (x_grad, grad, skip_grad, weight_grad, bias_grad)
+        grad = grad.to(x.dtype).contiguous(memory_format=memory_format_of(x))
+        outputs = (x_grad, grad, skip_grad, weight_sums, bias_sums)
         mean, rstd = mean.contiguous(), rstd.contiguous()
-        _call("litevae_group_norm_silu_backward", x, skip, weight, bias, mean, rstd, outputs, 0.0)
-    return (
-        x_grad,
-        x.new_empty(0) if skip_grad is None else skip_grad,
-        x.new_empty(0) if weight is None else weight_grad.to(weight.dtype),
-        x.new_empty(0) if bias is None else bias_grad.to(bias.dtype),
-    )
+        _call("litevae_group_norm_silu_backward", x, weight, bias, mean, rstd, skip, outputs, 0.0)
+    if weight is not None:
+        weight_grad.copy_(weight_sums)
+    if bias is not None:
+        bias_grad.copy_(bias_sums)
+    return gradients
 
 
 def _call(
     function: str,
     x: Tensor,
-    skip: Tensor | None,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
     others: tuple[Tensor | None, ...],
     eps: float,
 ) -> None:
@@ -82,7 +74,7 @@ def _call(
         "11P8qd",
         *pointers,
         native.DTYPE_CODES[x.dtype],
-        memory_format == torch.channels_last or pixels == 1,  # a pixel lies the same either way, and is faster so
+        memory_format == torch.channels_last or pixels == 1,  # the same layout for one pixel, and the faster path
         batch,
         channels,
         skip_channels,

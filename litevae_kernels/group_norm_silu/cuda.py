@@ -1,4 +1,4 @@
-"""How does GroupNorm+SiLU reach csrc/group_norm_silu/cuda.cu? Allocates the results and launches its kernels.
+"""The CUDA C++ backend of GroupNorm+SiLU: launches the kernels of csrc/group_norm_silu/cuda.cu.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 """
@@ -11,28 +11,26 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import native, nvrtc
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
+from litevae_kernels.group_norm_silu.results import empty_gradients, empty_results
 
 THREADS, WARP = 256, 32  # kWalkThreads, kWarp of cuda_walk.h
-MAX_PACKS = 16  # that a thread goes through, of 16 bytes
-ENOUGH_BLOCKS = 1024  # to keep a large GPU busy; below it a thread goes through fewer packs
+MAX_PACKS = 16  # packs of 16 bytes for each thread
+ENOUGH_BLOCKS = 1024  # to fill a large GPU; with fewer blocks a thread takes fewer packs
 MAX_GRID_Y = 65535
 
 
 def group_norm_silu(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`; x and skip are copied where they are not dense in x's memory format."""
-    memory_format, arithmetic = memory_format_of(x), arithmetic_dtype(x.dtype)
-    x, skip = x.contiguous(memory_format=memory_format), _dense(skip, memory_format)
-    shape = (x.shape[0], x.shape[1] + (0 if skip is None else skip.shape[1]), *x.shape[2:])
-    result = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
-    new = x.new_empty if result.numel() > 0 else x.new_zeros
-    mean, rstd = new((shape[0], num_groups), dtype=arithmetic), new((shape[0], num_groups), dtype=arithmetic)
+    result, mean, rstd = empty_results(x, num_groups, skip)
     if result.numel() == 0:
-        return result, mean, rstd
+        return result, mean.fill_(0), rstd.fill_(eps**-0.5)
+    memory_format = memory_format_of(x)
+    x, skip = x.contiguous(memory_format=memory_format), _dense(skip, memory_format)
     plan = _plan(x, num_groups, [result, x, skip])
-    partials = x.new_empty((*shape[:2], plan.splits, 2), dtype=arithmetic)
+    partials = mean.new_empty((*result.shape[:2], plan.splits, 2))
     plan.walk("moments", [x, skip, partials])
     plan.for_each_group("statistics", [partials, mean, rstd], [c_double(eps)])
     plan.walk("fwd", [x, skip, result, mean, rstd, *_parameter(weight), *_parameter(bias)])
@@ -42,25 +40,23 @@ def group_norm_silu(
 def group_norm_silu_backward(
     grad: Tensor,
     x: Tensor,
-    skip: Tensor | None,
     num_groups: int,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu_backward`; grad is copied where it is not dense in x's memory format."""
     memory_format = memory_format_of(x)
     x, grad = x.contiguous(memory_format=memory_format), grad.contiguous(memory_format=memory_format)
     skip = _dense(skip, memory_format)
-    x_grad = torch.empty_like(x)
-    skip_grad = x.new_empty(0) if skip is None else torch.empty_like(skip)
-    empty = torch.empty if grad.numel() > 0 else torch.zeros
-    weight_grad, bias_grad = (
-        x.new_empty(0) if parameter is None else empty(parameter.shape, dtype=parameter.dtype, device=x.device)
-        for parameter in (weight, bias)
-    )
-    if grad.numel() > 0:
+    gradients = empty_gradients(x, weight, bias, skip)
+    x_grad, weight_grad, bias_grad, skip_grad = gradients
+    if grad.numel() == 0:
+        weight_grad.zero_()
+        bias_grad.zero_()
+    else:
         mean, rstd = mean.contiguous(), rstd.contiguous()
         affine = [mean, rstd, *_parameter(weight), *_parameter(bias)]
         plan = _plan(x, num_groups, [grad, x, skip, x_grad, skip_grad])
@@ -70,9 +66,9 @@ def group_norm_silu_backward(
         plan.for_each_group("coefficients", [sums, coefficients, rstd, *_parameter(weight)], [])
         plan.walk("bwd", [grad, x, skip, x_grad, None if skip is None else skip_grad, coefficients, *affine])
         if weight is not None or bias is not None:
-            gradients = (None if weight is None else weight_grad, None if bias is None else bias_grad)
-            plan.for_each_channel("parameters", [sums, *_parameter(gradients[0]), *_parameter(gradients[1])])
-    return x_grad, skip_grad, weight_grad, bias_grad
+            targets = (None if weight is None else weight_grad, None if bias is None else bias_grad)
+            plan.for_each_channel("parameters", [sums, *_parameter(targets[0]), *_parameter(targets[1])])
+    return gradients
 
 
 class _Plan(NamedTuple):
@@ -111,12 +107,12 @@ class _Plan(NamedTuple):
 
 
 def _plan(x: Tensor, num_groups: int, tensors: Sequence[Tensor | None]) -> _Plan:
-    """`tensors`: what is read or written in packs; the first one has all channels."""
+    """`tensors` are accessed in packs; the first one has all channels."""
     whole = tensors[0]
     assert whole is not None
     batch, channels, height, width = whole.shape
     x_channels, pixels = x.shape[1], height * width
-    # A sample of one pixel lies the same way in both formats, and is a single run in channels_last.
+    # A sample of one pixel has the same layout in both formats, and is contiguous as channels_last.
     channels_last = pixels == 1 or not whole.is_contiguous()
     pack = 16 // x.element_size()
     runs = (x_channels, channels - x_channels) if channels_last else (pixels,)
@@ -147,7 +143,7 @@ def _plan(x: Tensor, num_groups: int, tensors: Sequence[Tensor | None]) -> _Plan
 
 
 def _share(packs: int) -> tuple[int, int]:
-    """How many blocks the packs of a pixel take, and how many threads of each."""
+    """The number of blocks for the packs of a pixel, and of threads in each."""
     parts = -(-packs // THREADS)
     return parts, -(-packs // parts) if parts else 0
 
@@ -157,7 +153,7 @@ def _dense(tensor: Tensor | None, memory_format: torch.memory_format) -> Tensor 
 
 
 def _parameter(parameter: Tensor | None) -> tuple[Tensor | None, c_int32]:
-    """The kernels' two parameters for a vector of any floating dtype: where it is, and Dtype of csrc/scalar_types.h."""
+    """The kernels' two parameters for a vector of any floating dtype: its pointer, and Dtype of csrc/scalar_types.h."""
     if parameter is None:
         return None, c_int32(0)
     return parameter.contiguous(), c_int32(native.DTYPE_CODES[parameter.dtype])

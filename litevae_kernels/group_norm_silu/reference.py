@@ -1,4 +1,4 @@
-"""What is GroupNorm+SiLU, exactly? Readable PyTorch, right in float64: the definition, and the backend of last resort.
+"""The definition of GroupNorm+SiLU, in plain PyTorch; also the backend that runs on any device.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 """
@@ -7,23 +7,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litevae_kernels.conventions import arithmetic_dtype, stored_like
+from litevae_kernels.formats import arithmetic_dtype, stored_like
 
 
 def group_norm_silu(
-    x: Tensor, skip: Tensor | None, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float
+    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """silu((concat(x, skip) - mean) * rstd * weight + bias), and every group's mean, rstd.  # [B, C, H, W], [B, G]"""
-    mean, rstd = statistics(x, skip, num_groups, eps)
-    z = _affine(_normalised(_whole(x, skip), mean, rstd), weight, bias)
+    """silu((concat(x, skip) - mean) * rstd * weight + bias), and the mean and rstd of every group."""
+    mean, rstd = statistics(x, num_groups, eps, skip)  # [B, G]
+    z = _affine(_normalised(_whole(x, skip), mean, rstd), weight, bias)  # [B, C, H, W]
     return stored_like(F.silu(z), x.dtype, like=x), mean, rstd
 
 
-def statistics(x: Tensor, skip: Tensor | None, num_groups: int, eps: float) -> tuple[Tensor, Tensor]:
-    """Mean and 1 / sqrt(var + eps), var biased and about the mean, of every group; those of no elements are finite."""
+def statistics(x: Tensor, num_groups: int, eps: float, skip: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / sqrt(var + eps) of every group, var biased and about the mean; finite for groups of no elements."""
     groups = _in_groups(_whole(x, skip), num_groups)  # [B, G, n]
     elements = max(groups.shape[2], 1)
-    mean = groups.sum(2) / elements
+    mean = groups.sum(2) / elements  # [B, G]
     variance = (groups - mean[:, :, None]).square().sum(2) / elements
     return mean, torch.rsqrt(variance + eps)
 
@@ -31,22 +31,22 @@ def statistics(x: Tensor, skip: Tensor | None, num_groups: int, eps: float) -> t
 def group_norm_silu_backward(
     grad: Tensor,
     x: Tensor,
-    skip: Tensor | None,
     num_groups: int,
     weight: Tensor | None,
     bias: Tensor | None,
     mean: Tensor,
     rstd: Tensor,
+    skip: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of (x, skip, weight, bias) in their dtypes. With xhat = (x - mean) rstd, z = w xhat + b, s = sigmoid z:
+    """Gradients of (x, weight, bias, skip) in their dtypes. With xhat = (x - mean) rstd, z = w xhat + b, s = sigmoid z:
 
     dz = grad s (1 + z (1 - s)),   db = sum over B,H,W of dz,   dw = sum over B,H,W of (dz xhat),
     dx = rstd (w dz - mean over the group of (w dz) - xhat * mean over the group of (w dz xhat)).
 
-    Built from differentiable operations: the second derivative goes through here, with the `statistics` of x and skip.
-    An absent input's gradient is an empty tensor, one of its own: outputs of an operator must not alias.
+    Built from differentiable operations, for the second derivative, which also goes through `statistics`.
+    The gradient of an absent input is an empty tensor of its own: outputs of an operator must not alias.
     """
-    whole = _whole(x, skip)
+    whole = _whole(x, skip)  # [B, C, H, W]
     xhat = _normalised(whole, mean, rstd)
     z = _affine(xhat, weight, bias)
     s = torch.sigmoid(z)
@@ -59,25 +59,25 @@ def group_norm_silu_backward(
     x_channels = x.shape[1]
     return (
         stored_like(dx[:, :x_channels], x.dtype, like=x),
-        x.new_empty(0) if skip is None else stored_like(dx[:, x_channels:], skip.dtype, like=x),
         x.new_empty(0) if weight is None else (dz * xhat).sum((0, 2, 3)).to(weight.dtype),
         x.new_empty(0) if bias is None else dz.sum((0, 2, 3)).to(bias.dtype),
+        x.new_empty(0) if skip is None else stored_like(dx[:, x_channels:], skip.dtype, like=x),
     )
 
 
 def _whole(x: Tensor, skip: Tensor | None) -> Tensor:
     arithmetic = arithmetic_dtype(x.dtype)
-    return x.to(arithmetic) if skip is None else torch.cat([x, skip], dim=1).to(arithmetic)
+    return x.to(arithmetic) if skip is None else torch.cat([x, skip], dim=1).to(arithmetic)  # [B, C1 + C2, H, W]
 
 
 def _in_groups(whole: Tensor, num_groups: int) -> Tensor:
     batch, channels, height, width = whole.shape
-    return whole.reshape(batch, num_groups, channels // num_groups * height * width)
+    return whole.reshape(batch, num_groups, channels // num_groups * height * width)  # [B, G, n]
 
 
-def _per_channel(of_groups: Tensor, whole: Tensor) -> Tensor:
-    """[B, G] -> [B, C, 1, 1]"""
-    return of_groups.repeat_interleave(whole.shape[1] // of_groups.shape[1], dim=1)[:, :, None, None]
+def _per_channel(values: Tensor, whole: Tensor) -> Tensor:
+    channels_per_group = whole.shape[1] // values.shape[1]
+    return values.repeat_interleave(channels_per_group, dim=1)[:, :, None, None]  # [B, G] -> [B, C, 1, 1]
 
 
 def _normalised(whole: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:

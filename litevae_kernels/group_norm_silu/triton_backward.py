@@ -1,4 +1,4 @@
-"""How does a GPU compute the gradients of GroupNorm+SiLU? Triton kernels, one or two launches as in the forward.
+"""The Triton kernels of the gradients of GroupNorm+SiLU: two launches for groups that fit a program, else three.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 
@@ -13,7 +13,7 @@ import triton.language as tl
 from litevae_kernels.group_norm_silu.triton_tiles import (
     block_of_program,
     normalisation,
-    of_x_or_skip,
+    select_tensor,
     silu_gradient,
     sum_over_groups,
     tile_at,
@@ -38,16 +38,16 @@ def group_norm_silu_bwd_kernel(
     group = channel // group_size
     inside = (c < CHANNELS) & (channel < channels)
     mask = inside[:, None] & (p < pixels)[None, :]
-    of_x, of_skip = mask & (channel < x_channels)[:, None], mask & (channel >= x_channels)[:, None]
+    x_mask, skip_mask = mask & (channel < x_channels)[:, None], mask & (channel >= x_channels)[:, None]
     base, offsets = tile_at(sample, first, 0, channels, pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
     g = tl.load(grad + base + offsets, mask=mask, other=0).to(ARITHMETIC)
     x_base, x_offsets = tile_at(sample, first, 0, x_channels, pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
-    value = tl.load(x + x_base + x_offsets, mask=of_x, other=0).to(ARITHMETIC)
+    value = tl.load(x + x_base + x_offsets, mask=x_mask, other=0).to(ARITHMETIC)
     if HAS_SKIP:
         skip_base, skip_offsets = tile_at(
             sample, first - x_channels, 0, skip_channels, pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST
         )  # fmt: skip
-        value += tl.load(skip + skip_base + skip_offsets, mask=of_skip, other=0).to(ARITHMETIC)
+        value += tl.load(skip + skip_base + skip_offsets, mask=skip_mask, other=0).to(ARITHMETIC)
 
     m, r, w, b = normalisation(
         mean, rstd, weight, bias, sample, channel, inside, num_groups, group_size, HAS_WEIGHT, HAS_BIAS, ARITHMETIC
@@ -59,13 +59,13 @@ def group_norm_silu_bwd_kernel(
     tl.store(partials + place, s1, mask=inside)
     tl.store(partials + place + 1, s2, mask=inside)
     n = tl.full((), 1, ARITHMETIC) * group_size * pixels
-    w_of_channels = tl.reshape(w, (BLOCK_C,))
-    c1 = sum_over_groups(w_of_channels * s1, group, ONE_GROUP)[:, None] / n
-    c2 = sum_over_groups(w_of_channels * s2, group, ONE_GROUP)[:, None] / n
+    channel_weights = tl.reshape(w, (BLOCK_C,))
+    c1 = sum_over_groups(channel_weights * s1, group, ONE_GROUP)[:, None] / n
+    c2 = sum_over_groups(channel_weights * s2, group, ONE_GROUP)[:, None] / n
     dx = r * (w * dz - c1 - xhat * c2)
-    tl.store(x_grad + x_base + x_offsets, rounded(dx, x_grad.dtype.element_ty), mask=of_x)
+    tl.store(x_grad + x_base + x_offsets, rounded(dx, x_grad.dtype.element_ty), mask=x_mask)
     if HAS_SKIP:
-        tl.store(skip_grad + skip_base + skip_offsets, rounded(dx, skip_grad.dtype.element_ty), mask=of_skip)
+        tl.store(skip_grad + skip_base + skip_offsets, rounded(dx, skip_grad.dtype.element_ty), mask=skip_mask)
 
 
 @triton.jit(do_not_specialize=["splits", "iterations"])
@@ -75,10 +75,10 @@ def group_norm_silu_bwd_partials_kernel(
     HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr, CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
     """S1 and S2 of one part of the pixels, for every channel: partials [B, C, splits, 2]."""
-    sample, of_skip, first, channels, channel, split = block_of_program(
+    sample, is_skip, first, channels, channel, split = block_of_program(
         tl.program_id(0), x_channels, skip_channels, splits, BLOCK_C, HAS_SKIP
     )
-    source, all_channels = of_x_or_skip(of_skip, x, skip, HAS_SKIP), x_channels + skip_channels
+    source, all_channels = select_tensor(is_skip, x, skip, HAS_SKIP), x_channels + skip_channels
     c, p = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_P)
     inside = c < channels - first
     m, r, w, b = normalisation(
@@ -102,20 +102,21 @@ def group_norm_silu_bwd_partials_kernel(
     tl.store(partials + place + 1, tl.sum(s2, axis=1), mask=inside)
 
 
-@triton.jit(do_not_specialize=["batch", "groups_of_batch", "splits"])
+@triton.jit(do_not_specialize=["batch", "batch_groups", "splits"])
 def group_norm_silu_bwd_combine_kernel(
-    partials, weight, of_groups, weight_grad, bias_grad, batch, groups_of_batch, channels, pixels, num_groups,
+    partials, weight, coefficients, weight_grad, bias_grad, batch, batch_groups, channels, pixels, num_groups,
     group_size, splits, CHANNELS: tl.constexpr, BLOCK: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr,
     ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """The first `groups_of_batch` programs: c1 and c2 of one group, [B, G, 2]. The others: dw and db of CHANNELS."""
+    """The first `batch_groups` programs: c1 and c2 of one group, [B, G, 2]. Others: dw and db of CHANNELS channels."""
     program = tl.program_id(0)
-    if program < groups_of_batch:
+    if program < batch_groups:
         _combine_group(
-            partials, weight, of_groups, program, pixels, num_groups, group_size, splits, BLOCK, HAS_WEIGHT, ARITHMETIC
+            partials, weight, coefficients, program, pixels, num_groups, group_size, splits,
+            BLOCK, HAS_WEIGHT, ARITHMETIC,
         )  # fmt: skip
     else:
-        first_channel = (program - groups_of_batch) * CHANNELS
+        first_channel = (program - batch_groups) * CHANNELS
         _combine_parameters(
             partials, weight_grad, bias_grad, first_channel, batch, channels, splits, CHANNELS, BLOCK // CHANNELS,
             HAS_WEIGHT, HAS_BIAS, ARITHMETIC,
@@ -124,7 +125,7 @@ def group_norm_silu_bwd_combine_kernel(
 
 @triton.jit
 def _combine_group(
-    partials, weight, of_groups, group, pixels, num_groups, group_size, splits,
+    partials, weight, coefficients, group, pixels, num_groups, group_size, splits,
     BLOCK: tl.constexpr, HAS_WEIGHT: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
     s1, s2 = tl.zeros((BLOCK,), dtype=ARITHMETIC), tl.zeros((BLOCK,), dtype=ARITHMETIC)
@@ -139,8 +140,8 @@ def _combine_group(
         s1 += w * tl.load(partials + 2 * i, mask=mask, other=0)
         s2 += w * tl.load(partials + 2 * i + 1, mask=mask, other=0)
     n = tl.full((), 1, ARITHMETIC) * group_size * pixels
-    tl.store(of_groups + 2 * group, tl.sum(s1) / n)
-    tl.store(of_groups + 2 * group + 1, tl.sum(s2) / n)
+    tl.store(coefficients + 2 * group, tl.sum(s1) / n)
+    tl.store(coefficients + 2 * group + 1, tl.sum(s2) / n)
 
 
 @triton.jit
@@ -168,25 +169,25 @@ def _combine_parameters(
 
 @triton.jit(do_not_specialize=["splits", "iterations"])
 def group_norm_silu_bwd_apply_kernel(
-    grad, x, skip, weight, bias, mean, rstd, of_groups, x_grad, skip_grad, x_channels, skip_channels, pixels,
+    grad, x, skip, weight, bias, mean, rstd, coefficients, x_grad, skip_grad, x_channels, skip_channels, pixels,
     num_groups, group_size, splits, iterations,
     BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_WEIGHT: tl.constexpr,
     HAS_BIAS: tl.constexpr, CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """dx = rstd (w dz - c1 - xhat c2). Last programs first: what was read last is still in the L2 cache."""
-    sample, of_skip, first, channels, channel, split = block_of_program(
+    """dx = rstd (w dz - c1 - xhat c2). Reverse order: the data read last is still in the L2 cache."""
+    sample, is_skip, first, channels, channel, split = block_of_program(
         tl.num_programs(0) - 1 - tl.program_id(0), x_channels, skip_channels, splits, BLOCK_C, HAS_SKIP
     )
-    source, all_channels = of_x_or_skip(of_skip, x, skip, HAS_SKIP), x_channels + skip_channels
-    result = of_x_or_skip(of_skip, x_grad, skip_grad, HAS_SKIP)
+    source, all_channels = select_tensor(is_skip, x, skip, HAS_SKIP), x_channels + skip_channels
+    result = select_tensor(is_skip, x_grad, skip_grad, HAS_SKIP)
     c, p = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_P)
     inside = c < channels - first
     m, r, w, b = normalisation(
         mean, rstd, weight, bias, sample, channel + c, inside, num_groups, group_size, HAS_WEIGHT, HAS_BIAS, ARITHMETIC
     )  # fmt: skip
     group = sample * num_groups + (channel + c) // group_size
-    c1 = tl.load(of_groups + 2 * group, mask=inside, other=0)[:, None]
-    c2 = tl.load(of_groups + 2 * group + 1, mask=inside, other=0)[:, None]
+    c1 = tl.load(coefficients + 2 * group, mask=inside, other=0)[:, None]
+    c2 = tl.load(coefficients + 2 * group + 1, mask=inside, other=0)[:, None]
     first_pixel = split.to(tl.int64) * iterations * BLOCK_P
     for i in range(iterations):
         pixel = first_pixel + i * BLOCK_P

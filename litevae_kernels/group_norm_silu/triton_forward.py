@@ -1,4 +1,4 @@
-"""How does a GPU compute GroupNorm+SiLU? Triton kernels: one for groups that fit a program, three for larger ones.
+"""The Triton kernels of GroupNorm+SiLU: one for groups that fit a program, three for larger ones.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 """
@@ -9,8 +9,8 @@ import triton.language as tl
 from litevae_kernels.group_norm_silu.triton_tiles import (
     block_of_program,
     normalisation,
-    of_x_or_skip,
     parameters,
+    select_tensor,
     sigmoid,
     sum_over_groups,
     tile_at,
@@ -68,10 +68,10 @@ def group_norm_silu_fwd_partials_kernel(
 
     Every element of the tile keeps its own running mean and sum of squares (Welford), joined at the end (Chan).
     """
-    sample, of_skip, first, channels, channel, split = block_of_program(
+    sample, is_skip, first, channels, channel, split = block_of_program(
         tl.program_id(0), x_channels, skip_channels, splits, BLOCK_C, HAS_SKIP
     )
-    source = of_x_or_skip(of_skip, x, skip, HAS_SKIP)
+    source = select_tensor(is_skip, x, skip, HAS_SKIP)
     c, p = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_P)
     inside = c < channels - first
     first_pixel = split.to(tl.int64) * iterations * BLOCK_P
@@ -147,11 +147,11 @@ def group_norm_silu_fwd_apply_kernel(
     iterations, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_WEIGHT: tl.constexpr,
     HAS_BIAS: tl.constexpr, CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
 ):  # fmt: skip
-    """y = z sigmoid(z), z = (x - mean) rstd w + b. Last programs first: what was read last is still in the L2 cache."""
-    sample, of_skip, first, channels, channel, split = block_of_program(
+    """y = z sigmoid(z), z = (x - mean) rstd w + b. Reverse order: the data read last is still in the L2 cache."""
+    sample, is_skip, first, channels, channel, split = block_of_program(
         tl.num_programs(0) - 1 - tl.program_id(0), x_channels, skip_channels, splits, BLOCK_C, HAS_SKIP
     )
-    source = of_x_or_skip(of_skip, x, skip, HAS_SKIP)
+    source = select_tensor(is_skip, x, skip, HAS_SKIP)
     c, p = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_P)
     inside = c < channels - first
     m, r, w, b = normalisation(

@@ -1,9 +1,9 @@
-"""What does a Triton program see of x, skip and the rest? Tiles [BLOCK_C channels, BLOCK_P pixels] and their formulas.
+"""Tiles [BLOCK_C channels, BLOCK_P pixels] of x, skip and the result, and the formulas that the kernels share.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 
 Every tensor is dense [B, channels, pixels], or [B, pixels, channels] if CHANNELS_LAST. Triton finds the contiguous axis
-of a tile by itself. A tile's first element has a 64-bit offset; its elements are less than 2^31 from there.
+of a tile by itself. A tile's first element has a 64-bit offset, the others 32-bit offsets from it.
 """
 
 import triton
@@ -27,30 +27,30 @@ def tile_at(
 def block_of_program(
     program, x_channels, skip_channels, splits, BLOCK_C: tl.constexpr, HAS_SKIP: tl.constexpr
 ):  # fmt: skip
-    """Which channels, of one tensor, and which part of the pixels a program has; the blocks of x come before skip's.
+    """The channels, of x or of skip, and the part of the pixels that a program computes. Blocks of x come first.
 
-    Returns sample, whether the channels are skip's, the first one and their number in that tensor, the first one in
-    concat(x, skip), and the part of the pixels.
+    Returns the sample; whether the channels are skip's; the first channel and the number of channels in that tensor;
+    the first channel in concat(x, skip); and the part of the pixels.
     """
     x_blocks = tl.cdiv(x_channels, BLOCK_C)
     row, split = program // splits, program % splits
     if HAS_SKIP:
         blocks = x_blocks + tl.cdiv(skip_channels, BLOCK_C)
         sample, block = (row // blocks).to(tl.int64), row % blocks
-        of_skip = block >= x_blocks
-        first = tl.where(of_skip, block - x_blocks, block) * BLOCK_C
-        channels = tl.where(of_skip, skip_channels, x_channels)
-        return sample, of_skip, first, channels, tl.where(of_skip, x_channels, 0) + first, split
+        is_skip = block >= x_blocks
+        first = tl.where(is_skip, block - x_blocks, block) * BLOCK_C
+        channels = tl.where(is_skip, skip_channels, x_channels)
+        return sample, is_skip, first, channels, tl.where(is_skip, x_channels, 0) + first, split
     else:
         sample, first = (row // x_blocks).to(tl.int64), row % x_blocks * BLOCK_C
         return sample, False, first, x_channels, first, split
 
 
 @triton.jit
-def of_x_or_skip(of_skip, x, skip, HAS_SKIP: tl.constexpr):
+def select_tensor(is_skip, x, skip, HAS_SKIP: tl.constexpr):
     """The pointer of the tensor that a block belongs to."""
     if HAS_SKIP:
-        return tl.where(of_skip, skip, x)
+        return tl.where(is_skip, skip, x)
     else:
         return x
 
@@ -93,10 +93,10 @@ def silu_gradient(grad, z):
 
 
 @triton.jit
-def sum_over_groups(of_channels, group, ONE_GROUP: tl.constexpr):
+def sum_over_groups(channel_values, group, ONE_GROUP: tl.constexpr):
     """[BLOCK_C] -> [BLOCK_C]: for every channel, the sum over the channels of its group in this tile."""
     if ONE_GROUP:
-        return tl.broadcast_to(tl.sum(of_channels), of_channels.shape)
+        return tl.broadcast_to(tl.sum(channel_values), channel_values.shape)
     else:
         together = group[:, None] == group[None, :]
-        return tl.sum(tl.where(together, of_channels[None, :], 0.0), axis=1)
+        return tl.sum(tl.where(together, channel_values[None, :], 0.0), axis=1)

@@ -1,4 +1,4 @@
-"""What may a caller ask of the Haar DWT? The public functions: contract, checks, choice of backend.
+"""The public functions of the Haar DWT: contract and checks.
 
 [image -> DWT] -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
@@ -9,10 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litevae_kernels import checks
-from litevae_kernels.backends import check_backend
-from litevae_kernels.dispatch import call, inside_transform
-from litevae_kernels.haar_dwt2d import ops, reference
+from litevae_kernels import checks, dispatch
+from litevae_kernels.haar_dwt2d import ops
 
 MAX_LEVELS = 16
 SCALINGS = ("orthonormal", "mean")
@@ -29,15 +27,16 @@ def haar_dwt2d(
     """Multi-level 2D Haar wavelet transform, all levels from one read of the image.
 
     The DWT of Section 4.1 and Appendix G ("symmetric" extension). For a 2x2 block a b / c d:
-    L = (a+b+c+d)/2, H = (a+b-c-d)/2, V = (a-b+c-d)/2, D = (a-b-c+d)/2, and L recurses.
+    L = (a+b+c+d)/2, H = (a+b-c-d)/2, V = (a-b+c-d)/2, D = (a-b-c+d)/2. L is the image of the next level.
+    LiteVAE uses scaling="mean", in the encoder and in `LiteVAEOutput.wavelet`: compared with the default
+    "orthonormal", every sub-band of level l is divided by 2^l.
 
     Args:
-        image: [B, C, H, W], any strides, H and W at least 1; float64, float32, float16 or bfloat16, any range; or
-            uint8, where a pixel p is read as p / 127.5 - 1 (so the image need not be converted first).
+        image: [B, C, H, W], any strides, H and W at least 1. float64, float32, float16 or bfloat16 of any range, or
+            uint8, where a pixel p stands for p / 127.5 - 1.
         levels: 1 to 16. At every level an odd side repeats its last row or column.
-        scaling: "orthonormal" keeps the energy; "mean" divides level l by 2^l, as the paper does, so that L is
-            the local mean.
-        dtype: of the result; None takes the image's, and float32 for uint8.
+        scaling: "orthonormal" preserves the energy. "mean", the paper's, makes L the local mean.
+        dtype: of the result. None takes the image's, or float32 for uint8.
         backend: "triton", "cuda", "cpu" or "reference"; None takes `LITEVAE_KERNELS_BACKEND` or the fastest one.
 
     Returns:
@@ -45,7 +44,7 @@ def haar_dwt2d(
         on the channel axis, contiguous in the image's memory format (channels_last if it is, else NCHW).
 
     Arithmetic is float32 (float64 if the image or the result is) with one rounding at the end. Differentiable any
-    number of times (uint8 has no gradient); deterministic; autocast leaves it in the image's dtype. Inside torch.func
+    number of times (uint8 has no gradient). Deterministic. Autocast does not change the dtype. Inside torch.func
     (grad, vmap, jvp, ...) and with forward-mode tangents the reference runs, in NCHW.
 
     Raises:
@@ -64,13 +63,10 @@ def haar_dwt2d(
     checks.check_choice("scaling", scaling, SCALINGS)
     if dtype is not None:
         checks.check_dtype("dtype", dtype)
-    check_backend(backend)
     if dtype is None:
         dtype = torch.float32 if image.dtype == torch.uint8 else image.dtype
     factor = 0.5 if scaling == "orthonormal" else 0.25
-    if inside_transform(backend, image):
-        return tuple(reference.analysis(image, levels, factor, dtype))
-    return tuple(call(ops.haar_dwt2d, ops.run_haar_dwt2d, (image,), image, levels, factor, dtype, backend))
+    return tuple(dispatch.run(ops.haar_dwt2d, backend, image, levels, factor, dtype))
 
 
 def haar_idwt2d(
@@ -86,14 +82,14 @@ def haar_idwt2d(
         pyramid: what `haar_dwt2d` returns (finest first), or one packed tensor [B, 4C, h, w] for a single level.
             One floating dtype and device; each level has half the sides of the one before, rounded up.
         scaling: the one the pyramid was made with.
-        size: (H, W) of the image. None gives twice the sides of the finest level; an image with an odd side
-            needs it said, because ceil(H/2) does not tell 2h - 1 from 2h.
+        size: (H, W) of the image. None gives twice the sides of the finest level. It must be given for an image
+            with an odd side, because sides of 2h - 1 and 2h both have sub-bands of side h.
         backend: as in `haar_dwt2d`.
 
     Returns:
         The image [B, C, H, W] in the dtype and memory format of the finest level.
 
-    Between levels the running L drops its last row or column where the next finer level is odd. Arithmetic,
+    Where the next finer level has an odd side, the reconstructed L drops its last row or column. Arithmetic,
     derivatives and errors are as in `haar_dwt2d`.
 
     Example:
@@ -105,11 +101,8 @@ def haar_idwt2d(
     _check_pyramid(levels)
     checks.check_choice("scaling", scaling, SCALINGS)
     height, width = _image_size(levels[0], size)
-    check_backend(backend)
     factor = 0.5 if scaling == "orthonormal" else 1.0
-    if inside_transform(backend, *levels):
-        return reference.synthesis(levels, height, width, factor, levels[0].dtype)
-    return call(ops.haar_idwt2d, ops.run_haar_idwt2d, (*levels,), list(levels), height, width, factor, backend)
+    return dispatch.run(ops.haar_idwt2d, backend, list(levels), height, width, factor)
 
 
 def _check_image_dtype(image: Any) -> None:

@@ -1,11 +1,11 @@
-"""What is the transform, exactly? Readable PyTorch, right in float64: the definition, and the backend of last resort.
+"""The definition of the Haar DWT, in plain PyTorch; also the backend that runs on any device.
 
 [image -> DWT] -> feature extraction -> aggregation -> latent -> decoder -> losses
 
-Two maps and their two transposes make up both public functions and all their derivatives:
+Both public functions and all their derivatives consist of two linear maps and their transposes:
 
-    analysis(image)      the DWT;      with `transpose_of_synthesis` the gradient of the inverse DWT
-    synthesis(pyramid)   the inverse;  with `transpose_of_analysis` the gradient of the DWT
+    analysis(image)      the DWT;      with `transpose` that of synthesis, the gradient of the inverse DWT
+    synthesis(pyramid)   the inverse;  with `transpose` that of analysis, the gradient of the DWT
 """
 
 from collections.abc import Sequence
@@ -14,73 +14,53 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litevae_kernels.conventions import arithmetic_dtype, stored_like
+from litevae_kernels.formats import arithmetic_dtype, stored_like
+from litevae_kernels.haar_dwt2d.geometry import level_sizes, values_of
 
 
-def analysis(
-    image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose_of_synthesis: bool = False
-) -> list[Tensor]:
+def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose: bool = False) -> list[Tensor]:
     """Image [B, C, H, W] -> packed sub-bands, level 1 first: [B, 4C, ceil(H/2^l), ceil(W/2^l)], L H V D.
 
     For each 2x2 block (a b / c d), L = factor * (a + b + c + d) and so on; L is the next level's image.
-    An odd side is extended by repeating its last row or column. The transpose of synthesis extends by zeros
-    instead (the inverse drops that row) and leaves L zero but on the last level (the inverse reads no other).
+    An odd side is extended by repeating its last row or column. The transpose of synthesis extends by zeros instead,
+    since the inverse drops that row, and returns L of the last level only, since the inverse reads no other.
     """
-    low = values_of(image, arithmetic_dtype(image.dtype, dtype))
+    low = values_of(image, arithmetic_dtype(image.dtype, dtype))  # [B, C, H, W]
     pyramid = []
     for level in range(1, levels + 1):
-        a, b, c, d = _blocks(_extend_to_even(low, "constant" if transpose_of_synthesis else "replicate"))
+        extended = _extend_to_even(low, "constant" if transpose else "replicate")  # [B, C, 2h, 2w]
+        a, b, c, d = _blocks(extended)  # [B, C, h, w] each
         low = factor * (a + b + c + d)
         details = [factor * (a + b - c - d), factor * (a - b + c - d), factor * (a - b - c + d)]
-        hides_low = transpose_of_synthesis and level < levels
-        packed = torch.cat([torch.zeros_like(low) if hides_low else low, *details], dim=1)
+        hides_low = transpose and level < levels
+        packed = torch.cat([torch.zeros_like(low) if hides_low else low, *details], dim=1)  # [B, 4C, h, w]
         pyramid.append(stored_like(packed, dtype, like=image))
     return pyramid
 
 
 def synthesis(
-    pyramid: Sequence[Tensor],
-    height: int,
-    width: int,
-    factor: float,
-    dtype: torch.dtype,
-    transpose_of_analysis: bool = False,
+    pyramid: Sequence[Tensor], height: int, width: int, factor: float, dtype: torch.dtype, transpose: bool = False
 ) -> Tensor:
     """Packed sub-bands, level 1 first -> image [B, C, height, width].
 
-    a = factor * (L + H + V + D) and so on, from the coarsest level up; where the side of the result is odd its
-    surplus last row or column is dropped. The transpose of analysis folds it onto the last one instead (that is
-    where its value came from) and adds every level's L, since the DWT hands all of them out.
+    a = factor * (L + H + V + D) and so on, from the coarsest level up. Where a side of the result is odd, the surplus
+    last row or column is dropped. The transpose of analysis adds it to the last one instead, from which analysis
+    repeated it, and adds the L of every level, since analysis returns all of them.
     """
     sizes = level_sizes(height, width, len(pyramid))
     low = None
     for level in range(len(pyramid), 0, -1):
-        packed_low, h, v, d = pyramid[level - 1].to(arithmetic_dtype(pyramid[0].dtype, dtype)).chunk(4, dim=1)
+        packed = pyramid[level - 1].to(arithmetic_dtype(pyramid[0].dtype, dtype))  # [B, 4C, h, w]
+        packed_low, h, v, d = packed.chunk(4, dim=1)  # [B, C, h, w] each
         if low is None:
             low = packed_low
-        elif transpose_of_analysis:
+        elif transpose:
             low = low + packed_low
         blocks = [low + h + v + d, low + h - v - d, low - h + v - d, low - h - v + d]
-        low = _finish_odd(factor * _interleave(blocks), *sizes[level - 1], fold=transpose_of_analysis)
+        finer = factor * _interleave(blocks)  # [B, C, 2h, 2w]
+        low = _finish_odd(finer, *sizes[level - 1], fold=transpose)  # the last row or column less if odd
     assert low is not None
     return stored_like(low, dtype, like=pyramid[0])
-
-
-def values_of(image: Tensor, dtype: torch.dtype) -> Tensor:
-    """The image in the arithmetic's dtype; a pixel p of 8 bits is p / 127.5 - 1."""
-    if image.dtype != torch.uint8:
-        return image.to(dtype)
-    # By a tensor: CUDA divides by a number by multiplying with its reciprocal, which rounds differently.
-    return image.to(dtype) / torch.full((), 127.5, dtype=dtype, device=image.device) - 1
-
-
-def level_sizes(height: int, width: int, levels: int) -> list[tuple[int, int]]:
-    """(H, W) of the image and of each level's sub-bands: every level halves, rounding up."""
-    sizes = [(height, width)]
-    for _ in range(levels):
-        height, width = (height + 1) // 2, (width + 1) // 2
-        sizes.append((height, width))
-    return sizes
 
 
 def _extend_to_even(x: Tensor, mode: str) -> Tensor:
@@ -95,13 +75,13 @@ def _blocks(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _interleave(blocks: Sequence[Tensor]) -> Tensor:
-    a, b, c, d = blocks
-    top, bottom = torch.stack([a, b], dim=-1).flatten(-2), torch.stack([c, d], dim=-1).flatten(-2)
-    return torch.stack([top, bottom], dim=-2).flatten(-3, -2)
+    a, b, c, d = blocks  # [B, C, h, w] each
+    top, bottom = torch.stack([a, b], dim=-1).flatten(-2), torch.stack([c, d], dim=-1).flatten(-2)  # [B, C, h, 2w]
+    return torch.stack([top, bottom], dim=-2).flatten(-3, -2)  # [B, C, 2h, 2w]
 
 
 def _finish_odd(x: Tensor, height: int, width: int, fold: bool) -> Tensor:
-    """Crop to (height, width), or fold what would be cropped onto the last row and column."""
+    """Crops to (height, width); `fold` adds what is cropped to the last row and column."""
     if fold and x.shape[-1] > width:
         x = torch.cat([x[..., : width - 1], x[..., width - 1 :].sum(-1, keepdim=True)], dim=-1)
     if fold and x.shape[-2] > height:

@@ -1,11 +1,11 @@
-"""What does a Triton program see of the image and its sub-bands? Tiles, and how they lie in memory.
+"""Tiles of the image and its sub-bands: how a Triton program reads and writes them.
 
 [image -> DWT] -> feature extraction -> aggregation -> latent -> decoder -> losses
 
-A tile is [ROWS, COLUMNS, LANES]. Lanes are channels: one in NCHW, up to MAX_LANES in channels_last. Where these are all
-channels, a row of the tile is one run of memory: it is read and written as such, 16 bytes a thread where it is aligned,
-and goes between the memory's order and the tile's in shared memory. Every channel count compiles a kernel of its own.
-All offsets are 64-bit.
+A tile is [ROWS, COLUMNS, LANES]. Lanes are channels: one in NCHW, up to MAX_LANES in channels_last. Where the lanes
+hold all channels, a row of the tile is contiguous in memory. It is read and written in that order, 16 bytes a thread
+where it is aligned, and reordered in shared memory. Every channel count compiles a kernel of its own. All offsets are
+64-bit.
 """
 
 import triton
@@ -16,9 +16,9 @@ from litevae_kernels.triton_rounding import rounded
 
 @triton.jit
 def level_side(image_side, LEVEL: tl.constexpr, DIVISOR: tl.constexpr):
-    """ceil(image_side / 2^LEVEL): a level's side, because rounding up at every level is rounding up once.
+    """ceil(image_side / 2^LEVEL), a level's side: rounding up at every level equals rounding up once.
 
-    From DIVISOR, a power of two that divides the image's side, the compiler learns that rows start aligned.
+    DIVISOR, a power of two that divides the image's side, tells the compiler that rows start aligned.
     """
     side = (image_side + ((1 << LEVEL) - 1)) >> LEVEL
     if (DIVISOR >> LEVEL) > 1:
@@ -28,9 +28,9 @@ def level_side(image_side, LEVEL: tl.constexpr, DIVISOR: tl.constexpr):
 
 @triton.jit
 def tile_rows(first, COUNT: tl.constexpr, FINER: tl.constexpr):
-    """The rows that COUNT rows of the coarsest level, from `first` on, have FINER levels below, in a tile's order.
+    """Row indices, FINER levels below, of COUNT rows of the coarsest level from `first` on.
 
-    First all even rows, then all odd ones, and either half again so: pairs are far apart, and a thread holds both.
+    They are bit-reversed, even rows before odd ones at every level, so that a 2x2 block sits in one thread.
     """
     i = tl.arange(0, COUNT << FINER)
     row = first + i % COUNT
@@ -41,9 +41,9 @@ def tile_rows(first, COUNT: tl.constexpr, FINER: tl.constexpr):
 
 @triton.jit
 def extended(positions, LEVELS: tl.constexpr, image_side):
-    """Rows or columns past the image's end become those that symmetric extension at every level repeats.
+    """The rows or columns that symmetric extension at every level reads in the place of `positions`.
 
-    A position past the end of any level becomes that level's last one, from the coarsest level down.
+    A position past the end of a level becomes that level's last one, from the coarsest level down.
     """
     position = positions >> LEVELS
     for k in tl.static_range(LEVELS):
@@ -54,7 +54,7 @@ def extended(positions, LEVELS: tl.constexpr, image_side):
 
 @triton.jit
 def pixel_values(pixels, ARITHMETIC: tl.constexpr):
-    """A pixel of 8 bits stands for p / 127.5 - 1, with the division that PyTorch has."""
+    """An 8-bit pixel p is p / 127.5 - 1, with PyTorch's correctly rounded division."""
     if pixels.dtype == tl.uint8:
         if ARITHMETIC == tl.float64:
             return pixels.to(tl.float64) / 127.5 - 1.0
@@ -74,17 +74,28 @@ def quarters(x):
 
 
 @triton.jit
-def of_quarters(a, b, c, d):
+def join_quarters(a, b, c, d):
     """The inverse of `quarters`."""
     return tl.join(tl.join(a, c), tl.join(b, d))
 
 
 @triton.jit
-def lanes_of_runs(x, BANDS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr):
-    """Runs of memory [ROWS, COLUMNS * BANDS * LANES] -> [BANDS, ROWS, COLUMNS, LANES]; surplus lanes hold anything.
+def butterfly(a, b, c, d, factor):
+    """L, H, V, D of a 2x2 block, and the block of L, H, V, D: the matrix is symmetric."""
+    return (
+        factor * ((a + b) + (c + d)),
+        factor * ((a + b) - (c + d)),
+        factor * ((a - b) + (c - d)),
+        factor * ((a - b) - (c - d)),
+    )
 
-    A run has BANDS * CHANNELS elements a pixel, and then surplus. The gather is over all at once: within a warp Triton
-    would shuffle every element past every other, across warps it goes through shared memory once.
+
+@triton.jit
+def lanes_of_runs(x, BANDS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr):
+    """Contiguous rows [ROWS, COLUMNS * BANDS * LANES] -> [BANDS, ROWS, COLUMNS, LANES]; surplus lanes are undefined.
+
+    A row has BANDS * CHANNELS elements a pixel, then surplus. One gather over the whole tile goes through shared memory
+    once; a gather along rows, within a warp, would compile to a shuffle for every pair of elements.
     """
     ROWS: tl.constexpr = x.shape[0]
     RUN: tl.constexpr = COLUMNS * BANDS * LANES
@@ -117,7 +128,7 @@ def _places(
 ):  # fmt: skip
     """Pointers to a tile of a dense tensor [B, BANDS * CHANNELS, height, width], and their mask.
 
-    [BANDS, ROWS, COLUMNS, LANES], but [ROWS, COLUMNS * BANDS * LANES] where a row of the tile is one run of memory.
+    [BANDS, ROWS, COLUMNS, LANES], but [ROWS, COLUMNS * BANDS * LANES] where a row of the tile is contiguous in memory.
     """
     sample, group, first_row, first_column = tile
     rows, first_column = tile_rows(first_row, ROWS, FINER), first_column << FINER
@@ -145,7 +156,7 @@ def load_tile(
     tensor, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr, BANDS: tl.constexpr,
     FIRST_BAND: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
 ):  # fmt: skip
-    """[BANDS, ROWS, COLUMNS, LANES]. Bands before the first may be read, and are nothing to go by."""
+    """[BANDS, ROWS, COLUMNS, LANES]. Values of bands below FIRST_BAND are undefined."""
     pointers, mask = _places(
         tensor, tile, height, width, ROWS, COLUMNS, FINER, BANDS, FIRST_BAND, LANES, CHANNELS, CHANNELS_LAST
     )  # fmt: skip

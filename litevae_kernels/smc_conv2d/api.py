@@ -1,4 +1,4 @@
-"""What may a caller ask of self-modulated convolution? The public functions: contract, checks, choice of backend.
+"""The public functions of self-modulated convolution: contract and checks.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder [SMC] -> losses
 """
@@ -9,12 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litevae_kernels import checks
-from litevae_kernels.backends import check_backend
-from litevae_kernels.dispatch import call, inside_transform
-from litevae_kernels.smc_conv2d import ops, reference
+from litevae_kernels import checks, dispatch
+from litevae_kernels.smc_conv2d import ops
 
-# Asked once: torch.compile of torch 2.11 cannot trace the question.
+# Asked at import: torch.compile of torch 2.11 cannot trace is_autocast_available.
 _AUTOCAST_DEVICES = [name for name in ("cpu", "cuda", "mps", "xpu") if torch.amp.is_autocast_available(name)]
 
 
@@ -32,23 +30,23 @@ def smc_conv2d(
 ) -> Tensor:
     """Self-modulated convolution, Eq. 3: one weight for the whole batch and one plain convolution.
 
-    Equals `conv2d(x, smc_weight(weight, scales, gain), bias)`. The scales are parameters and the same for every
-    sample, so no copy of the weight per sample is ever made.
+    Equals `conv2d(x, smc_weight(weight, scales, gain), bias)`. The scales are parameters, the same for every sample, so
+    the weight is modulated once, not for each sample.
 
     Args:
         x: [B, I, H, W], NCHW or channels_last, floating.
-        weight: [O, I, kh, kw], floating; may keep a higher precision than x (float32 master weights).
+        weight: [O, I, kh, kw], floating; may have a higher precision than x (float32 master weights).
         scales: [I]. gain: a scalar, [] or [1], multiplied after demodulation. bias: [O].
         stride, padding: as in `torch.nn.functional.conv2d`.
-        eps: added to the sum of squares; keeps a zero row at zero.
-        backend: of the weight kernel; the convolution is PyTorch's. "triton", "cuda", "cpu", "reference" or None.
+        eps: added to the sum of squares, so that a row of zeros stays zero.
+        backend: of the weight, as in `haar_dwt2d`. The convolution is PyTorch's.
 
     Returns:
         [B, O, H', W'] in the dtype of x (autocast's dtype where that is on).
 
-    The weight is made in float32 (float64 for a float64 weight) and rounded once to the dtype of the convolution.
+    The weight is computed in float32 (float64 for a float64 weight) and rounded once to the dtype of the convolution.
     Differentiable twice in x, weight, scales, gain and bias. Deterministic where the convolution is. Inside torch.func
-    (grad, vmap, jvp, ...) and with forward-mode tangents the reference makes the weight.
+    (grad, vmap, jvp, ...) and with forward-mode tangents the reference computes the weight.
 
     Raises:
         TypeError, ValueError: an argument outside the above. RuntimeError: a named backend cannot run here.
@@ -69,8 +67,7 @@ def smc_conv2d(
         if bias.shape != weight.shape[:1]:
             raise checks.wrong_value("bias", f"have shape [{weight.shape[0]}]", bias)
     dtype = _convolution_dtype(x)
-    check_backend(backend)
-    modulated = _modulated(weight, scales, gain, eps, dtype, backend)
+    modulated = dispatch.run(ops.smc_weight, backend, weight, scales, gain, eps, dtype)
     return F.conv2d(x, modulated, None if bias is None else bias.to(dtype), stride, padding)
 
 
@@ -86,7 +83,8 @@ def smc_weight(
     """The demodulated weight of Eq. 3, [O, I, kh, kw]: gain * s w / sqrt(sum over i,k of (s w)^2 + eps).
 
     Arguments as in `smc_conv2d`; `dtype` is the result's (None: the weight's), its memory format the weight's.
-    Every output row has norm |gain| (0 for a zero row). Fold it into a plain convolution at inference.
+    Every output row has norm |gain|, or 0 for a row of zeros. At inference it can replace the weight of a plain
+    convolution.
 
     Example:
         >>> row_norms = smc_weight(torch.randn(4, 8, 3, 3), torch.rand(8)).flatten(1).norm(dim=1)
@@ -96,20 +94,11 @@ def smc_weight(
     _check_parameters(weight, scales, gain, eps)
     if dtype is not None:
         checks.check_dtype("dtype", dtype)
-    check_backend(backend)
-    return _modulated(weight, scales, gain, eps, dtype or weight.dtype, backend)
-
-
-def _modulated(
-    weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype, backend: str | None
-) -> Tensor:
-    if inside_transform(backend, weight, scales, gain):
-        return reference.smc_weight(weight, scales, gain, eps, dtype)
-    return call(ops.smc_weight, ops.run_smc_weight, (weight, scales, gain), weight, scales, gain, eps, dtype, backend)
+    return dispatch.run(ops.smc_weight, backend, weight, scales, gain, eps, dtype or weight.dtype)
 
 
 def _convolution_dtype(x: Tensor) -> torch.dtype:
-    """The dtype `conv2d` computes in: autocast's where that is on, which leaves float64 alone."""
+    """The dtype `conv2d` computes in: autocast's where that is on, which does not change float64."""
     device = x.device.type
     if x.dtype == torch.float64 or device not in _AUTOCAST_DEVICES:
         return x.dtype
@@ -130,4 +119,4 @@ def _check_parameters(weight: Any, scales: Any, gain: Any, eps: Any) -> None:
         if gain.numel() != 1:
             raise checks.wrong_value("gain", "have one element", gain)
         checks.check_same_device("gain", gain, "weight", weight.device)
-    checks.check_positive_float("eps", eps)
+    checks.check_number("eps", eps, above=0)

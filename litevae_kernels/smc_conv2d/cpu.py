@@ -1,10 +1,10 @@
-"""How does the self-modulated weight reach csrc/smc_conv2d/cpu.cpp? Allocates the results and passes pointers."""
+"""The C++ backend of the self-modulated weight: allocates results, passes pointers to csrc/smc_conv2d/cpu.cpp."""
 
 import torch
 from torch import Tensor
 
 from litevae_kernels import native
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 
 
 def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:

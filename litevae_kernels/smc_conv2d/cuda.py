@@ -1,4 +1,4 @@
-"""How does the self-modulated weight reach csrc/smc_conv2d/cuda.cu? Allocates the results and launches the kernels."""
+"""The CUDA C++ backend of the self-modulated weight: launches the kernels of csrc/smc_conv2d/cuda.cu."""
 
 import ctypes
 import functools
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import checks, nvrtc
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 
-HELD_BYTES = 64  # of the arithmetic type, by a thread, where it reads vectors
-HELD_SINGLES = 4  # where it reads single elements
-BLOCKS = (128, 512)  # threads: small ones for small rows, so that many fit a multiprocessor's shared memory
+HELD_BYTES = 64  # that a thread keeps in registers, in the dtype of the arithmetic, where it reads vectors
+HELD_SINGLES = 4  # elements that it keeps where it reads single ones
+BLOCKS = (128, 512)  # threads of a block: few for small rows, so that many blocks fit a multiprocessor
 WARP = 32
 
 
@@ -20,7 +20,7 @@ def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, 
     """As `reference.smc_weight`."""
     memory_format = memory_format_of(weight)
     weight = weight.contiguous(memory_format=memory_format)
-    scales, gain = _of_one_dtype(weight, scales, gain)
+    scales, gain = _in_one_dtype(weight, scales, gain)
     result = torch.empty(weight.shape, dtype=dtype, device=weight.device, memory_format=memory_format)
     _launch_rows("smc_weight_fwd_kernel", weight, scales, result, (weight, scales, gain, result), eps)
     return result
@@ -32,7 +32,7 @@ def smc_weight_backward(
     """As `reference.smc_weight_backward`."""
     memory_format, arithmetic = memory_format_of(weight), arithmetic_dtype(weight.dtype)
     grad, weight = grad.contiguous(memory_format=memory_format), weight.contiguous(memory_format=memory_format)
-    spread, multiplier = _of_one_dtype(weight, scales, gain)
+    spread, multiplier = _in_one_dtype(weight, scales, gain)
     weight_grad = torch.empty_like(weight, memory_format=memory_format)
     outputs, inputs = weight.shape[:2]
     shares = torch.empty((outputs, inputs + 1), dtype=arithmetic, device=weight.device)
@@ -55,7 +55,7 @@ def smc_weight_backward(
 def _launch_rows(
     kernel: str, weight: Tensor, scales: Tensor, other: Tensor, tensors: tuple[Tensor | None, ...], eps: float
 ) -> None:
-    """A block an output row; the kernel is a template over the types of weight, scales and the result or its grad."""
+    """One block an output row. The kernel is a template over the types of weight, scales, and result or grad."""
     outputs, inputs, height, width = weight.shape
     if inputs * height * width >= 2**30:
         raise checks.wrong_value("weight", "have fewer than 2^30 elements for each output channel", weight)
@@ -79,7 +79,7 @@ def _plan(
         vector = 1
     is_double = dtypes[0] == torch.float64
     held = HELD_SINGLES if vector == 1 else HELD_BYTES // (8 if is_double else 4) // vector
-    threads = -(-size // (vector * held * WARP)) * WARP  # a thread for as many elements as it holds, in whole warps
+    threads = -(-size // (vector * held * WARP)) * WARP  # in whole warps
     most_threads = next((most for most in BLOCKS if threads <= most), BLOCKS[-1])
     types = ", ".join(nvrtc.CXX_TYPES[dtype] for dtype in dtypes)
     name = f"litevae::{kernel}<{types}, {str(channels_last).lower()}, {vector}, {held}, {most_threads}>"
@@ -87,8 +87,8 @@ def _plan(
     return name, min(threads, most_threads), scalars
 
 
-def _of_one_dtype(weight: Tensor, scales: Tensor, gain: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Scales and gain in the weight's dtype where they already have it, else in that of the arithmetic."""
+def _in_one_dtype(weight: Tensor, scales: Tensor, gain: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Scales and gain in the weight's dtype if both have it, else in the dtype of the arithmetic."""
     dtypes = {parameter.dtype for parameter in (scales, gain) if parameter is not None}
     dtype = weight.dtype if dtypes == {weight.dtype} else arithmetic_dtype(weight.dtype)
     return scales.to(dtype).contiguous(), None if gain is None else gain.to(dtype)

@@ -10,6 +10,7 @@ from torch import nn
 
 from benchmarks import bench_decoders as bench
 from benchmarks.harness import measure
+from benchmarks.rivals import encoders
 
 EAGER = [name for name in bench.DECODERS if name != bench.COMPILED]
 
@@ -20,7 +21,7 @@ def small_and_without_gradients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     widths = (32, 32, 64, 64)
     presets = bench.LiteVAE.from_preset
     monkeypatch.setattr(bench, "LATENT_SHAPE", (4, 4, 4))
-    monkeypatch.setitem(bench.SD_VAE, "block_out_channels", widths)
+    monkeypatch.setitem(encoders.SD_VAE, "block_out_channels", widths)
     monkeypatch.setattr(
         bench.LiteVAE, "from_preset", lambda name, **chosen: presets(name, block_out_channels=widths, **chosen)
     )
@@ -88,4 +89,4 @@ def test_parameters_and_arithmetic(name: str, parameters: int, monkeypatch: pyte
 
 
 def test_every_row_of_the_table_has_a_name_of_its_own():
-    assert len(set(bench.TABLE.order)) == len(bench.DECODERS) * len(bench.PRECISIONS)
+    assert len(set(bench.TABLE.order)) == len(bench.DECODERS) * len(bench.DTYPES)

@@ -12,7 +12,7 @@ from benchmarks import bench_group_norm_silu as bench
 from benchmarks.harness.available import missing_backend
 from benchmarks.harness.directions import BACKWARD, FORWARD, gradients
 from litevae_kernels import backends
-from litevae_kernels.conventions import memory_format_of
+from litevae_kernels.formats import memory_format_of
 
 SMALL = [
     bench.GroupNormCase(channels, 5, dtype, layout, skip)

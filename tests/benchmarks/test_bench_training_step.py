@@ -167,7 +167,7 @@ def test_the_table_s_ratios(monkeypatch: pytest.MonkeyPatch):
 
     peak_of = lambda training: peaks[next(name for name, one in made.items() if one is training)]  # noqa: E731
     monkeypatch.setattr(turns, "time_interleaved", time_interleaved)
-    monkeypatch.setattr(turns, "warmed", lambda step: measure.Round(step, 1, 1.0))
+    monkeypatch.setattr(turns, "warmed", lambda step, share: measure.Round(step, 1, 1.0))
     monkeypatch.setattr(bench, "peak_mib", peak_of)
     monkeypatch.setattr(bench, "check", lambda training: None)
     monkeypatch.setitem(bench.CASES, (256, BFLOAT16), [SD_VAE, PLAIN, SMALL, OURS])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +62,59 @@ def test_rows_have_the_numbers_of_their_runs(tmp_path: Path) -> None:
     assert (tmp_path / "comparison-cpu.png").stat().st_size > 10_000
 
 
+def test_rows_trained_for_minutes_go_on_and_stand_beside_earlier_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: dict[Path, int] = {}
+    told: list[Sequence[str]] = []
+
+    def stopped(arguments: Sequence[str], seconds: float | None = None) -> None:
+        """The files of a run whose time is over after two steps."""
+        resumed = arguments[0] == "--resume"
+        folder = Path(arguments[1]) if resumed else Path(arguments[-1].removeprefix("run.dir="))
+        assert resumed == (folder in steps)
+        told.append(arguments[2:] if resumed else ["new"])
+        assert seconds == (30 if comparison.ENDLESS in arguments else None)
+        step = steps[folder] = steps.get(folder, 0) + (2 if seconds else 1)
+        for place in ("checkpoints", "model"):
+            (folder / place).mkdir(parents=True, exist_ok=True)
+        (folder / f"checkpoints/step-{step:06}.pt").touch()
+        lines = [{"kind": "train", "images_per_second": 8.0 if "litevae" in folder.name else 2.0}]
+        lines += [{"kind": "evaluation", "step": step, "psnr": 20.0, "ssim": 0.5, "lpips_random_trunk": 0.1}]
+        with (folder / "metrics.jsonl").open("a") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+
+    def rows(label: str) -> list[tuple[Any, ...]]:
+        options = ["--minutes", "0.5", "--only", label, "--results", str(tmp_path), "--runs", str(tmp_path / "runs")]
+        assert comparison.main([*options, "small"]) == 0
+        document = json.loads((tmp_path / "comparison_minutes-cpu.json").read_text())
+        return [(row["row"], row["step"], row.get("speed_to_sd")) for row in document["rows"]]
+
+    monkeypatch.setattr(comparison, "train", stopped)
+    monkeypatch.setattr(comparison, "parameters", lambda folder: {})
+    assert rows("LiteVAE-S") == [("LiteVAE-S", 3, None)]
+    assert rows("LiteVAE-S") == [("LiteVAE-S", 6, None)]
+    assert told == [["new"], ["train.steps=3"], [comparison.ENDLESS], ["train.steps=6"]]
+    assert rows("SD-VAE") == [("SD-VAE", 3, 1.0), ("LiteVAE-S", 6, 4.0)]
+
+
+def test_a_run_is_told_to_stop_when_its_time_is_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "python"
+    for signalled, code in (("exit 143", 0), ("exit 1", 1)):
+        program.write_text(f"#!/bin/sh\ntrap '{signalled}' TERM\nwhile :; do sleep 0.05; done\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(comparison.sys, "executable", str(program))
+        with pytest.raises(subprocess.CalledProcessError) if code else contextlib.nullcontext():
+            comparison.train(["comparison"], seconds=0.5)
+
+
 def test_rows_share_everything_but_what_their_names_say() -> None:
     """The same decoder, steps, data; Stable Diffusion's encoder at its own widths."""
     from litevae.runs.recipes import load_config
+    from litevae.training.config import RunConfig
 
     common = comparison.SIZES["small"]
-    configs = {label: load_config("comparison", [*own, *common]) for label, own in comparison.ROWS.items()}
+    configs = {label: load_config(RunConfig, "comparison", [*own, *common]) for label, own in comparison.ROWS.items()}
     first = configs["LiteVAE-B"]
     for label, config in configs.items():
         assert config.train == first.train

@@ -14,15 +14,20 @@ from pathlib import Path
 
 import pytest
 
+from litevae_kernels import backends
+
+from .. import children
+
 REPOSITORY = Path(__file__).parents[2]
 RESULTS = REPOSITORY / "benchmarks" / "results"
+# pytest-benchmark measures nothing in a worker of pytest-xdist, nor in what thinks that it is one.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST")}
 SMC = "benchmarks/bench_smc_conv2d.py"  # one file is collected faster than all
 
 
 def run_pytest(*arguments: str, **environment: str) -> str:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    inherited = {**os.environ, **environment}
-    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, env=inherited)
+    finished = children.run(command, timeout=300, cwd=REPOSITORY, env={**ENVIRONMENT, **environment})
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
 
@@ -44,6 +49,7 @@ def test_one_row_is_measured_printed_and_stored(tmp_path: Path):
     assert f"row 1 of 1, about 0:01 left, smc_weight: {row}" in output
 
 
+@pytest.mark.slow
 def test_quick_prints_and_stores_nothing():
     pytest.importorskip("pytest_benchmark")
     stored = {path: path.read_bytes() for path in RESULTS.iterdir()}
@@ -55,22 +61,20 @@ def test_quick_prints_and_stores_nothing():
 
 def test_a_run_that_is_stopped_has_stored_the_tables_it_finished(tmp_path: Path):
     pytest.importorskip("pytest_benchmark")
+    if not backends()["cpu"].available:
+        pytest.skip(backends()["cpu"].reason)
     files = ["benchmarks/bench_host_cost.py", "benchmarks/bench_smc_conv2d.py"]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *files, "--benchmark-only", "-q"]
     rows = ["-k", "host_cost and smc_weight or test_smc_conv2d", "--minutes", "60"]
     stored = tmp_path / "host_cost-cpu.json"
-    process = subprocess.Popen(
-        [*command, *rows, "--results", str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True
-    )
-    try:
+    options = {"cwd": REPOSITORY, "env": {**ENVIRONMENT, "CUDA_VISIBLE_DEVICES": ""}, "stdout": subprocess.PIPE}
+    with children.started([*command, *rows, "--results", str(tmp_path)], text=True, **options) as process:
         end = time.monotonic() + 120
         while not stored.exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.05)
         table = json.loads(stored.read_text())
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=60)
-    finally:
-        process.kill()
     assert process.returncode == pytest.ExitCode.INTERRUPTED
     assert [row["row"] for row in table["rows"]] == ["smc_weight, cpu tensors, cpu"]
     assert f"wrote {stored}" in output
@@ -80,8 +84,8 @@ def test_rows_that_a_cpu_only_emulates_are_left_out():
     pytest.importorskip("pytest_benchmark")
     without_units = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     check = "import torch; print(torch.ops.mkldnn._is_mkldnn_bf16_supported())"
-    said = subprocess.run([sys.executable, "-c", check], env={**os.environ, **without_units}, stdout=subprocess.PIPE)
-    if b"False" not in said.stdout:
+    said = children.run([sys.executable, "-c", check], timeout=120, env={**ENVIRONMENT, **without_units})
+    if "False" not in said.stdout:
         pytest.skip("oneDNN has bfloat16 here, whatever ONEDNN_MAX_CPU_ISA says")
     chosen = ("benchmarks", "--benchmark-only", "--quick", "-k", "bfloat16 and (table3 or decoders or training)")
     output = run_pytest(*chosen, "-q", CUDA_VISIBLE_DEVICES="", **without_units)

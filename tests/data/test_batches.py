@@ -4,7 +4,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import time
 import warnings
@@ -17,7 +16,9 @@ import torch
 from torch import Tensor
 
 from litevae.data import DataConfig, DataError, TrainingData, open_data
-from litevae.data.batches import _Steps
+from litevae.data.batches import _StepDataset
+
+from .. import children
 
 Grays = Callable[[Tensor], list[int]]
 Fill = Callable[[Path, int], list[Path]]
@@ -156,7 +157,7 @@ def test_what_a_spawned_worker_gets_works(
         "webdataset": lambda: streamed(streaming=False, workers=0),
         "stream": lambda: streamed(workers=0),
     }[source]()
-    steps: _Steps = data.batches(0, 4, 3)._loader.dataset  # type: ignore[assignment]
+    steps: _StepDataset = data.batches(0, 4, 3)._loader.dataset  # type: ignore[assignment]
     copied = pickle.loads(pickle.dumps(steps))
     for step in range(4):
         assert torch.equal(copied[step][0], steps[step][0])
@@ -211,6 +212,6 @@ def test_the_process_can_end_in_the_middle(tmp_path: Path, fill: Fill) -> None:
         "sys.exit(3)\n"
     )
     start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", script], timeout=60, capture_output=True, text=True, check=False)
+    done = children.run([sys.executable, "-c", script], timeout=60)
     assert (done.returncode, done.stderr) == (3, "")
     assert time.monotonic() - start < 50

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from litevae.data.images import UnreadableImageError, decode_image, read_image, to_image, to_pixels, to_tensor
+from litevae.data.errors import UnreadableImageError
+from litevae.data.images import decode_image, read_image, to_image, to_pixels, to_tensor
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GRAY = RGB[..., 0]

@@ -7,7 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from litevae.evaluation.figures import _curves, latent_to_rgb, save_curves, save_reconstruction_grid, side_by_side
+from litevae.evaluation.figures import (
+    _curves,
+    _reconstruction_grid,
+    latent_to_rgb,
+    save_curves,
+    save_reconstruction_grid,
+    side_by_side,
+)
 from litevae.evaluation.held_out import Evaluation, Measured
 
 
@@ -51,6 +58,14 @@ def test_grid_and_curves_are_written(tmp_path: Path) -> None:
     assert height > 3 * 4 * 130 * (64 / 96 + 96 / 64) / 3  # both rows, each as high as its image wants
     save_curves(tmp_path / "curves.png", [{"kind": "evaluation", "step": 0, "psnr": 9.0}], 25.0)
     assert Image.open(tmp_path / "curves.png").width > 1000
+
+
+def test_the_raw_weights_column_is_of_the_same_image() -> None:
+    """An image may go away between the two evaluations."""
+    named = {name: measured(f"{name}.png", 64, 64) for name in "abc"}
+    averaged, raw = (Evaluation(named[name] for name in names) for names in ("abc", "bc"))
+    heads = [text.get_text() for axes in _reconstruction_grid(averaged, "", 8, raw).axes for text in axes.texts]
+    assert [head for head in heads if head in named] == ["b", "c"]
 
 
 def test_curves_show_the_metrics() -> None:

@@ -1,5 +1,9 @@
 """Are held-out images of any size measured as they are, and is the baseline what it says?"""
 
+import gc
+import pickle
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
@@ -7,9 +11,10 @@ from skimage.metrics import peak_signal_noise_ratio
 from torch import nn
 
 from litevae import LiteVAE
-from litevae.data.images import to_tensor
-from litevae.data.sources import BUILT_IN_HELD_OUT, PhotoSource, built_in_paths
-from litevae.evaluation.held_out import HeldOutImage, bicubic_baseline, evaluate
+from litevae.data import HeldOutImage, to_tensor
+from litevae.data.image_sources import BUILT_IN_HELD_OUT, FileSource, built_in_paths
+from litevae.evaluation.held_out import KEPT, Evaluation, Measured, bicubic_baseline, evaluate
+from litevae.evaluation.metrics import lpips_distance, psnr, ssim
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 
 
@@ -73,7 +78,7 @@ def test_baseline_on_the_photographs_equals_pillow_s_bicubic() -> None:
     """Antialiased down, bicubic up. Pillow's cubic has a = -0.5, torch's upsampling -0.75, which is 0.1 dB better."""
     from PIL import Image
 
-    source = PhotoSource(built_in_paths(BUILT_IN_HELD_OUT))
+    source = FileSource(built_in_paths(BUILT_IN_HELD_OUT))
     photos = [source.read(index).crop((0, 0, 296, 296)) for index in range(2)]
     baseline = bicubic_baseline([HeldOutImage("x", to_tensor(photo)) for photo in photos], torch.device("cpu"))
     for photo, measured in zip(photos, baseline.images, strict=True):
@@ -96,3 +101,93 @@ def test_lpips_is_measured_on_the_pair_and_named(model: LiteVAE) -> None:
     line = evaluation.as_metrics(3, raw=evaluation)
     assert line["lpips_random_trunk"] == line["raw"]["lpips_random_trunk"] == pytest.approx(np.mean(expected))
     assert "lpips" not in line
+
+
+def test_a_stream_gives_the_numbers_of_a_list_of_reconstructions(model: LiteVAE) -> None:
+    """The means are those over all images, also over those that are not kept: bit for bit up to the last addition."""
+    perceptual = build_perceptual(PerceptualConfig(trunk="random"))
+    items = held_out(*[(16, 24), (17, 30), (40, 16)] * 6)
+    evaluation = evaluate(model, iter(items), torch.device("cpu"), perceptual)
+    scores = []
+    for item in items:
+        height, width = item.image.shape[-2:]
+        padded = np.pad(item.image.numpy(), ((0, 0), (0, -height % 8), (0, -width % 8)), mode="edge")
+        with torch.no_grad():
+            output = model.eval()(torch.from_numpy(padded)[None]).sample[:, :, :height, :width].clamp(-1, 1)
+        pair = output, item.image[None]
+        scores.append((psnr(*pair).item(), ssim(*pair).item(), lpips_distance(perceptual, *pair).item()))
+    assert [(image.psnr, image.ssim, image.lpips) for image in evaluation.images] == scores[:KEPT]
+    means = (evaluation.psnr, evaluation.ssim, evaluation.lpips)
+    rounding = len(items) * np.finfo(np.float64).eps * np.abs(scores).max(axis=0)  # of a mean by so many additions
+    assert (np.abs(np.subtract(means, np.mean(scores, axis=0))) <= rounding).all()
+    assert (evaluation.count, len(evaluation.images), len(items)) == (18, KEPT, 18)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_memory_does_not_grow_with_the_number_of_images(model: LiteVAE, batch_size: int) -> None:
+    """Once `KEPT` images are kept, as many tensors live when the last image is read as many images before."""
+    living = []
+
+    def stream() -> Iterator[HeldOutImage]:
+        for number in range(1 + 4 * KEPT):
+            if number % KEPT == 0:
+                gc.collect()
+                tensors = (thing for thing in gc.get_objects() if type(thing) is torch.Tensor)
+                living.append(sum(tensor.shape[-2:] == (16, 16) for tensor in tensors))
+            yield HeldOutImage(str(number), torch.rand(3, 16, 16))
+
+    evaluation = evaluate(model, stream(), torch.device("cpu"), batch_size=batch_size)
+    assert evaluation.count == 1 + 4 * KEPT
+    assert 2 * (KEPT - batch_size) <= living[1] - living[0]  # originals and reconstructions: the count sees them
+    assert living[2] == living[3] == living[4] <= living[0] + 2 * KEPT + 8 * batch_size  # the batch at hand, its views
+
+
+def test_images_of_one_size_are_reconstructed_together(model: LiteVAE) -> None:
+    """In float64, where what a batch rounds otherwise is below the last digit of the float32 results."""
+    sizes = [(16, 24)] * 5 + [(24, 16)] * 2 + [(16, 24)]
+    items = [HeldOutImage(item.name, item.image.double()) for item in held_out(*sizes)]
+    seen = []
+    model.double().register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    together = evaluate(model, items, torch.device("cpu"), batch_size=3)
+    assert seen == [(3, 3, 16, 24), (2, 3, 16, 24), (2, 3, 24, 16), (1, 3, 16, 24)]
+    alone = evaluate(model, items, torch.device("cpu"))
+    for one, other in zip(together.images, alone.images, strict=True):
+        assert one.name == other.name
+        torch.testing.assert_close(one.reconstruction, other.reconstruction)
+        assert one.psnr == pytest.approx(other.psnr, rel=1e-6)
+
+
+def test_parts_of_several_processes_add_up(model: LiteVAE) -> None:
+    items = held_out(*[(16, 16), (16, 24)] * 10)
+    whole = evaluate(model, items, torch.device("cpu"))
+    first, second = (evaluate(model, part, torch.device("cpu")) for part in (items[:7], items[7:]))
+    first.merge(pickle.loads(pickle.dumps(second)))  # as it comes from another process
+    assert first.count == whole.count == 20
+    assert (first.psnr, first.ssim) == pytest.approx((whole.psnr, whole.ssim), rel=20 * np.finfo(np.float64).eps)
+    assert [image.psnr for image in first.images] == [image.psnr for image in whole.images]
+    empty = Evaluation()
+    empty.merge(whole)  # a process may have had no image
+    assert empty.as_metrics(5) == whole.as_metrics(5)
+    with pytest.raises(ValueError, match=r"lpips_name must be lpips, got lpips_random_trunk"):
+        first.merge(Evaluation(lpips_name="lpips_random_trunk"))
+
+
+def test_the_numbers_of_all_images_are_kept() -> None:
+    image = torch.zeros(3, 8, 8)
+    parts = [
+        [Measured(f"{number}", image, image, None, float(number), 0.5) for number in part]
+        for part in ((0,), range(1, 20))
+    ]
+    evaluation = Evaluation(parts[0])
+    evaluation.merge(Evaluation(parts[1]))
+    images = evaluation.as_metrics(0)["images"]
+    assert [scores["psnr"] for scores in images.values()] == list(range(20))
+    assert len(evaluation.images) == KEPT
+
+
+def test_means_are_over_the_images_that_have_the_number() -> None:
+    image = torch.zeros(3, 8, 8)
+    evaluation = Evaluation(Measured(str(lpips), image, image, None, 20.0, 0.5, lpips) for lpips in (None, 0.2, 0.4))
+    assert (evaluation.psnr, evaluation.lpips) == pytest.approx((20.0, 0.3))
+    with pytest.raises(ValueError, match="must hold at least one image to have means, got none"):
+        _ = Evaluation().psnr

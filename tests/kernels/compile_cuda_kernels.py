@@ -111,8 +111,8 @@ def group_norm_cases(
     x, skip, grad = values(channels), values(skipped) if skipped else None, values(channels + skipped)
     weight = bias = torch.ones(channels + skipped, dtype=dtype)
     statistic = torch.ones(2, num_groups, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
-    yield f"group_norm_silu, {name}", lambda: cuda.group_norm_silu(x, skip, num_groups, weight, bias, 1e-6)
-    arguments = (grad, x, skip, num_groups, weight, bias, statistic, statistic)
+    yield f"group_norm_silu, {name}", lambda: cuda.group_norm_silu(x, num_groups, weight, bias, 1e-6, skip)
+    arguments = (grad, x, num_groups, weight, bias, statistic, statistic, skip)
     yield f"group_norm_silu backward, {name}", lambda: cuda.group_norm_silu_backward(*arguments)
 
 

@@ -1,9 +1,9 @@
-"""What does the compiler make of the Triton kernels, on a machine without a GPU?
+"""What the compiler makes of the Triton kernels, on a machine without a GPU: registers, memory, access widths.
 
 python compile_triton_kernels.py 90             JSON: every kernel launched for aligned inputs, for sm_90
 python compile_triton_kernels.py 90 brief       the same for fewer kinds of inputs: still every kernel
 python compile_triton_kernels.py 90 variants    the same for every flag, layout and unaligned size
-python compile_triton_kernels.py 90 table       aligned inputs, as the Markdown table of the rooms' READMEs
+python compile_triton_kernels.py 90 table       aligned inputs, as the Markdown table of benchmarks/results
 
 The launchers run as they would on a GPU, on tensors of the CPU, up to the launch: so the arguments, what Triton makes
 constant and what it knows to be divisible are the real ones.
@@ -29,9 +29,10 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
 from triton.runtime.jit import JITFunction
 
-from litevae_kernels.group_norm_silu import triton_kernels as group_norm_silu
-from litevae_kernels.haar_dwt2d import triton_kernels as haar_dwt2d
-from litevae_kernels.smc_conv2d import triton_kernels as smc_conv2d
+from litevae_kernels.group_norm_silu import triton_backend as group_norm_silu
+from litevae_kernels.haar_dwt2d import triton_backend as haar_dwt2d
+from litevae_kernels.haar_dwt2d.geometry import level_sizes
+from litevae_kernels.smc_conv2d import triton_backend as smc_conv2d
 
 Case = Callable[[], object]
 FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -115,7 +116,7 @@ def haar_cases(
             dtype=dtype,
             memory_format=torch.channels_last if "channels_last" in name else torch.contiguous_format,
         )
-        for h, w in haar_dwt2d.level_sizes(*size, levels)[1:]
+        for h, w in level_sizes(*size, levels)[1:]
     ]
     yield f"haar_dwt2d analysis, {name}", lambda: haar_dwt2d.analysis(image, levels, 0.5, dtype, transpose)
     yield (
@@ -142,14 +143,14 @@ def group_norm_cases(
     statistic = torch.ones(x.shape[0], num_groups, dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
     yield (
         f"group_norm_silu, {name}",
-        lambda: group_norm_silu.group_norm_silu(x, skip, num_groups, weight, bias, 1e-6),
+        lambda: group_norm_silu.group_norm_silu(x, num_groups, weight, bias, 1e-6, skip),
     )
     grad = torch.empty((x.shape[0], channels, *x.shape[2:]), dtype=x.dtype).to(
         memory_format=torch.contiguous_format if x.is_contiguous() else torch.channels_last
     )
     yield (
         f"group_norm_silu backward, {name}",
-        lambda: group_norm_silu.group_norm_silu_backward(grad, x, skip, num_groups, weight, bias, statistic, statistic),
+        lambda: group_norm_silu.group_norm_silu_backward(grad, x, num_groups, weight, bias, statistic, statistic, skip),
     )
 
 

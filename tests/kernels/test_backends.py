@@ -33,6 +33,12 @@ def test_default_for_cuda_tensors(monkeypatch: pytest.MonkeyPatch, missing: tupl
     assert choose_backend(None, "cuda") == fastest
 
 
+def test_default_skips_what_the_operator_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODULE, "_status", lambda name: BackendStatus(True, "as the test says"))
+    monkeypatch.setattr(MODULE, "_has", lambda room, name: name != "triton")
+    assert choose_backend(None, "cuda", "a_new_operator") == "cuda"
+
+
 def test_environment_sets_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENVIRONMENT_VARIABLE, "reference")
     assert choose_backend(None, "cpu") == "reference"
@@ -112,6 +118,6 @@ def test_import_initialises_nothing() -> None:
         "import sys, litevae_kernels, torch; "
         "assert not torch.cuda.is_initialized(); assert 'triton' not in sys.modules, 'triton'; "
         "assert 'cuda.core' not in sys.modules; "
-        "assert 'litevae_kernels.haar_dwt2d.triton_kernels' not in sys.modules"
+        "assert 'litevae_kernels.haar_dwt2d.triton_backend' not in sys.modules"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", program], check=True)

@@ -6,7 +6,8 @@ import pywt
 import torch
 
 from litevae_kernels.compat import wavedec2, waverec2
-from litevae_kernels.testing import assert_close
+
+from .samples import assert_close
 
 
 @pytest.mark.parametrize("shape", [(16, 32), (3, 8, 8), (2, 3, 32, 16)])

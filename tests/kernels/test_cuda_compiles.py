@@ -34,7 +34,10 @@ def all_of(cases: dict[str, list[str]]) -> list[str]:
     return sorted({kernel for kernels in cases.values() for kernel in kernels})
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [number if number in (75, 90, 120) else pytest.param(number, marks=pytest.mark.slow) for number in ARCHITECTURES],
+)
 @pytest.mark.parametrize("operator", compiler.OPERATORS)
 def test_aligned_tensors_get_wide_accesses_and_no_local_memory(operator: str, architecture: int) -> None:
     skip_without("cuobjdump", "nvdisasm")
@@ -50,6 +53,7 @@ def test_aligned_tensors_get_wide_accesses_and_no_local_memory(operator: str, ar
             assert all(width >= least for width, least in zip(widest, WIDTHS[call], strict=True)), (case, resources)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", compiler.OPERATORS)
 def test_every_variant_compiles_without_local_memory(operator: str) -> None:
     skip_without("cuobjdump", "nvdisasm")
@@ -59,6 +63,7 @@ def test_every_variant_compiles_without_local_memory(operator: str) -> None:
         assert resources.local_bytes == 0, (kernel, resources)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operator", compiler.OPERATORS)
 def test_nvcc_agrees(operator: str) -> None:
     """The first kernels of the list, for every architecture."""

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from litevae_kernels import group_norm_silu, haar_dwt2d, haar_idwt2d
 from litevae_kernels.group_norm_silu import cuda
-from litevae_kernels.testing import assert_close
+
+from .samples import assert_close
 
 pytestmark = pytest.mark.parametrize("backend", ["cuda"], indirect=True)
 

@@ -5,12 +5,14 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from litevae_kernels import haar_dwt2d
+from litevae_kernels import dispatch, haar_dwt2d
+from litevae_kernels.backends import ENVIRONMENT_VARIABLE
 from litevae_kernels.testing import sample_calls
 
 CALLS = sample_calls(None, dtype=torch.float64, size=(5, 6))
@@ -112,3 +114,48 @@ def test_a_subclass_is_asked(function_of_x: Case) -> None:
     wrapped.plain = x
     torch.testing.assert_close(function(wrapped), function(x))
     assert Counted.calls > 0
+
+
+def test_an_operator_without_the_fastest_backend_runs_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the environment said before."""
+
+    def room_of(requested: str | None = None) -> str:
+        implementation = ("conv2d_add", lambda module, x: module.__name__)
+        return dispatch._compute(implementation, requested, (torch.ones(1),))
+
+    for name in ("", "reference"):  # an empty one is none
+        monkeypatch.setenv(ENVIRONMENT_VARIABLE, name)
+        assert room_of() == "litevae_kernels.conv2d_add.reference"
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, "cpu")
+    with pytest.raises(RuntimeError, match="LITEVAE_KERNELS_BACKEND 'cpu' cannot run conv2d_add, which does not have"):
+        room_of()
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE)
+    assert room_of() == "litevae_kernels.conv2d_add.reference"
+    with pytest.raises(RuntimeError, match="backend 'cpu' cannot run conv2d_add"):
+        room_of("cpu")
+
+
+def with_gradient(function: Callable[[Tensor], object]) -> object:
+    return function(torch.ones(1, 1, 4, 4, requires_grad=True))
+
+
+def with_fake_tensors(function: Callable[[Tensor], object]) -> object:
+    with FakeTensorMode():
+        return function(torch.ones(1, 1, 4, 4))
+
+
+PATHS = {
+    "plain": lambda function: function(torch.ones(1, 1, 4, 4)),
+    "gradient": with_gradient,
+    "fake": with_fake_tensors,
+    "func": lambda function: torch.func.vmap(function)(torch.ones(2, 1, 1, 4, 4)),
+    "compile": lambda function: torch.compile(function, backend="eager")(torch.ones(1, 1, 4, 4)),
+    "make_fx": lambda function: make_fx(function)(torch.ones(1, 1, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("unknown", "kind"), [("gpu", ValueError), (0, TypeError)])
+def test_an_unknown_backend_is_refused_on_every_path(path: str, unknown: object, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=f"backend must be one of 'triton', .*, got {unknown!r}"):
+        PATHS[path](lambda x: haar_dwt2d(x, backend=unknown))  # type: ignore[arg-type]

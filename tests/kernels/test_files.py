@@ -1,11 +1,13 @@
 """Does a replacement leave the old or the new, never half of either?"""
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
-from litevae_kernels.files import remove_leftovers, replacing
+from litevae_kernels.files import remove_leftovers, replacing, write_text
 
 
 def test_file(tmp_path: Path) -> None:
@@ -28,15 +30,19 @@ def test_folder(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_folder_killed_between_two_names_is_not_half_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The old folder goes aside whole before the new one takes its name."""
-    path = tmp_path / "model"
+@pytest.mark.parametrize("name", ["model", "model.v2.1"])
+@pytest.mark.parametrize("killed_for_good", [False, True])
+def test_folder_interrupted_between_two_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, killed_for_good: bool
+) -> None:
+    """The old folder goes aside whole before the new one takes its name; it comes back, at the latest on cleaning."""
+    path = tmp_path / name
     path.mkdir()
     (path / "old").write_text("old")
     replace = os.replace
 
     def killed(source: Path, target: Path) -> None:
-        if target == path:
+        if target == path and (killed_for_good or not Path(source).name.endswith(".old.part")):
             raise KeyboardInterrupt
         replace(source, target)
 
@@ -47,9 +53,33 @@ def test_folder_killed_between_two_names_is_not_half_there(tmp_path: Path, monke
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         save()
-    assert not path.exists()
+    assert path.exists() != killed_for_good
+    monkeypatch.undo()
     remove_leftovers(tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert list(tmp_path.rglob("*")) == [path, path / "old"]
+
+
+def test_leftovers_of_a_replacement_are_deleted(tmp_path: Path) -> None:
+    for name in ("model", ".model.0.old.part", ".model.1.part"):
+        (tmp_path / name).mkdir()
+    (tmp_path / ".a.0.part.txt").touch()
+    remove_leftovers(tmp_path)
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+
+
+def test_a_file_system_that_flushes_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def refused(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    write_text(tmp_path / "a.txt", "new")
+    with replacing(tmp_path / "model") as temporary:
+        temporary.mkdir()
+    assert {path.name for path in tmp_path.iterdir()} == {"a.txt", "model"}
 
 
 def test_exception_leaves_the_old_one(tmp_path: Path) -> None:

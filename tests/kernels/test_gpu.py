@@ -15,7 +15,9 @@ import pytest
 import torch
 
 from litevae_kernels import backends, group_norm_silu, haar_dwt2d, haar_idwt2d
-from litevae_kernels.testing import TOLERANCES, assert_close, sample_calls
+from litevae_kernels.testing import sample_calls
+
+from .samples import TOLERANCES, assert_close
 
 pytestmark = pytest.mark.gpu
 

@@ -1,5 +1,6 @@
 """Is it silu(group_norm(cat(x, skip))): against PyTorch in float64, on every backend, and with all its derivatives?"""
 
+import importlib
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from torch._dynamo.backends.common import aot_autograd
 from torch.autograd import gradcheck, gradgradcheck
 
 from litevae_kernels import group_norm_silu
-from litevae_kernels.conventions import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 from litevae_kernels.group_norm_silu import ops
-from litevae_kernels.testing import SIZES, assert_close, sample_layouts
+
+from .samples import SIZES, assert_close, sample_layouts
 
 # The interpreter computes exp(-z) in NumPy, which warns where a float32 overflows to infinity, as it should.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
@@ -151,7 +153,7 @@ def test_statistics_that_the_operator_returns(backend: str, device: str) -> None
     for dtype in (torch.float64, torch.bfloat16):
         given = inputs(32, 16, (6, 9), dtype, device)
         x, skip = given["x"], given["skip"]
-        _, mean, rstd = ops.group_norm_silu(x, skip, 24, given["weight"], given["bias"], EPS, backend)
+        _, mean, rstd = ops.group_norm_silu(x, 24, given["weight"], given["bias"], EPS, skip, backend)
         groups = torch.cat([x, skip], dim=1).double().view(2, 24, -1)
         assert mean.dtype == rstd.dtype == arithmetic_dtype(dtype)
         assert_close(mean, groups.mean(2))
@@ -257,7 +259,7 @@ def test_empty(backend: str, device: str, shape: tuple[int, ...], has_skip: bool
     assert bias.grad is not None
     assert weight.grad.eq(0).all()
     assert bias.grad.eq(0).all()
-    statistics = ops.group_norm_silu(x, None, 3, None, None, EPS, backend)[1:]
+    statistics = ops.group_norm_silu(x, 3, None, None, EPS, None, backend)[1:]
     assert all(statistic.isfinite().all() for statistic in statistics)
 
 
@@ -331,23 +333,11 @@ def test_registration(backend: str, device: str, layout: str, form: str) -> None
     x = dict(sample_layouts(torch.float32, device, (3, 4)))[layout]
     skip = None if form == "plain" else 2 * x
     affine = None if form == "plain" else values(6, dtype=torch.float32, device=device)
-    _, mean, rstd = ops.group_norm_silu(x, skip, 3, affine, affine, EPS, backend)
-    torch.library.opcheck(
-        ops.group_norm_silu_backward,
-        (
-            torch.ones_like(x if skip is None else torch.cat([x, skip], 1)),
-            x,
-            skip,
-            3,
-            affine,
-            affine,
-            mean,
-            rstd,
-            backend,
-        ),
-    )
+    _, mean, rstd = ops.group_norm_silu(x, 3, affine, affine, EPS, skip, backend)
+    grad = torch.ones_like(x if skip is None else torch.cat([x, skip], 1))
+    torch.library.opcheck(ops.group_norm_silu_backward, (grad, x, 3, affine, affine, mean, rstd, skip, backend))
     x, skip, affine = (None if tensor is None else tensor.detach().requires_grad_() for tensor in (x, skip, affine))
-    torch.library.opcheck(ops.group_norm_silu, (x, skip, 3, affine, affine, EPS, backend))
+    torch.library.opcheck(ops.group_norm_silu, (x, 3, affine, affine, EPS, skip, backend))
 
 
 class Graphs:
@@ -399,18 +389,19 @@ def test_triton_with_partial_results(
     monkeypatch: pytest.MonkeyPatch, programs: int, memory_format: torch.memory_format
 ) -> None:
     """Large groups: one program with many tiles, or as many as there are tiles; x and skip of unlike channels."""
-    triton_kernels = pytest.importorskip("litevae_kernels.group_norm_silu.triton_kernels")
+    pytest.importorskip("triton")
+    triton_backend = importlib.import_module("litevae_kernels.group_norm_silu.triton_backend")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    monkeypatch.setattr(triton_kernels, "WHOLE_GROUPS_ELEMENTS", 0)
-    monkeypatch.setattr(triton_kernels, "TILE_ELEMENTS", 64)
-    monkeypatch.setattr(triton_kernels, "ENOUGH_PROGRAMS", programs)
-    triton_kernels.whole_groups.cache_clear()
-    triton_kernels.parts.cache_clear()
+    monkeypatch.setattr(triton_backend, "WHOLE_GROUPS_ELEMENTS", 0)
+    monkeypatch.setattr(triton_backend, "TILE_ELEMENTS", 64)
+    monkeypatch.setattr(triton_backend, "ENOUGH_PROGRAMS", programs)
+    triton_backend.whole_groups.cache_clear()
+    triton_backend.parts.cache_clear()
     try:
         for channels, skip_channels, num_groups, size in [(5, 4, 3, (13, 10)), (6, 0, 1, (9, 7)), (32, 16, 24, (3, 5))]:
             dtype = torch.float32 if num_groups == 3 else torch.float64
             given = inputs(channels, skip_channels, size, dtype, device, memory_format, batch=1)
             check_against_torch("triton", num_groups, given, scale=4)
     finally:
-        triton_kernels.whole_groups.cache_clear()
-        triton_kernels.parts.cache_clear()
+        triton_backend.whole_groups.cache_clear()
+        triton_backend.parts.cache_clear()

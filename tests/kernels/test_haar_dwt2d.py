@@ -6,9 +6,10 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 from litevae_kernels import haar_dwt2d, haar_idwt2d
-from litevae_kernels.conventions import memory_format_of
+from litevae_kernels.formats import memory_format_of
 from litevae_kernels.haar_dwt2d import ops
-from litevae_kernels.testing import SIZES, TOLERANCES, assert_close, image_of, sample_layouts
+
+from .samples import SIZES, TOLERANCES, assert_close, image_of, sample_layouts
 
 HALF_AND_SINGLE = [torch.float32, torch.float16, torch.bfloat16]
 

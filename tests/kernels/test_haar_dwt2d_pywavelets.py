@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from litevae_kernels import haar_dwt2d, haar_idwt2d
-from litevae_kernels.testing import SIZES, TOLERANCES, assert_close, image_of
+
+from .samples import SIZES, TOLERANCES, assert_close, image_of
 
 
 def pywt_pyramid(image: Tensor, levels: int) -> list[Tensor]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import backends, group_norm_silu, haar_dwt2d, haar_idwt2d
-from litevae_kernels.testing import assert_close
+
+from .samples import assert_close
 
 CORNER = 64  # of the last sample: the only part of a huge tensor that holds anything
 
@@ -59,6 +60,7 @@ def test_haar_dwt2d_of_pixels_far_apart(backend: str, device: str) -> None:
 
 
 @pytest.mark.usefixtures("no_poison")
+@pytest.mark.slow
 def test_haar_of_the_cpu() -> None:
     if not backends()["cpu"].available:
         pytest.skip(backends()["cpu"].reason)
@@ -73,6 +75,7 @@ def test_haar_of_the_cpu() -> None:
 
 
 @pytest.mark.usefixtures("no_poison")
+@pytest.mark.slow
 def test_group_norm_silu_of_the_cpu() -> None:
     if not backends()["cpu"].available:
         pytest.skip(backends()["cpu"].reason)

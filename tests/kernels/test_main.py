@@ -11,7 +11,9 @@ from litevae_kernels import backends, testing
 
 def run(*arguments: str) -> str:
     command = [sys.executable, "-m", "litevae_kernels", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_reports_every_backend_versions_and_the_cache() -> None:

@@ -17,6 +17,8 @@ import torch
 
 from litevae_kernels import nvrtc
 
+from .. import children
+
 KERNEL = "litevae::scale_kernel<float>"
 SOURCE = """
 #include "../factor.h"
@@ -169,13 +171,12 @@ for round in range(10):
 print(*seen)
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(nvrtc.__file__).parents[1])}
-    processes = [
-        subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(3)
-    ]
-    assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * 3
-    (csrc / "go").touch()
-    seen = {process.communicate(timeout=120)[0] for process in processes}
+    command, options = [sys.executable, "-c", program], {"stdout": subprocess.PIPE, "text": True, "env": environment}
+    with contextlib.ExitStack() as stack:
+        processes = [stack.enter_context(children.started(command, **options)) for _ in range(3)]
+        assert [process.stdout.readline() for process in processes if process.stdout] == ["ready\n"] * 3
+        (csrc / "go").touch()
+        seen = {process.communicate(timeout=120)[0] for process in processes}
     compiled = nvrtc.cached_kernel("scale", KERNEL, "sm_90")
     assert seen == {hashlib.sha256(repr(compiled).encode()).hexdigest() + "\n"}
     assert [path.suffix for path in entries(csrc)] == [".cubin"]

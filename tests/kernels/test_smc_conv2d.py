@@ -8,7 +8,8 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from litevae_kernels import smc_conv2d, smc_weight
 from litevae_kernels.smc_conv2d import ops
-from litevae_kernels.testing import assert_close
+
+from .samples import assert_close
 
 SHAPES = [(1, 1, 1, 1), (5, 7, 3, 3), (70, 40, 1, 1), (3, 300, 3, 3), (4, 6, 5, 3), (2, 1200, 3, 3)]
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("triton", reason="the package triton is not installed")
 
-ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
+ARCHITECTURES = [75, 90, 120, *(pytest.param(number, marks=pytest.mark.slow) for number in (80, 86, 89, 100))]
 SCRIPT = Path(__file__).with_name("compile_triton_kernels.py")
 
 
@@ -54,7 +54,7 @@ def test_aligned_tensors_get_16_byte_accesses_and_no_local_memory(
         # The tensors that fill memory; partial sums, parameters and the coarsest sub-bands may be narrower.
         assert any(16 in kernel["load_bytes"] for kernel in launched), (case, launched)
         assert any(16 in kernel["store_bytes"] for kernel in launched), (case, launched)
-        names = ["weight", "bias", "scales", "weight_grad", "bias_grad", "scales_grad", "gain_shares", "of_groups"]
+        names = ["weight", "bias", "scales", "weight_grad", "bias_grad", "scales_grad", "gain_shares", "coefficients"]
         small = {f"%{name}" for name in names}  # of the size of the channels; what fills memory has 64-bit offsets
         assert all(set(kernel["narrow_offsets"]) <= small for kernel in launched), (case, launched)
         if case.startswith("haar"):  # the image, whole; and no sub-band of bf16 or fp32 element by element
@@ -65,6 +65,7 @@ def test_aligned_tensors_get_16_byte_accesses_and_no_local_memory(
             assert "fp32" not in case or all(min(widths) >= 8 for widths in sub_bands), (case, launched)
 
 
+@pytest.mark.slow
 def test_every_variant_compiles(reports: dict[tuple[str, ...], Future[Report]]) -> None:
     """Levels, dtypes, layouts, cascades, transposes, skips, and arguments that are 1, which Triton makes constants.
 

@@ -37,9 +37,9 @@ def fake() -> Heads:
 
 def test_hinge_is_numpys_and_torchs(real: Heads, fake: Heads) -> None:
     loss = discriminator_loss(real, fake, "hinge").item()
-    of_real = np.mean([np.maximum(0, 1 - x.numpy()).mean() for x in real])
-    of_fake = np.mean([np.maximum(0, 1 + x.numpy()).mean() for x in fake])
-    assert loss == pytest.approx(0.5 * (of_real + of_fake), rel=1e-12)
+    real_logits = np.mean([np.maximum(0, 1 - x.numpy()).mean() for x in real])
+    fake_logits = np.mean([np.maximum(0, 1 + x.numpy()).mean() for x in fake])
+    assert loss == pytest.approx(0.5 * (real_logits + fake_logits), rel=1e-12)
     torchs = [
         F.hinge_embedding_loss(sign * x, -torch.ones_like(x), margin=1.0).item()
         for sign, logits in ((1, real), (-1, fake))
@@ -51,9 +51,9 @@ def test_hinge_is_numpys_and_torchs(real: Heads, fake: Heads) -> None:
 
 def test_logistic_is_the_likelihood(real: Heads, fake: Heads) -> None:
     loss = discriminator_loss(real, fake, "logistic").item()
-    of_real = np.mean([-np.log(expit(x.numpy())).mean() for x in real])
-    of_fake = np.mean([-np.log(1 - expit(x.numpy())).mean() for x in fake])
-    assert loss == pytest.approx(of_real + of_fake, rel=1e-10)
+    real_loss = np.mean([-np.log(expit(x.numpy())).mean() for x in real])
+    fake_loss = np.mean([-np.log(1 - expit(x.numpy())).mean() for x in fake])
+    assert loss == pytest.approx(real_loss + fake_loss, rel=1e-10)
     torchs = [
         F.binary_cross_entropy_with_logits(x, torch.full_like(x, target)).item()
         for target, logits in ((1.0, real), (0.0, fake))
@@ -195,7 +195,7 @@ def test_r1_survives_float16() -> None:
 
 
 def test_wrong_arguments(real: Heads, fake: Heads) -> None:
-    with pytest.raises(ValueError, match="kind must be one of hinge, logistic, got 'wasserstein'"):
+    with pytest.raises(ValueError, match="kind must be one of 'hinge', 'logistic', got 'wasserstein'"):
         discriminator_loss(real, fake, "wasserstein")
     with pytest.raises(ValueError, match="kind must be one of"):
         generator_loss(fake, "wasserstein")

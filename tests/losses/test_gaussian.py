@@ -5,6 +5,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter1d
 
+from litevae import torchvision_shim
 from litevae.losses import gaussian_high_pass_loss
 from litevae.losses.gaussian import gaussian_blur
 
@@ -23,9 +24,8 @@ def test_equals_scipy_in_float64() -> None:
 
 
 def test_blur_equals_torchvision() -> None:
+    torchvision_shim.install()
     from torchvision.transforms.functional import gaussian_blur as torchvision_blur
-
-    import litevae  # noqa: F401  (torchvision under a CPU-only torch needs its shim)
 
     x = torch.rand(2, 3, 16, 11)
     torch.testing.assert_close(gaussian_blur(x, 5, 1.0), torchvision_blur(x, [5, 5], [1.0, 1.0]), rtol=1e-5, atol=1e-6)

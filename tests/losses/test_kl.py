@@ -39,5 +39,5 @@ def test_batch_is_averaged(moments: torch.Tensor, image: torch.Tensor) -> None:
 
 
 def test_unknown_reduction(moments: torch.Tensor, image: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match="per_image_element, sum, got 'mean'"):
+    with pytest.raises(ValueError, match="'per_image_element', 'sum', got 'mean'"):
         kl_loss(DiagonalGaussian(moments), image, "mean")

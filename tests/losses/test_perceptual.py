@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from litevae import torchvision_shim
 from litevae.losses.perceptual import KINDS, PerceptualConfig, PerceptualLoss, build_perceptual
+
+torchvision_shim.install()  # for lpips and torchvision
 
 
 @functools.cache
@@ -209,8 +212,8 @@ def test_the_name_says_which_trunk(ours: PerceptualLoss) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "vgg"}, "perceptual.kind must be one of lpips, vgg19, got 'vgg'"),
-        ({"trunk": "none"}, "perceptual.trunk must be one of pretrained, random, got 'none'"),
+        ({"kind": "vgg"}, "perceptual.kind must be one of 'lpips', 'vgg19', got 'vgg'"),
+        ({"trunk": "none"}, "perceptual.trunk must be one of 'pretrained', 'random', got 'none'"),
         ({"path": ""}, "perceptual.path must be a file's name or null, got ''"),
         ({"trunk": "random", "path": "x.pth"}, "perceptual.path must be null for perceptual.trunk=random, got 'x.pth'"),
     ],

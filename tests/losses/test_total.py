@@ -1,6 +1,7 @@
 """Does the total add up Eq. (1): every term by name, weights applied once, gradients through all of it?"""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -22,19 +23,19 @@ class Batch:
         self.reconstruction = torch.rand(2, 3, 16, 16, dtype=torch.float64, generator=generator).requires_grad_()
         self.moments = torch.randn(2, 8, 2, 2, dtype=torch.float64, generator=generator).requires_grad_()
 
-    def loss(self, config: LossConfig) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        wavelet = haar_dwt2d(self.reconstruction, 1, scaling="mean")[0]
-        return AutoencoderLoss(config)(self.image, self.reconstruction, wavelet, DiagonalGaussian(self.moments))
+    def loss(self, config: LossConfig, **arguments: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        wavelet = arguments.pop("wavelet", None)
+        posterior = DiagonalGaussian(self.moments)
+        return AutoencoderLoss(config)(self.image, self.reconstruction, wavelet, posterior, **arguments)
 
 
 def test_total_is_the_weighted_sum_and_terms_are_unweighted() -> None:
     batch = Batch()
     total, terms = batch.loss(CONFIG)
-    wavelets = [haar_dwt2d(x, 1, scaling="mean")[0] for x in (batch.reconstruction, batch.image)]
     expected = {
         "l1": l1_loss(batch.reconstruction, batch.image),
         "kl": kl_loss(DiagonalGaussian(batch.moments), batch.image, "sum"),
-        "wavelet": wavelet_charbonnier_loss(wavelets[0], wavelets[1], CONFIG.wavelet_eps),
+        "wavelet": wavelet_charbonnier_loss(batch.reconstruction, batch.image, eps=CONFIG.wavelet_eps),
         "gaussian": gaussian_high_pass_loss(batch.reconstruction, batch.image),
     }
     assert list(terms) == ["total", *expected]
@@ -56,6 +57,41 @@ def test_every_term_alone_has_a_gradient_and_zero_leaves_it_out(name: str) -> No
     assert leaf.grad.abs().sum() > 0
 
 
+def test_the_decoder_s_sub_bands_are_taken_where_there_are_any() -> None:
+    batch = Batch()
+    bands = (2 * haar_dwt2d(batch.reconstruction, 1, scaling="mean")[0]).detach().requires_grad_()
+    total, terms = batch.loss(CONFIG, wavelet=bands)
+    other = wavelet_charbonnier_loss(batch.reconstruction, batch.image, eps=CONFIG.wavelet_eps, wavelet=bands)
+    torch.testing.assert_close(terms["wavelet"], other.detach(), rtol=1e-12, atol=0)
+    assert terms["wavelet"] != batch.loss(CONFIG)[1]["wavelet"]
+    total.backward()
+    assert bands.grad is not None
+    assert (bands.grad[:, 3:] != 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"ldl_weight": 0.5},
+            r"ema_reconstruction must be given for loss\.ldl_weight=0\.5, got None; .*train\.ema_decay",
+        ),
+        (
+            {"adversarial_weight": 0.1},
+            r"fake_logits must be given for loss\.adversarial_weight=0\.1 .*, got None; pass",
+        ),
+    ],
+)
+def test_a_term_whose_input_is_missing_is_refused(change: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Batch().loss(replace(CONFIG, **change))
+
+
+def test_before_its_start_the_adversarial_term_is_left_out() -> None:
+    _, terms = Batch().loss(replace(CONFIG, adversarial_weight=0.1, adversarial_start=10))
+    assert "adversarial" not in terms
+
+
 def test_terms_are_detached() -> None:
     _, terms = Batch().loss(CONFIG)
     assert not any(term.requires_grad for term in terms.values())
@@ -73,12 +109,12 @@ def test_default_kl_weight_is_ldm_s() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"l1_weight": -1.0}, "loss.l1_weight must be at least 0, got -1.0"),
-        ({"wavelet_weight": float("nan")}, "loss.wavelet_weight must be at least 0, got nan"),
-        ({"kl_reduction": "mean"}, "loss.kl_reduction must be one of per_image_element, sum, got 'mean'"),
-        ({"wavelet_eps": 0.0}, "loss.wavelet_eps must be at least 1e-18, got 0.0"),
-        ({"gaussian_kernel_size": 4}, "loss.gaussian_kernel_size must be odd and positive, got 4"),
-        ({"gaussian_sigma": 0.0}, "loss.gaussian_sigma must be greater than 0, got 0.0"),
+        ({"l1_weight": -1.0}, "loss.l1_weight must be finite and at least 0, got -1.0"),
+        ({"wavelet_weight": float("nan")}, "loss.wavelet_weight must be finite and at least 0, got nan"),
+        ({"kl_reduction": "mean"}, "loss.kl_reduction must be one of 'per_image_element', 'sum', got 'mean'"),
+        ({"wavelet_eps": 0.0}, "loss.wavelet_eps must be finite and at least 1e-18, got 0.0"),
+        ({"gaussian_kernel_size": 4}, "loss.gaussian_kernel_size must be odd, got 4"),
+        ({"gaussian_sigma": 0.0}, "loss.gaussian_sigma must be finite and above 0, got 0.0"),
         (
             {"l1_weight": 0.0, "kl_weight": 0.0, "wavelet_weight": 0.0, "gaussian_weight": 0.0},
             "loss must have at least one weight above 0, got 0 for every term",

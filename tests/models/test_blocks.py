@@ -47,12 +47,15 @@ def test_res_block_is_diffusers_given_its_weights(before, after, assert_same):
     assert_same(block(x), oracle(x, temb=None))
 
 
-@pytest.mark.parametrize(("of_x", "of_skip"), [(8, 16), (20, 12), (24, 24)])
-def test_res_block_with_a_skip_is_that_of_the_concatenation(of_x, of_skip, assert_same):
+@pytest.mark.parametrize(("x_channels", "skip_channels"), [(8, 16), (20, 12), (24, 24)])
+def test_res_block_with_a_skip_is_that_of_the_concatenation(x_channels, skip_channels, assert_same):
     torch.manual_seed(0)
-    block = ResBlock(of_x + of_skip, 16).double()
+    block = ResBlock(x_channels + skip_channels, 16).double()
     nn.init.normal_(block.conv_shortcut.bias)
-    x, skip = torch.randn(2, of_x, 6, 5, dtype=torch.float64), torch.randn(2, of_skip, 6, 5, dtype=torch.float64)
+    x, skip = (
+        torch.randn(2, x_channels, 6, 5, dtype=torch.float64),
+        torch.randn(2, skip_channels, 6, 5, dtype=torch.float64),
+    )
     hooked = []
     block.conv_shortcut.register_forward_hook(lambda *call: hooked.append(call[2].shape))
     block.conv2.register_full_backward_hook(lambda *call: None)
@@ -125,3 +128,10 @@ def test_smc_keeps_the_size_of_activations():
     with torch.no_grad():
         layer.gain.fill_(0.7)
         assert float(layer(x).std()) == pytest.approx(0.7 * 5, rel=0.02)
+
+
+def test_global_hooks_see_the_last_convolution():
+    block, seen = ResBlock(16, 16), []
+    with torch.no_grad(), torch.nn.modules.module.register_module_forward_hook(lambda m, *_: seen.append(m)):
+        block(torch.randn(1, 16, 4, 4))
+    assert block.conv2 in seen

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from litevae.models.discriminators import PatchDiscriminator, UNetDiscriminator, unet
+from litevae.models.discriminators import PatchDiscriminator, UNetDiscriminator, resampling
+from litevae.models.discriminators.resampling import ResamplingConv2d
 from litevae.models.discriminators.stylegan import (
     Blur,
     EqualizedConv2d,
@@ -20,7 +21,7 @@ from litevae.models.discriminators.stylegan import (
     minibatch_deviation,
     width_at,
 )
-from litevae.models.discriminators.unet import ResamplingConv2d, encoder_widths
+from litevae.models.discriminators.unet import encoder_widths
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def test_resampling_is_folded_into_the_convolution(
     size: int, fewest_positions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Joined, and one after the other as where there are few pixels."""
-    monkeypatch.setattr(unet, "FEWEST_POSITIONS", fewest_positions)
+    monkeypatch.setattr(resampling, "FEWEST_POSITIONS", fewest_positions)
     x = torch.randn(2, 3, 6, 10, dtype=torch.float64)
     down, up = (ResamplingConv2d(3, 4, size, how).double() for how in ("down", "up"))
     pooled = F.avg_pool2d(F.conv2d(x, down.weight, down.bias, padding=size // 2), 2)
@@ -67,12 +68,12 @@ def plain_unet(network: UNetDiscriminator, image: Tensor) -> tuple[Tensor, Tenso
         x = F.avg_pool2d(hidden + conv(block.conv_shortcut, x), 2)
         features.append(x)
     weight, bias = weights(network.bottleneck_out)
-    of_image = F.linear(x.relu().sum((2, 3)), weight[:, :, 0, 0], bias)
+    image_logit = F.linear(x.relu().sum((2, 3)), weight[:, :, 0, 0], bias)
     for index, block in enumerate(network.up_blocks):
         joined = x if index == 0 else torch.cat([x, features[-1 - index]], 1)
         hidden = conv(block.conv1, F.interpolate(joined.relu(), scale_factor=2))
         x = conv(block.conv2, hidden.relu()) + conv(block.conv_shortcut, F.interpolate(joined, scale_factor=2))
-    return conv(network.conv_out, x), of_image
+    return conv(network.conv_out, x), image_logit
 
 
 def layers_of(network: nn.Module) -> list[nn.Conv2d | nn.Linear]:
@@ -137,10 +138,10 @@ def test_spectral_norm_is_outside_of_autocast() -> None:
 @pytest.mark.parametrize(("resolution", "height", "width"), [(16, 4, 20), (32, 24, 8), (32, 32, 32), (64, 48, 16)])
 def test_unet_takes_every_multiple(resolution: int, height: int, width: int) -> None:
     network = UNetDiscriminator(2, resolution)
-    of_pixels, of_image = network(torch.rand(2, 3, height, width))
-    assert of_pixels.shape == (2, 1, height, width)
-    assert of_image.shape == (2, 1)
-    assert of_pixels.std() > 0
+    pixel_logits, image_logit = network(torch.rand(2, 3, height, width))
+    assert pixel_logits.shape == (2, 1, height, width)
+    assert image_logit.shape == (2, 1)
+    assert pixel_logits.std() > 0
 
 
 def test_bottleneck_keeps_its_scale_with_the_size() -> None:

@@ -61,7 +61,7 @@ def test_wrong_images() -> None:
 
 @every_kind
 @pytest.mark.parametrize("batch", [2, 5])
-def test_parts_are_judged_alone(kind: str, batch: int) -> None:
+def test_parts_get_the_logits_they_get_alone(kind: str, batch: int) -> None:
     network = tiny(kind).eval()
     images, reconstructions = torch.rand(batch, 3, 32, 32), torch.rand(batch, 3, 32, 32) - 0.5
     together = network(torch.cat([images, reconstructions]), parts=2)
@@ -74,7 +74,7 @@ def test_parts_are_judged_alone(kind: str, batch: int) -> None:
 
 @every_kind
 def test_eval_changes_no_state(kind: str) -> None:
-    """The trainer judges for the generator in eval, without gradients for the parameters."""
+    """The trainer runs it for the generator in eval, without gradients for the parameters."""
     network = tiny(kind).eval().requires_grad_(False)
     before = copy.deepcopy([*network.parameters(), *network.buffers()])
     image = torch.rand(2, 3, 32, 32, requires_grad=True)
@@ -150,16 +150,16 @@ def test_compiles_into_one_graph(kind: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "cnn"}, "discriminator.kind must be one of unet, patchgan, stylegan, got 'cnn'"),
+        ({"kind": "cnn"}, "discriminator.kind must be one of 'unet', 'patchgan', 'stylegan', got 'cnn'"),
         ({"channels": 0}, "discriminator.channels must be at least 1, got 0"),
         ({"resolution": 96}, "discriminator.resolution must be a power of two from 16 on, got 96"),
         ({"resolution": 8}, "discriminator.resolution must be a power of two from 16 on, got 8"),
-        ({"learning_rate": 0.0}, "discriminator.learning_rate must be greater than 0, got 0.0"),
-        ({"learning_rate": float("nan")}, "discriminator.learning_rate must be greater than 0, got nan"),
-        ({"betas": [0.5]}, "discriminator.betas must be two numbers, each at least 0 and less than 1, got [0.5]"),
+        ({"learning_rate": 0.0}, "discriminator.learning_rate must be finite and above 0, got 0.0"),
+        ({"learning_rate": float("nan")}, "discriminator.learning_rate must be finite and above 0, got nan"),
+        ({"betas": [0.5]}, "discriminator.betas must be two numbers, each at least 0 and below 1, got [0.5]"),
         ({"betas": [0.5, 1.0]}, "discriminator.betas must be two numbers"),
-        ({"r1_weight": -1.0}, "discriminator.r1_weight must be at least 0, got -1.0"),
-        ({"r1_weight": float("inf")}, "discriminator.r1_weight must be at least 0, got inf"),
+        ({"r1_weight": -1.0}, "discriminator.r1_weight must be finite and at least 0, got -1.0"),
+        ({"r1_weight": float("inf")}, "discriminator.r1_weight must be finite and at least 0, got inf"),
         ({"r1_every": 0}, "discriminator.r1_every must be at least 1, got 0"),
     ],
 )

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from litevae import LiteVAE
-from litevae.memory import peak_tensor_bytes
+from litevae.cost import peak_tensor_bytes
 from litevae.models.blocks import ResBlock
 from litevae.models.decoder import Upsample
+from litevae_kernels import haar_dwt2d
 
 VARIANTS: list[dict[str, Any]] = [
     {"use_quant_conv": True, "dropout": 0.3},
@@ -22,11 +23,16 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
+def level_1(output: Any) -> Tensor:
+    """The reconstruction's sub-bands, from the decoder where it gives them."""
+    return haar_dwt2d(output.sample, 1, scaling="mean")[0] if output.wavelet is None else output.wavelet
+
+
 def step(model: nn.Module, image: Tensor) -> list[Tensor]:
     """The output and every gradient; noise and dropout are the same in every call."""
     torch.manual_seed(3)
     output = model(image, sample_posterior=True)
-    loss = (output.sample - image).abs().mean() + output.wavelet.square().mean() + output.latent_dist.kl().mean()
+    loss = (output.sample - image).abs().mean() + level_1(output).square().mean() + output.latent_dist.kl().mean()
     return [output.sample, *torch.autograd.grad(loss, list(model.parameters()))]
 
 
@@ -111,7 +117,7 @@ def test_distributed_data_parallel_synchronises_every_gradient(make_model, image
         parallel.register_comm_hook(None, double)
         torch.manual_seed(3)
         output = parallel(image, sample_posterior=True)
-        loss = (output.sample - image).abs().mean() + output.wavelet.square().mean() + output.latent_dist.kl().mean()
+        loss = (output.sample - image).abs().mean() + level_1(output).square().mean() + output.latent_dist.kl().mean()
         loss.backward()
     finally:
         torch.distributed.destroy_process_group()

@@ -99,7 +99,7 @@ def test_pytorch_s_own_is_untouched() -> None:
     vae, untouched = model(), model()
     initialize(vae, "pytorch")
     torch.testing.assert_close(vae.state_dict(), untouched.state_dict(), rtol=0, atol=0)
-    with pytest.raises(ValueError, match="how must be one of pytorch, residual, got 'he'"):
+    with pytest.raises(ValueError, match="how must be one of 'pytorch', 'residual', got 'he'"):
         initialize(vae, "he")
 
 

@@ -1,7 +1,8 @@
-"""Is `import litevae` light and quiet, and does torchvision import after it?"""
+"""Is `import litevae` light, quiet and without effect, and does torchvision import after its models?"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -28,7 +29,17 @@ def test_import_is_quiet_and_loads_nothing_heavy():
     assert loaded == "[]"
 
 
+def test_import_declares_no_operator_of_torchvision():
+    """Neither do the kernels and the losses; the models do, where torchvision could not be imported otherwise."""
+    code = "import torch, litevae, litevae_kernels, litevae.losses; print(hasattr(torch.ops.torchvision, 'nms'))"
+    assert run(code) == "False"
+
+
 def test_every_public_name_is_there_and_an_unknown_one_is_refused():
+    assert {"LiteVAE", "StableDiffusionVAE", "build_discriminator", "AutoencoderLoss", "load_model"} <= {
+        *litevae.__all__
+    }
+    assert sorted(itertools.chain(*litevae._NAMES_OF_MODULES.values())) == sorted(litevae.__all__)
     for name in litevae.__all__:
         assert getattr(litevae, name).__doc__, name
         assert name in dir(litevae)
@@ -36,9 +47,9 @@ def test_every_public_name_is_there_and_an_unknown_one_is_refused():
         litevae.LitVAE  # noqa: B018
 
 
-def test_torchvision_imports_after_litevae():
+def test_torchvision_imports_after_the_models():
     pytest.importorskip("torchvision", reason="torchvision is not installed")
-    code = "import litevae, torchvision; print(torchvision.transforms.functional.to_tensor is not None)"
+    code = "import litevae.models, torchvision; print(torchvision.transforms.functional.to_tensor is not None)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "True"
 
 

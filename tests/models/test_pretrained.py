@@ -165,5 +165,5 @@ def test_unknown_and_bad_arguments_are_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     del config["dropuot"]
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="dropout must be a finite number, got nan"):
+    with pytest.raises(ValueError, match="dropout must be at least 0 and below 1, got nan"):
         LiteVAE.from_pretrained(folder)

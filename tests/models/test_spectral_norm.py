@@ -64,8 +64,8 @@ def test_penalty_of_an_image_s_gradient_has_pytorch_s(size: int) -> None:
     gradients = []
     for convolution in pair(size, torch.channels_last):
         image = torch.randn(2, 5, 8, 8, dtype=DTYPE, generator=torch.Generator().manual_seed(1), requires_grad=True)
-        (of_image,) = torch.autograd.grad((convolution(image) ** 3).sum(), image, create_graph=True)
-        gradients.append(torch.autograd.grad(of_image.square().sum(), original(convolution))[0])
+        (image_logit,) = torch.autograd.grad((convolution(image) ** 3).sum(), image, create_graph=True)
+        gradients.append(torch.autograd.grad(image_logit.square().sum(), original(convolution))[0])
     assert_same(*gradients)
 
 

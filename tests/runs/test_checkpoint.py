@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from litevae.runs.checkpoint import (
-    Best,
     CheckpointError,
     SaveError,
     checkpoints,
@@ -21,7 +20,7 @@ from litevae.runs.checkpoint import (
 )
 
 
-def save(folder: Path, step: int, keep: int = 10, best: Best | None = None) -> Path:
+def save(folder: Path, step: int, keep: int = 10, best: dict[str, Any] | None = None) -> Path:
     model = nn.Linear(200, 30)
     optimizer = torch.optim.Adam(model.parameters())
     model(torch.ones(1, 200)).sum().backward()

@@ -1,6 +1,6 @@
 """What do the training tests share? A tiny model, a folder of images, and a run of the command line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,8 @@ import torch
 from PIL import Image
 
 from litevae import train
+
+from .. import children
 
 # Overrides that make a run take a second: the smallest LiteVAE, few and small crops.
 TINY = [
@@ -36,6 +38,12 @@ TINY = [
 def one_thread() -> None:
     """Tiny tensors gain nothing from threads, and lose much on a busy machine."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def default_signals() -> Iterator[None]:
+    with children.default_signals():
+        yield
 
 
 @pytest.fixture(scope="session")

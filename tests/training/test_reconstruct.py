@@ -100,8 +100,9 @@ def test_errors_are_one_line_and_name_the_thing(
     cases = {
         ("nothing.jpg", "--model", model): "no such image: nothing.jpg",
         ("text.jpg", "--model", model): "cannot read the image text.jpg",
-        (good, "--model", "nowhere"): "--model must name a run or a model folder, got nowhere, which does not exist",
-        (good, "--model", "empty"): "got empty, which is neither a run nor a saved model",
+        (good, "--model", "nowhere"): "nowhere must be a run's folder, a folder written by save_pretrained, or owner/",
+        (good, "--model", "./nowhere"): "Hugging Face Hub, got nothing of that name",
+        (good, "--model", "empty"): "got a folder with neither config.json nor config.yaml (it is empty)",
         (good, "--model", "cut"): "cut",
         (good, "--model", model, "--output", "no/folder/a.png"): "the folder of --output does not exist",
     }

@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import struct
-import subprocess
 import sys
 import tarfile
 import termios
@@ -19,8 +18,10 @@ import torch
 
 from litevae import train
 from litevae.losses.total import AutoencoderLoss
+from litevae.runs import loop
 from litevae.runs.stopping import StopRequest
 
+from .. import children
 from .runs import ADVERSARIAL, assert_same_state, checkpoint, logged
 
 Run = Callable[..., tuple[int, Path]]
@@ -71,6 +72,7 @@ def test_stream_goes_on_where_it_stopped(run: Run, photos: Path, tmp_path: Path)
     assert logged(unbroken, "train") == logged(broken, "train")
 
 
+@pytest.mark.usefixtures("default_signals")
 @pytest.mark.parametrize(
     ("step", "number", "exit_code"), [(2, signal.SIGINT, 130), (3, signal.SIGTERM, 143), (3, signal.SIGHUP, 129)]
 )
@@ -130,6 +132,21 @@ def test_damaged_newest_checkpoint_is_named_and_passed_over(run: Run, capsys: py
     assert_same_state(checkpoint(folder, 6), whole)
 
 
+@pytest.mark.parametrize("key", ["model", "optimizers"])
+def test_checkpoint_of_another_kind_of_run_is_passed_over(
+    run: Run, capsys: pytest.CaptureFixture[str], key: str
+) -> None:
+    """By --resume and by train.start_from."""
+    _, folder = run("run", "train.steps=1")
+    for path in (folder / "checkpoints").iterdir():
+        content = torch.load(path, weights_only=True)
+        del content[key]
+        torch.save(content, path)
+    for again in (lambda: train.main(["--resume", str(folder)]), lambda: run("next", f"train.start_from={folder}")[0]):
+        assert again() == 2
+        assert f"error: {folder / 'checkpoints'} holds no whole checkpoint" in capsys.readouterr().err
+
+
 def test_finished_run_needs_more_steps(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     _, folder = run("run")
     assert train.main(["--resume", str(folder)]) == 2
@@ -139,8 +156,8 @@ def test_finished_run_needs_more_steps(run: Run, capsys: pytest.CaptureFixture[s
 def test_run_killed_before_its_first_checkpoint_starts_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its folder holds a config and nothing that could be lost; with another config it is refused."""
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_checkpoint", lambda *_: None)
-        patch.setattr(train.Trainer, "fit", lambda _: 0)
+        patch.setattr(loop, "save_checkpoint", lambda *_: None)
+        patch.setattr(loop.Loop, "fit", lambda _: 0)
         run("run")
     assert run("run", "train.seed=1")[0] == 2
     assert run("run")[0] == 0
@@ -157,6 +174,7 @@ def test_a_run_is_never_written_over(run: Run, capsys: pytest.CaptureFixture[str
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_sigterm_twice_is_heard_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """As a cluster sends it that signals a launcher and its processes."""
     interrupt_after(monkeypatch, 3, signal.SIGTERM, signal.SIGTERM)
@@ -178,22 +196,22 @@ def test_run_whose_terminal_closes_is_saved(recipe: Path, tmp_path: Path) -> Non
     fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 200, 0, 0))  # room for the progress bar
     options = ["train.steps=1000", "train.checkpoint_every=1000", "train.evaluate_every=1000", "data.workers=1"]
     command = [sys.executable, "-m", "litevae.train", str(recipe), f"run.dir={tmp_path / 'run'}", *options]
-    of_terminal = (
+    in_terminal = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", of_terminal, *command], stdin=end, stdout=end, stderr=end, start_new_session=True
-    )
-    os.close(end)
-    text = b""
-    while not re.search(rb"step [1-9]\d*/1000", text):
-        text += os.read(terminal, 4096)
-    os.close(terminal)
-    assert process.wait(timeout=60) == 128 + signal.SIGHUP
+    streams = {"stdin": end, "stdout": end, "stderr": end}
+    with children.started([sys.executable, "-c", in_terminal, *command], **streams) as process:
+        os.close(end)
+        text = b""
+        while not re.search(rb"step [1-9]\d*/1000", text):
+            text += os.read(terminal, 4096)
+        os.close(terminal)
+        assert process.wait(timeout=60) == 128 + signal.SIGHUP
     newest = max((tmp_path / "run" / "checkpoints").iterdir())
     assert newest.name > "step-000000.pt"
 
 
+@pytest.mark.usefixtures("default_signals")
 def test_second_ctrl_c_acts_at_once() -> None:
     """Whatever came first: a save that hangs must not need kill -9."""
     for first in (signal.SIGINT, signal.SIGTERM):

@@ -1,6 +1,8 @@
 """Does the program train, stop, resume and refuse as it says?"""
 
+import functools
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,12 @@ import pytest
 import torch
 
 from litevae import LiteVAE, train
+from litevae.runs.checkpoint import load_newest_checkpoint
+from litevae.training import trainer
 from litevae.training.networks import Networks
+from litevae.training.trainer import Trainer
 
-from .runs import ADVERSARIAL, assert_same_state, checkpoint, logged
+from .runs import ADVERSARIAL, assert_same_state, assert_same_training, checkpoint, logged
 
 Run = Callable[..., tuple[int, Path]]
 
@@ -162,6 +167,23 @@ def test_unreadable_image_is_named_and_the_run_goes_on(
     assert f"warning: skipped (unreadable) {folder / '1.png'}" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_held_out_images_that_vanish_end_a_run_that_can_be_resumed(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With more than are kept in memory; with fewer, the run goes on."""
+    for images, expected in ((17, (1, 4)), (16, (0, 6))):
+        folder = tmp_path / f"photos-{images}"
+        shutil.copytree(photos, folder)
+        vanish = functools.partial((folder / "4.png").unlink, missing_ok=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "log", lambda _, vanish=vanish: vanish())
+            options = (f"data.path={folder}", f"data.evaluation_images={images}", "train.checkpoint_every=100")
+            code, path = run(f"run-{images}", *options)
+        assert (code, load_newest_checkpoint(path / "checkpoints")["step"]) == expected
+        assert ("none of the 1 held-out" in (error := capsys.readouterr().err)) == ("--resume" in error) == bool(code)
+
+
 def test_discriminator_that_cannot_judge_the_crops_is_refused_at_once(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -178,16 +200,16 @@ def test_best_checkpoint_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     values = iter([10.0, 30.0, 20.0, 21.0, 22.0])
     made: dict[int, tuple[Evaluation, float]] = {}  # holds them, so that no id is used twice
 
-    def psnr(evaluation: Evaluation) -> float:
+    def means(evaluation: Evaluation) -> dict[str, float]:
         if id(evaluation) not in made:
             made[id(evaluation)] = evaluation, next(values)
-        return made[id(evaluation)][1]
+        return {"psnr": made[id(evaluation)][1], "ssim": 0.5}
 
-    monkeypatch.setattr(Evaluation, "psnr", property(psnr))
-    monkeypatch.setattr(train, "bicubic_baseline", lambda *_: Evaluation([]))
-    monkeypatch.setattr(train, "opening", lambda *_, **__: "")
-    monkeypatch.setattr(train, "closing", lambda *_: "")
-    monkeypatch.setattr(train, "write_results", lambda *_: None)
+    monkeypatch.setattr(Evaluation, "means", property(means))
+    monkeypatch.setattr(trainer, "bicubic_baseline", lambda *_: Evaluation([]))
+    monkeypatch.setattr(trainer, "introduction", lambda *_, **__: "")
+    monkeypatch.setattr(trainer, "conclusion", lambda *_: "")
+    monkeypatch.setattr(trainer, "write_results", lambda *_: None)
     _, folder = run("run", "train.steps=8", "train.evaluate_every=2", "train.checkpoint_every=1", "train.log_every=1")
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert names == ["step-000002.pt", "step-000007.pt", "step-000008.pt"]
@@ -233,7 +255,7 @@ def test_second_stage_starts_from_a_run(run: Run, capsys: pytest.CaptureFixture[
 
 
 def test_baseline_trains_under_the_same_recipe(run: Run) -> None:
-    from litevae.reconstruct import load_model
+    from litevae.loading import load_model
 
     baseline = ("model.kind=sd-vae", "model.extraction_channels=null", "model.extraction_multipliers=null")
     more = ("model.aggregation_channels=null", "model.aggregation_multipliers=null")
@@ -247,12 +269,8 @@ def test_baseline_trains_under_the_same_recipe(run: Run) -> None:
 def test_memory_savers_change_nothing(run: Run, option: str) -> None:
     _, plain = run("plain", "train.steps=2")
     _, saving = run("saving", "train.steps=2", option)
-    first, second = (
-        torch.cat([value.flatten() for value in checkpoint(folder, 2)["model"].values()]) for folder in (plain, saving)
-    )
     _, start = run("start", "train.steps=1", "train.learning_rate=1e-30")
-    begin = torch.cat([value.flatten() for value in checkpoint(start, 1)["model"].values()])
-    assert (first - second).norm() < 0.05 * (first - begin).norm()  # Adam turns roundings near 0 into steps
+    assert_same_training(checkpoint(saving, 2), checkpoint(plain, 2), checkpoint(start, 1))
 
 
 def test_dry_run_says_everything_and_writes_nothing(

@@ -33,7 +33,7 @@ def config_of(**changes: dict[str, Any]) -> RunConfig:
     from litevae.runs.recipes import build_config
 
     values = OmegaConf.merge(OmegaConf.create(TINY), OmegaConf.create(changes))
-    return build_config(values, (), "test")  # type: ignore[arg-type]
+    return build_config(RunConfig, values, (), "test")  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -68,32 +68,32 @@ def changed(module: torch.nn.Module, before: dict[str, torch.Tensor]) -> set[str
 def test_generator_step_leaves_the_discriminator_alone(make: Make) -> None:
     """Neither its weights, nor its spectral norms' vectors, nor its gradients."""
     networks, update = make()
-    judge = networks.discriminator
-    assert judge is not None
-    before, image = state_of(judge.network), pixels().float() / 127.5 - 1
+    discriminator = networks.discriminator
+    assert discriminator is not None
+    before, image = state_of(discriminator.network), pixels().float() / 127.5 - 1
     output = update._reconstruct(image, 0)
-    total, terms = update._generator_loss(image, output, judge, 0)
+    total, terms = update._generator_loss(image, output, discriminator, 0)
     networks.generator.backward(total)
     assert terms["adversarial"] != 0
-    assert all(parameter.grad is None for parameter in judge.network.parameters())
+    assert all(parameter.grad is None for parameter in discriminator.network.parameters())
     assert all(parameter.grad is not None for parameter in networks.model.parameters())
     networks.generator.step(1.0)
-    assert not changed(judge.network, before)
-    assert judge.network.training
-    assert all(parameter.requires_grad for parameter in judge.network.parameters())
+    assert not changed(discriminator.network, before)
+    assert discriminator.network.training
+    assert all(parameter.requires_grad for parameter in discriminator.network.parameters())
 
 
 def test_discriminator_step_leaves_the_autoencoder_alone(make: Make) -> None:
     networks, update = make()
-    judge = networks.discriminator
-    assert judge is not None
+    discriminator = networks.discriminator
+    assert discriminator is not None
     before, image = state_of(networks.model), pixels().float() / 127.5 - 1
     output = update._reconstruct(image, 0)
-    loss, _ = update._discriminator_loss(image, output.sample.detach(), judge, 0)
-    judge.backward(loss)
+    loss, _ = update._discriminator_loss(image, output.sample.detach(), discriminator, 0)
+    discriminator.backward(loss)
     assert all(parameter.grad is None for parameter in networks.model.parameters())
-    assert all(parameter.grad is not None for parameter in judge.network.parameters())
-    judge.step(1.0)
+    assert all(parameter.grad is not None for parameter in discriminator.network.parameters())
+    discriminator.step(1.0)
     assert not changed(networks.model, before)
 
 
@@ -101,7 +101,8 @@ def test_adversarial_gradient_reaches_the_generator(make: Make) -> None:
     """The gradient of weight * generator loss, added to the others': not lost under a no_grad."""
     gradients = []
     for weight in (0.0, 1.0, 2.0):
-        networks, update = make(loss={"adversarial_weight": weight or 1.0})
+        start = 0 if weight else 1  # without logits the term may be left out before its start alone
+        networks, update = make(loss={"adversarial_weight": weight or 1.0, "adversarial_start": start})
         image = pixels().float() / 127.5 - 1
         output = update._reconstruct(image, 0)
         total, _ = update._generator_loss(image, output, networks.discriminator if weight else None, 0)
@@ -251,14 +252,14 @@ def test_gradients_are_shortened_to_the_norm(make: Make) -> None:
 def test_adaptive_weight_balances_the_last_layer(make: Make) -> None:
     """Eq. (2): the factor is half the ratio of the gradients' norms, by autograd on the parts."""
     networks, update = make(loss={"adversarial_weighting": "adaptive", "adversarial_weight": 1.0})
-    judge = networks.discriminator
-    assert judge is not None
+    discriminator = networks.discriminator
+    assert discriminator is not None
     image = pixels().float() / 127.5 - 1
     output = update._reconstruct(image, 0)
-    _, terms = update._generator_loss(image, output, judge, 0)
+    _, terms = update._generator_loss(image, output, discriminator, 0)
     output = update._reconstruct(image, 0)
-    judge.network.eval()
-    adversarial = -sum(logit.mean() for logit in judge.network(output.sample)) / 2
+    discriminator.network.eval()
+    adversarial = -sum(logit.mean() for logit in discriminator.network(output.sample)) / 2
     reconstruction = (output.sample - image).abs().mean()
     norms = [
         torch.autograd.grad(loss, networks.model.last_layer, retain_graph=True)[0].norm()
@@ -277,13 +278,13 @@ def test_r1_is_applied_every_so_many_steps(make: Make) -> None:
 def test_r1_weighs_as_much_as_at_every_step(make: Make) -> None:
     """Taken at one step of two, it counts twice its weight, beside the hinge loss."""
     networks, update = make(discriminator={"r1_weight": 3.0, "r1_every": 2})
-    judge = networks.discriminator
-    assert judge is not None
+    discriminator = networks.discriminator
+    assert discriminator is not None
     image = pixels().float() / 127.5 - 1
     fake = torch.zeros_like(image)
-    judge.network.eval()  # the power iterations stand still
-    with_penalty, terms = update._discriminator_loss(image.clone(), fake, judge, 0)
-    without, _ = update._discriminator_loss(image.clone(), fake, judge, 1)
+    discriminator.network.eval()  # the power iterations stand still
+    with_penalty, terms = update._discriminator_loss(image.clone(), fake, discriminator, 0)
+    without, _ = update._discriminator_loss(image.clone(), fake, discriminator, 1)
     assert terms["r1"] > 0
     torch.testing.assert_close(with_penalty - without, 3.0 * 2 * terms["r1"], rtol=1e-4, atol=1e-6)
 
@@ -313,11 +314,11 @@ def test_gradient_checkpointing_computes_blocks_again(make: Make) -> None:
 
 def test_discriminator_judges_a_reconstruction_without_a_history(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[torch.Tensor] = []
-    judge_loss = Update._discriminator_loss
+    discriminator_loss = Update._discriminator_loss
 
     def recorded(update: Update, image: torch.Tensor, reconstruction: torch.Tensor, *args: Any) -> Any:
         seen.append(reconstruction)
-        return judge_loss(update, image, reconstruction, *args)
+        return discriminator_loss(update, image, reconstruction, *args)
 
     monkeypatch.setattr(Update, "_discriminator_loss", recorded)
     _, update = make()
@@ -325,7 +326,7 @@ def test_discriminator_judges_a_reconstruction_without_a_history(make: Make, mon
     assert [tensor.requires_grad for tensor in seen] == [False]
 
 
-@pytest.mark.parametrize("precision", ["no", "bf16"])
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_gradients_lie_in_memory_as_their_parameters(make: Make, precision: str) -> None:
     """What the fused Adam of a CPU takes for granted."""
     networks, update = make(train={"mixed_precision": precision})
@@ -340,7 +341,7 @@ def test_gradients_lie_in_memory_as_their_parameters(make: Make, precision: str)
         learner.optimizer.register_step_pre_hook(compare)
     update(pixels(), 0)
     assert layouts
-    assert [of_gradient for of_gradient, _ in layouts] == [of_parameter for _, of_parameter in layouts]
+    assert [gradient for gradient, _ in layouts] == [parameter for _, parameter in layouts]
 
 
 def test_compiled_update_is_the_eager_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ STEPS = 4
 
 def config(variant: str) -> RunConfig:
     values: Any = OmegaConf.merge(OmegaConf.create(CONFIG), OmegaConf.create(VARIANTS[variant]))
-    return build_config(values, (), "test")
+    return build_config(RunConfig, values, (), "test")
 
 
 def batch(step: int) -> torch.Tensor:

@@ -15,30 +15,31 @@ from typing import Any
 from litevae import train
 from litevae.evaluation.held_out import Evaluation
 from litevae.losses.total import AutoencoderLoss
+from litevae.training import trainer
 
 
 def main() -> int:
     if os.environ["RANK"] == "1":
-        forward, start, count = AutoencoderLoss.forward, train.Trainer.open, iter(range(1, 1000))
+        forward, start, count = AutoencoderLoss.forward, trainer.Trainer.open, iter(range(1, 1000))
 
         def interrupted(*args: Any, **options: Any) -> Any:
             if next(count) == 3:
                 os.kill(os.getpid(), signal.SIGTERM)
             return forward(*args, **options)
 
-        def late(trainer: train.Trainer) -> None:
+        def late(run: trainer.Trainer) -> None:
             time.sleep(2)
-            start(trainer)
+            start(run)
 
-        AutoencoderLoss.forward, train.Trainer.open = interrupted, late  # type: ignore[method-assign]
-    evaluate, psnr = train.evaluate, iter(range(1, 1000))
+        AutoencoderLoss.forward, trainer.Trainer.open = interrupted, late  # type: ignore[method-assign]
+    evaluate, psnr = trainer.evaluate, iter(range(1, 1000))
 
     def improving(*args: Any) -> Evaluation:
         measured = evaluate(*args)
         better = float(next(psnr))
-        return replace(measured, images=[replace(image, psnr=better) for image in measured.images])
+        return Evaluation([replace(image, psnr=better) for image in measured.images])
 
-    train.evaluate = improving  # type: ignore[attr-defined]
+    trainer.evaluate = improving  # type: ignore[attr-defined]
     return train.main(sys.argv[1:])
 
 

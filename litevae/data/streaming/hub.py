@@ -1,9 +1,9 @@
-"""How are Hugging Face datasets read? From the hub, a local folder or save_to_disk, at once or as a stream.
+"""Hugging Face datasets: from the hub, a local folder or save_to_disk, in any order or as a stream.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 
-The library is imported here and nowhere else, and only when a run asks for it. It stores images encoded, and they are
-decoded by `litevae.data.images`, so that what is true of files (16 bits, EXIF, hostile content) is true of rows.
+The library is imported only when a run asks for it. Images are decoded by `litevae.data.images`, not by the library:
+16 bits, EXIF and hostile content are treated as in files.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from PIL import Image
 
 from litevae.data.config import DataConfig
 from litevae.data.errors import DataError, one_line
-from litevae.data.images import UnreadableImageError, decode_image
+from litevae.data.images import decode_image, unreadable
 from litevae.data.streaming.shards import is_remote, read_shards
 
 
@@ -39,17 +39,17 @@ class Encoded:
 
         try:
             if not is_remote(self.path) and not os.path.isfile(self.path):
-                return Encoded(self.name, damage="no such file")  # or a pipe, which would be read for ever
+                return Encoded(self.name, damage="no such file")  # or a pipe, which would block
             with fsspec.open(self.path, "rb") as file:
                 return Encoded(self.name, content=file.read())
-        except Exception as error:  # each remote file system raises its library's own errors
+        except Exception as error:  # each remote file system raises errors of its own library
             return Encoded(self.name, damage=one_line(error))
 
     def decode(self) -> Image.Image:
         """The RGB image; see `read_image`."""
         fetched = self.fetch()
         if fetched.content is None:
-            raise UnreadableImageError(f"cannot read the image {self.name}: {fetched.damage}", fetched.damage)
+            raise unreadable(self.name, fetched.damage)
         return decode_image(fetched.content, self.name)
 
 
@@ -101,11 +101,7 @@ def from_cell(cell: Any, name: str) -> Encoded:
 
 
 def open_rows(config: DataConfig, split: str) -> DatasetSource:
-    """A split of `data.path`, read in any order.
-
-    Raises:
-        DataError: it cannot be loaded, or has no column of images.
-    """
+    """A split of `data.path`, read in any order; a DataError if it cannot be loaded or has no column of images."""
     datasets = import_datasets()
     rows = _load(config, split, streaming=False)
     column = _image_column(rows.features, config)
@@ -116,7 +112,7 @@ def open_rows(config: DataConfig, split: str) -> DatasetSource:
 
 
 def open_row_stream(config: DataConfig, split: str) -> Stream:
-    """A split of `data.path` as a stream. Raises as `open_rows` does."""
+    """A split of `data.path` as a stream."""
     rows = _load(config, split, streaming=True)
     column = _image_column(rows.features, config)
     return Stream(rows.decode(False).select_columns([column]), column)
@@ -168,7 +164,7 @@ def _load(config: DataConfig, split: str, streaming: bool) -> Any:
 
 @contextlib.contextmanager
 def _quiet(datasets: ModuleType) -> Iterator[None]:
-    """Progress bars of downloads and conversions only where somebody can watch them."""
+    """Progress bars of downloads and conversions on a terminal only."""
     if sys.stderr.isatty() or datasets.are_progress_bars_disabled():
         yield
         return

@@ -1,4 +1,4 @@
-"""Which images are in tar shards (webdataset)? An index for files on this disk, a walk from the front for all others.
+"""The images in tar shards (webdataset): an index for files on this disk, sequential reading for all others.
 
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
@@ -15,15 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from litevae.data.errors import DataError, one_line
-from litevae.data.images import UnreadableImageError, decode_image, readable_endings
-from litevae.data.skipped import Skip
-from litevae.data.sources import Names
+from litevae.data.errors import DataError, Skip, one_line
+from litevae.data.image_sources import PackedStrings
+from litevae.data.images import decode_image, readable_endings, unreadable
 
 _ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # In bytes; a header may claim any size.
-_LARGEST_FILE = 2**30  # of an image, else it is passed over
-_LARGEST_MEMBER = 2**33  # of anything, else the shard ends there
+_LARGEST_FILE = 2**30  # a larger image is skipped
+_LARGEST_MEMBER = 2**33  # at a larger member the shard counts as damaged
 
 
 class Member(NamedTuple):
@@ -35,11 +34,7 @@ class Member(NamedTuple):
 
 
 def find_shards(path: str) -> list[str]:
-    """The shards that `data.path` means: all below a folder, or those of a pattern with {000..127}, {a,b}, * and ?.
-
-    Raises:
-        DataError: there is none.
-    """
+    """The shards that `data.path` names: all below a folder, or those of a pattern with {000..127}, {a,b}, * and ?."""
     folder = Path(path).expanduser()
     if folder.is_dir():
         found = sorted(str(file) for file in folder.rglob("*") if file.name.endswith(_ENDINGS) and file.is_file())
@@ -89,7 +84,7 @@ class ShardSource:
             found = self._index(shard, ending)
             members += found
             counts.append(len(found))
-        self._members = Names(member.name for member in members)
+        self._members = PackedStrings(member.name for member in members)
         self._shard = np.repeat(np.arange(len(shards)), counts)
         self._place = np.array([(member.offset, member.size) for member in members], dtype=np.int64).reshape(-1, 2)
 
@@ -105,7 +100,7 @@ class ShardSource:
                 for member in _images(archive, ending):
                     found.append(Member(member.name, member.offset_data, member.size))
                 problem = _unfinished(archive)
-        except (tarfile.TarError, OSError, ValueError, MemoryError) as error:  # all by the headers of a hostile file
+        except (tarfile.TarError, OSError, ValueError, MemoryError) as error:  # each by a hostile file's headers
             problem = one_line(error)
         if problem:
             self.damaged.append(Skip(shard, "unreadable", f"{problem}; images found before that: {len(found)}"))
@@ -123,24 +118,22 @@ class ShardSource:
     def read(self, index: int) -> Image.Image:
         name, (offset, size) = self.name(index), self._place[index].tolist()
         if size > _LARGEST_FILE:
-            reason = f"{size} bytes are too many"
-            raise UnreadableImageError(f"cannot read the image {name}: {reason}", reason)
+            raise unreadable(name, f"{size} bytes are too many")
         try:
             with open(self.shards[self._shard[index]], "rb") as file:
                 file.seek(offset)
                 content = file.read(size)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise UnreadableImageError(f"cannot read the image {name}: {reason}", reason) from error
+            raise unreadable(name, error.strerror or str(error)) from error
         return decode_image(content, name)
 
 
 def read_shards(shards: list[str], ending: str | None) -> Iterator[dict[str, Any]]:
     """The images of tar files anywhere, from front to back: {"name", "content", "damage"}.
 
-    A generator for `datasets.IterableDataset`, which deals the shards out and knows how far each was read. Its own
-    "webdataset" loader ends the run at the first cut-off shard or unreadable json file. Damage comes last, as an
-    entry that has no content and says what it is.
+    A generator for `datasets.IterableDataset`, which assigns the shards and stores how far each was read. Its own
+    "webdataset" loader ends the run at the first cut-off shard or unreadable json file. Here a damaged shard yields a
+    last row without content, whose "damage" is the reason.
     """
     import fsspec
 
@@ -154,7 +147,7 @@ def read_shards(shards: list[str], ending: str | None) -> Iterator[dict[str, Any
                     elif (file_in_it := archive.extractfile(member)) is not None:
                         yield {"name": name, "content": file_in_it.read(), "damage": None}
                 problem = _unfinished(archive)
-        except Exception as error:  # decompressors and file systems of all kinds raise errors of their own
+        except Exception as error:  # decompressors and file systems raise errors of their own
             problem = one_line(error)
         if problem:
             yield {"name": shard, "content": None, "damage": problem}
@@ -164,8 +157,8 @@ def _images(archive: tarfile.TarFile, ending: str | None) -> Iterator[tarfile.Ta
     """The members that are image files, by their names; hidden ones are left out."""
     endings = {f".{ending.lstrip('.').lower()}"} if ending else readable_endings()
     while (member := archive.next()) is not None:
-        archive.members = []  # type: ignore[attr-defined]  # it would keep every header it has read
-        if not 0 <= member.size <= _LARGEST_MEMBER:  # tarfile would walk in a circle, or read for hours at the end
+        archive.members = []  # type: ignore[attr-defined]  # else it keeps every header
+        if not 0 <= member.size <= _LARGEST_MEMBER:  # tarfile would loop, or read for hours
             raise ValueError(f"{member.name} claims to have {member.size} bytes")
         name = posixpath.basename(member.name)
         is_plain = member.isreg() and not member.issparse()
@@ -174,6 +167,6 @@ def _images(archive: tarfile.TarFile, ending: str | None) -> Iterator[tarfile.Ta
 
 
 def _unfinished(archive: tarfile.TarFile) -> str | None:
-    """What is wrong if the archive does not end with its mark, two blocks of zeros, the first of which was read."""
+    """What is wrong with an archive that does not end with two blocks of zeros, the first of which was read."""
     rest = archive.fileobj.read(tarfile.BLOCKSIZE) if archive.fileobj is not None else b""
     return None if rest == bytes(tarfile.BLOCKSIZE) else "it is cut off or damaged: its end mark is missing"

@@ -1,4 +1,4 @@
-"""Which networks tell images from reconstructions? `unet.py` is the paper's, the other two are of Table 10.
+"""The discriminators: `unet.py` is the paper's, `patchgan.py` and `stylegan.py` are those of Table 10.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """
@@ -24,10 +24,10 @@ def build_discriminator(config: DiscriminatorConfig) -> nn.Module:
     """The discriminator that the `discriminator` section of a config describes, with random weights.
 
     All are called alike: `discriminator(image, parts=1)`, image [B, 3, H, W] in [-1, 1], and give a tuple of logits
-    (litevae/losses/adversarial.py takes it as it is). `parts`: the batch is so many batches of equal size one after
-    the other, images then reconstructions, each judged as if it came alone; PatchGAN's batch statistics and
-    StyleGAN's minibatch standard deviation would otherwise give the one away to the other. In `eval()` a forward pass
-    changes no state.
+    (litevae/losses/adversarial.py takes it as it is). `parts`: the batch consists of so many batches of equal size,
+    images and then reconstructions, and each gets the logits it would get alone. Otherwise PatchGAN's batch statistics
+    and StyleGAN's minibatch standard deviation would tell the one from the other. In `eval()` a forward pass changes
+    no state.
 
     >>> import torch
     >>> discriminator = build_discriminator(DiscriminatorConfig(kind="unet", channels=2, resolution=32))

@@ -1,10 +1,11 @@
-"""What can a discriminator be told? The `discriminator` section of a run's config, checked on construction.
+"""The `discriminator` section of a run's config, checked on construction.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 """
 
-import math
 from dataclasses import dataclass
+
+from litevae_kernels.checks import check_choice, check_int, check_number, wrong_value
 
 DISCRIMINATOR_KINDS = ("unet", "patchgan", "stylegan")
 
@@ -27,20 +28,16 @@ class DiscriminatorConfig:
     r1_weight: float = 0.0
     """gamma of the gradient penalty R1, gamma/2 * mean |gradient|^2. 0: none."""
     r1_every: int = 16
-    """Steps from one penalty to the next; each is so many times as heavy, so that the mean over steps stays."""
+    """Steps from one penalty to the next. The penalty is multiplied by it, so that its mean over steps stays."""
 
     def __post_init__(self) -> None:
-        if self.kind not in DISCRIMINATOR_KINDS:
-            raise ValueError(f"discriminator.kind must be one of {', '.join(DISCRIMINATOR_KINDS)}, got {self.kind!r}")
+        check_choice("discriminator.kind", self.kind, DISCRIMINATOR_KINDS)
         for name in ("channels", "r1_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"discriminator.{name} must be at least 1, got {getattr(self, name)}")
+            check_int(f"discriminator.{name}", getattr(self, name), at_least=1)
         if self.resolution < 16 or self.resolution & (self.resolution - 1):
-            raise ValueError(f"discriminator.resolution must be a power of two from 16 on, got {self.resolution}")
-        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"discriminator.learning_rate must be greater than 0, got {self.learning_rate}")
+            raise wrong_value("discriminator.resolution", "be a power of two from 16 on", self.resolution)
+        if self.learning_rate is not None:
+            check_number("discriminator.learning_rate", self.learning_rate, above=0)
         if self.betas is not None and (len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas)):
-            rule = "be two numbers, each at least 0 and less than 1"
-            raise ValueError(f"discriminator.betas must {rule}, got {self.betas}")
-        if not 0 <= self.r1_weight < math.inf:
-            raise ValueError(f"discriminator.r1_weight must be at least 0, got {self.r1_weight}")
+            raise wrong_value("discriminator.betas", "be two numbers, each at least 0 and below 1", self.betas)
+        check_number("discriminator.r1_weight", self.r1_weight, at_least=0)

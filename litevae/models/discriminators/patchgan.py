@@ -1,4 +1,4 @@
-"""Which patches look reconstructed? The PatchGAN discriminator of Stable Diffusion's autoencoder (Table 10).
+"""The PatchGAN discriminator of Stable Diffusion's autoencoder (Table 10): logits for patches.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 
@@ -17,8 +17,8 @@ class PatchDiscriminator(nn.Module):
     """image [B, 3, H, W] -> one logit for each overlapping patch of 70x70 pixels: ([B, 1, H//8 - 2, W//8 - 2],).
 
     2,765,633 parameters with 64 channels. BatchNorm always uses the statistics of the batch, in `eval()` too, and
-    keeps no running ones: judging a batch for the generator changes nothing. Since it would tell the images from the
-    reconstructions in one batch, `parts` (see `build_discriminator`) are judged one after the other.
+    keeps no running ones: a forward pass for the generator changes nothing. These statistics would tell the images from
+    the reconstructions in one batch, so `parts` (see `build_discriminator`) go through it one after the other.
 
     Raises:
         ValueError: the image has another shape, is smaller than 24 pixels a side, or the parts are not equal.
@@ -45,4 +45,4 @@ class PatchDiscriminator(nn.Module):
             raise wrong_value("image", f"be [B, 3, H, W], H and W at least {SMALLEST_SIDE}", image)
         if image.shape[0] % parts:
             raise wrong_value("parts", f"divide the batch of {image.shape[0]}", parts)
-        return (torch.cat([self.layers(part) for part in image.chunk(parts)]),)
+        return (torch.cat([self.layers(part) for part in image.chunk(parts)]),)  # [B, 1, H//8 - 2, W//8 - 2]

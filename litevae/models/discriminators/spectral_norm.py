@@ -1,10 +1,10 @@
-"""How is a discriminator kept from growing steep? Weights are divided by their largest singular value.
+"""Spectral normalization of the discriminator: weights are divided by their largest singular value.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 
 Miyato et al. 2018, "Spectral Normalization for Generative Adversarial Networks". What is computed, and the state, are
-those of torch.nn.utils.parametrizations.spectral_norm. That goes through a weight about twice as often, and copies
-one in channels_last: 4 % of a whole update of training, measured on a CPU at a batch of 2.
+those of torch.nn.utils.parametrizations.spectral_norm, which reads a weight about twice as often, and copies one in
+channels_last: 4 % of a whole update of training, measured on a CPU at a batch of 2.
 """
 
 from typing import Any
@@ -51,7 +51,7 @@ class SpectralNorm(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         with torch.no_grad():
             matrix, u = _matrix(weight), self._u.clone()  # the buffers may change before the backward pass
-            v = _matrix(self._v.clone().view(1, *weight.shape[1:])).flatten()
+            v = _matrix(self._v.clone().view(1, *weight.shape[1:])).flatten()  # [k * k * I]
             iterations = self.n_power_iterations if self.training else 0
             sigma = u @ (matrix @ v) if iterations == 0 else None
             for _ in range(iterations):

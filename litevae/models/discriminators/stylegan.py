@@ -1,11 +1,9 @@
-"""Does the whole image look reconstructed? StyleGAN2's discriminator (Table 10).
+"""StyleGAN2's discriminator (Table 10): one logit for an image.
 
 image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losses]
 
 Karras et al. 2020, "Analyzing and Improving the Image Quality of StyleGAN": the residual discriminator.
 """
-
-from __future__ import annotations
 
 import math
 
@@ -58,11 +56,11 @@ class StyleGANDiscriminator(nn.Module):
             raise wrong_value("image", rule, image, "set discriminator.resolution to the crop_size")
         if image.shape[0] % parts:
             raise wrong_value("parts", f"divide the batch of {image.shape[0]}", parts)
-        x = _activation(self.from_rgb(image))
+        x = _activation(self.from_rgb(image))  # [B, C, resolution, resolution]
         for block in self.blocks:
-            x = block(x)
+            x = block(x)  # [B, C', H/2, W/2], down to 4x4
         statistic = torch.cat([minibatch_deviation(part) for part in x.chunk(parts)])
-        x = torch.cat([x, statistic.to(x.dtype)], dim=1)
+        x = torch.cat([x, statistic.to(x.dtype)], dim=1)  # [B, C + 1, 4, 4]
         x = _activation(self.conv(x))  # [B, C, 4, 4]
         return (self.linear_out(_activation(self.linear(x.flatten(1)))),)
 

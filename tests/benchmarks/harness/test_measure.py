@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -41,7 +42,7 @@ def test_multiply_accumulates_of_convolutions_and_attention():
 
 def test_rotating_goes_beyond_the_cache(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(measure, "BEYOND_CACHE_BYTES", 90)
-    inputs = measure.rotating(lambda: (torch.rand(5), [torch.rand(5)]))  # 40 bytes each
+    inputs = itertools.cycle(measure.beyond_cache(lambda: (torch.rand(5), [torch.rand(5)])))  # 40 bytes each
     seen = [next(inputs)[0].data_ptr() for _ in range(8)]
     assert len(set(seen[:4])) == 4
     assert seen[:4] == seen[4:]
@@ -133,6 +134,15 @@ def test_a_slow_step_is_called_no_more_than_its_rounds_need(monkeypatch: pytest.
     assert timing is not None
     assert (timing.rounds, timing.ratios) == (FEWEST_ROUNDS, {"rival": 1})
     assert calls == {"own": 1 + FEWEST_ROUNDS, "rival": 1 + FEWEST_ROUNDS}
+
+
+@pytest.mark.parametrize(("latest", "expected_s"), [(19, 10), (20, 1), (29, 1), (30, 10), (39, 10), (40, 1)])
+def test_a_cold_call_is_not_taken_for_a_warm_one(latest: float, expected_s: float, monkeypatch: pytest.MonkeyPatch):
+    """The first call takes 10 s, others 1 s. No second one where it does not fit, or leaves one round of two."""
+    seconds, machine = iter([10.0, 1.0]), DriftingMachine(drift=1.0)
+    monkeypatch.setattr(measure, "clock", lambda: machine.now)
+    share = Share(end=0, latest=latest, clock=lambda: machine.now)
+    assert measure.warmed(lambda: machine.step(next(seconds))(), share).expected_s == expected_s
 
 
 def test_a_row_whose_fewest_rounds_come_too_late_is_skipped(monkeypatch: pytest.MonkeyPatch):

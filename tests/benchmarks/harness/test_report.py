@@ -87,6 +87,21 @@ def test_fewer_rows_do_not_replace_more(tmp_path: Path):
     assert [row["time_ms"] for row in json.loads(path.read_text())["rows"]] == [4.0, 3.0]
 
 
+def test_fewer_columns_of_a_row_do_not_replace_more(tmp_path: Path):
+    report.write(document(fast=1.0, slow=None), tmp_path)
+    assert report.write(document(fast=None, slow=2.0), tmp_path).endswith(
+        "speed-cpu.json was kept: this run has no time_ms for fast (--results FOLDER stores it elsewhere)"
+    )
+    report.write(document(fast=3.0, slow=None), tmp_path)
+    assert json.loads((tmp_path / "speed-cpu.json").read_text())["rows"][1]["time_ms"] == 3.0
+
+
+def test_a_rival_that_is_no_row_is_named_with_its_reason():
+    results = measured(fast=1.0)
+    results.skipped["a rival"] = "too slow"
+    assert "- not measured (too slow): a rival\n" in report.markdown(report.document(results, CONDITIONS))
+
+
 def test_a_stored_row_that_the_table_no_longer_knows_does_not_keep_it(tmp_path: Path):
     older = document(fast=1.0)
     older["rows"].append({"row": "renamed since", "time_ms": 2.0, "count": 1234})
@@ -103,6 +118,14 @@ def test_conditions_name_what_a_number_depends_on():
         assert name in conditions["versions"]
     assert re.search(r"\d+ cores, \d+ threads", conditions["machine"])
     assert re.fullmatch(r"[a-z0-9-]+", conditions["device"])
+
+
+def test_the_commit_of_a_copy_without_a_repository_is_what_the_environment_says(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(report, "commit", lambda: None)
+    monkeypatch.delenv("LITEVAE_COMMIT", raising=False)
+    assert report.conditions("pytest")["commit"] == "unknown (no git repository)"
+    monkeypatch.setenv("LITEVAE_COMMIT", "abc")
+    assert report.conditions("pytest")["commit"] == "abc"
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):

@@ -20,7 +20,7 @@ def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
     def time_interleaved(benchmark: Any, own: Round, rivals: Mapping[str, Round], share: Share) -> Timing:
         return Timing([own.expected_s] * 2, {name: [one.expected_s] * 2 for name, one in rivals.items()}, 1)
 
-    monkeypatch.setattr(turns, "warmed", lambda seconds: Round(lambda: None, 1, seconds))
+    monkeypatch.setattr(turns, "warmed", lambda seconds, share: Round(lambda: None, 1, seconds))
     monkeypatch.setattr(turns, "time_interleaved", time_interleaved)
 
 

@@ -17,7 +17,7 @@ def test_the_paper_encoder_is_ours_written_plainly(precision: str):
     pytest.importorskip("ptwt")
     torch.manual_seed(0)
     dtype = getattr(torch, precision)
-    plain, ours = encoders.paper("S").to(dtype), encoders.litevae("S").to(dtype)
+    plain, ours = encoders.PaperEncoder(encoders.litevae("S")).to(dtype), encoders.litevae("S").to(dtype)
     ours.load_state_dict(plain.encoder.state_dict())
     image = (torch.rand(2, 3, 32, 48) * 2 - 1).to(dtype)
     expected, actual = plain(image), ours(image)

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from litevae.data.config import DataConfig
-from litevae.data.errors import DataError
-from litevae.data.images import UnreadableImageError
+from litevae.data.errors import DataError, UnreadableImageError
 from litevae.data.streaming import hub
 
 Parquet = Callable[..., str]

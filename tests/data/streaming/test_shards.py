@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from litevae.data.errors import DataError
-from litevae.data.images import UnreadableImageError, decode_image
+from litevae.data.errors import DataError, UnreadableImageError
+from litevae.data.images import decode_image
 from litevae.data.streaming.shards import ShardSource, expand_braces, find_shards, read_shards
 
 Write = Callable[..., Path]

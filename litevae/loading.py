@@ -1,0 +1,130 @@
+"""`load_model`: a trained autoencoder, whichever class wrote it.
+
+Commands and benchmarks import this file. It knows models, runs and training; none of them imports it.
+"""
+
+import json
+import os
+import re
+import warnings
+from pathlib import Path
+
+from litevae.models.baseline import StableDiffusionVAE
+from litevae.models.litevae import LiteVAE
+
+Autoencoder = LiteVAE | StableDiffusionVAE
+_CLASSES: dict[str, type[LiteVAE] | type[StableDiffusionVAE]] = {
+    "LiteVAE": LiteVAE,
+    "AutoencoderKL": StableDiffusionVAE,
+}
+_RULE = "must be a run's folder, a folder written by save_pretrained, or owner/name on the Hugging Face Hub"
+
+
+def load_model(folder_or_hub_name: str | os.PathLike[str]) -> Autoencoder:
+    """The model of a run, of a folder or of the Hugging Face Hub, in eval mode on the CPU.
+
+    Args:
+        folder_or_hub_name: one of
+            a run's folder: its model/ or, where the run is not finished, its newest checkpoint (a warning says so);
+            the averaged weights where the run has them;
+            a folder written by save_pretrained of LiteVAE, StableDiffusionVAE or diffusers' AutoencoderKL;
+            a name on the Hub, "owner/name"; never asked for one in runs/.
+
+    Raises:
+        FileNotFoundError: there is no model. The message names the place, what is there and the way out.
+        ValueError: there is one that cannot be loaded; likewise.
+
+    >>> import tempfile
+    >>> folder = tempfile.mkdtemp()
+    >>> LiteVAE.from_preset("S", block_out_channels=(8, 8, 8, 8)).save_pretrained(folder)
+    >>> type(load_model(folder)).__name__
+    'LiteVAE'
+    """
+    name = os.fspath(folder_or_hub_name)
+    path = Path(name).expanduser()
+    for folder in (path, path / "model"):
+        if (folder / "config.json").is_file():
+            return _from_pretrained(str(folder), _saved_class(folder))
+    if (path / "config.yaml").is_file():
+        return _from_checkpoint(path)
+    is_local = path.exists() or path.parts[:1] == ("runs",) or (path.parent.is_dir() and "/" in name)
+    if is_local or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise _no_model(path)
+    return _from_hub(name)
+
+
+def _saved_class(folder: Path) -> str:
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("_class_name", "LiteVAE"))
+    except (ValueError, AttributeError):
+        return "LiteVAE"  # whose from_pretrained says what is wrong with the file
+
+
+def _from_pretrained(name: str, saved_class: str) -> Autoencoder:
+    if saved_class not in _CLASSES:
+        raise ValueError(
+            f"{name} must hold a {' or an '.join(_CLASSES)}, got a {saved_class}; "
+            f"load it with {saved_class}.from_pretrained"
+        )
+    model: Autoencoder = _CLASSES[saved_class].from_pretrained(name)
+    return model.eval()
+
+
+def _from_checkpoint(run: Path) -> Autoencoder:
+    from litevae.runs.checkpoint import CheckpointError, load_newest_checkpoint, load_state  # need the extra "train"
+    from litevae.runs.config import ConfigError
+    from litevae.runs.run_folder import RunFolder
+    from litevae.training.config import RunConfig
+    from litevae.training.networks import build_autoencoder
+    from litevae.training.snapshot import KEYS
+
+    folder = RunFolder(run)
+    try:
+        model = build_autoencoder(folder.read_config(RunConfig).model)
+        checkpoint = load_newest_checkpoint(folder.checkpoints, KEYS)
+        load_state(model, checkpoint["ema"] or checkpoint["model"], str(folder.checkpoints))
+    except (CheckpointError, ConfigError) as error:
+        raise ValueError(
+            f"{run} must hold model/ or a whole checkpoint, got an unfinished run without: {error}; "
+            "train it again, or pass another model"
+        ) from error
+    warnings.warn(f"{run} is not finished: using its checkpoint of step {checkpoint['step']}", stacklevel=3)
+    return model.eval()
+
+
+def _from_hub(name: str) -> Autoencoder:
+    try:
+        config = LiteVAE.load_config(name)
+        return _from_pretrained(name, config.get("_class_name", "LiteVAE"))
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(
+            f"{name} {_RULE}, got no such folder, and from the Hub: {reason}; "
+            "check the name, or download the model and pass its folder"
+        ) from error
+
+
+def _no_model(path: Path) -> FileNotFoundError:
+    around = path if path.is_dir() else path.parent
+    nearby, no_names = [], "it is empty"
+    try:
+        nearby = sorted(around.iterdir())
+    except OSError as error:
+        no_names = str(error.strerror)
+    if path.is_dir():
+        names = ", ".join(child.name for child in nearby[:8])
+        found = f"a folder with neither config.json nor config.yaml ({names or no_names})"
+    else:
+        found = "a file" if path.exists() else "nothing of that name"
+    others = [around, *nearby] if path.is_file() else nearby
+    models = [str(other) for other in others if _has_model(other)][:8]
+    way_out = f"; did you mean {' or '.join(models)}?" if models else ""
+    return FileNotFoundError(f"{path} {_RULE}, got {found}{way_out}")
+
+
+def _has_model(folder: Path) -> bool:
+    try:
+        saved = [place for place in (folder, folder / "model") if (place / "config.json").is_file()]
+        return (folder / "config.yaml").is_file() or any(_saved_class(place) in _CLASSES for place in saved)
+    except OSError:  # it cannot be read
+        return False

@@ -1,0 +1,28 @@
+"""The results of GroupNorm+SiLU, allocated: for the operators' fakes, and for the backends to fill."""
+
+import torch
+from torch import Tensor
+
+from litevae_kernels.formats import arithmetic_dtype, memory_format_of
+
+
+def empty_results(x: Tensor, num_groups: int, skip: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The output in the dtype and memory format of x, mean and rstd [B, G] in the dtype of the arithmetic."""
+    batch, channels, height, width = x.shape
+    shape = (batch, channels if skip is None else channels + skip.shape[1], height, width)
+    output = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format_of(x))
+    mean = x.new_empty((batch, num_groups), dtype=arithmetic_dtype(x.dtype))
+    return output, mean, torch.empty_like(mean)
+
+
+def empty_gradients(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, skip: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of (x, weight, bias, skip) in their dtypes; of an absent input an empty tensor of its own."""
+    memory_format = memory_format_of(x)
+    return (
+        torch.empty_like(x, memory_format=memory_format),
+        x.new_empty(0) if weight is None else torch.empty_like(weight, memory_format=torch.contiguous_format),
+        x.new_empty(0) if bias is None else torch.empty_like(bias, memory_format=torch.contiguous_format),
+        x.new_empty(0) if skip is None else torch.empty_like(skip, memory_format=memory_format),
+    )

@@ -1,0 +1,37 @@
+"""Does the user's page show every key, as the fields' docstrings have it?"""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from litevae.config import LiteVAEConfig
+from litevae.runs.recipes import recipes
+from litevae.training.config import RunConfig
+
+from .key_tables import PAGE, field_docstrings, table, updated
+
+
+def test_the_page_is_up_to_date() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert updated(page) == page, "run python -m tests.training.key_tables"
+    for name in recipes():
+        assert f"`{name}`" in page
+
+
+@pytest.mark.parametrize("section", dataclasses.fields(RunConfig), ids=lambda section: section.name)
+def test_every_key_has_a_row_with_its_default(section: Any) -> None:
+    rows = table(section.name, section.type).splitlines()[2:]
+    keys = [row.split("`")[1] for row in rows]
+    arguments = {field.name for field in dataclasses.fields(LiteVAEConfig)} - set(field_docstrings(LiteVAEConfig))
+    fields = [field.name for field in dataclasses.fields(section.type)]
+    expected = [name for name in fields if section.name != "model" or name not in arguments]
+    assert keys == [f"{section.name}.{name}" for name in expected]
+    assert all(row.count(" | ") == 2 and len(row.split(" | ")[2]) > 6 for row in rows)
+
+
+def test_rows_are_in_the_words_of_yaml() -> None:
+    rows = table("train", RunConfig().train.__class__)
+    assert "| `train.evaluate_lpips` | null | Measure LPIPS of the held-out images; null: if the loss has it. |" in rows
+    assert "| `train.tensorboard` | true |" in rows
+    assert "| `train.betas` | [0.5, 0.9] |" in rows
