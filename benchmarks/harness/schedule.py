@@ -13,9 +13,9 @@ import math
 import time
 from collections.abc import Callable, Mapping
 
-DEFAULT_MINUTES = 10.0
+DEFAULT_MINUTES = 11.0
 FEWEST_ROUNDS, MOST_ROUNDS = 2, 200
-OVERDRAFT = 1.5  # a test may exceed its share by as much before a row is left out
+OVERDRAFT, OVERDRAFT_S = 1.5, 10.0  # a test may exceed its share by as much before a row is left out
 SMALLEST_SHARE = 0.25  # of the seconds of a test: with less it is not begun
 
 Clock = Callable[[], float]
@@ -80,7 +80,7 @@ class Schedule:
         self._setup_begin = now
         self._recorded_s += seconds
         end = now + min(share_s, seconds * self._scale)
-        return Share(end, min(now + OVERDRAFT * share_s, self._end), self._clock, self._setup_ends)
+        return Share(end, min(now + max(OVERDRAFT * share_s, OVERDRAFT_S), self._end), self._clock, self._setup_ends)
 
     def _setup_ends(self) -> None:
         if self._setup_begin is not None:

@@ -22,10 +22,10 @@ class Clock:
 
 def test_shares_follow_the_recorded_seconds():
     clock = Clock()
-    schedule = Schedule(minutes=10, clock=clock)
+    schedule = Schedule(minutes=11, clock=clock)
     schedule.plan({"a": 1.0, "b": 3.0, "left out": 0.0})
     assert schedule.share("a").end == clock.now + 1  # no longer than recorded, though there is time
-    clock.now += 596  # ... which "a" has spent: 4 seconds are left
+    clock.now += 656  # ... which "a" has spent: 4 seconds are left
     assert schedule.share("a").end == clock.now + 1
     assert schedule.share("b").latest == clock.now + 4  # the end of the run
     schedule.finish("a")
@@ -38,15 +38,15 @@ def test_shares_follow_the_recorded_seconds():
 
 
 def test_a_share_may_be_exceeded_by_a_half_or_by_seconds():
-    schedule = Schedule(minutes=10, clock=lambda: 0.0)
+    schedule = Schedule(minutes=11, clock=lambda: 0.0)
     schedule.plan({"a": 100.0, "b": 50.0, "short": 0.1})
-    assert schedule.share("a").latest == pytest.approx(600 * 100 / 150.1 * OVERDRAFT)
+    assert schedule.share("a").latest == pytest.approx(660 * 100 / 150.1 * OVERDRAFT)
     assert schedule.share("short").latest == OVERDRAFT_S
 
 
 def test_a_test_that_cannot_end_here_is_not_begun():
     clock = Clock()
-    schedule = Schedule(minutes=10, clock=clock)
+    schedule = Schedule(minutes=11, clock=clock)
     schedule.plan({"a": 10.0, "large": 100.0})
     schedule.share("a")
     clock.now += 560  # 56 times as slow as recorded
@@ -56,7 +56,7 @@ def test_a_test_that_cannot_end_here_is_not_begun():
 
 def test_more_minutes_are_more_rounds():
     clock = Clock()
-    schedule = Schedule(minutes=40, clock=clock)
+    schedule = Schedule(minutes=44, clock=clock)
     schedule.plan({"a": 1.0, "b": 3.0})
     assert schedule.share("a").end == clock.now + 4
 
