@@ -8,7 +8,6 @@ Gaussian and adversarial term, the discriminator's own step, and both Adams. Bat
     SD-VAE                               diffusers' AutoencoderKL under the same recipe (model=sd-vae)
     LiteVAE-B, plain loop                the same losses and gradients, eager and NCHW: benchmarks/rivals/plain_loop.py
     LiteVAE-B, plain loop, two forwards  the same, with a forward pass for each optimizer, as latent diffusion has it
-    LiteVAE-S, B                         as they are
     LiteVAE-B, gradient checkpointing    train.gradient_checkpointing=true; on a GPU, in bfloat16
     LiteVAE-B, torch.compile             train.compile=true; on a GPU, in bfloat16
 """

@@ -44,15 +44,11 @@ def pytest_report_header() -> list[str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     measure.keep_freed_memory()
-    own_compiled_code()
-    config.pluginmanager.register(Run(config), "benchmark-run")
-
-
-def own_compiled_code() -> None:
-    """A cache of torch.compile for this CPU capability: it would take code of AVX2 for code of AVX-512, and crash."""
+    # torch.compile's cache takes code of AVX2 for code of AVX-512, which crashes: every CPU capability has its own.
     kind = f"benchmarks-{torch.__version__}-{torch.backends.cpu.get_cpu_capability()}"
     folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder, kind))
+    config.pluginmanager.register(Run(config), "benchmark-run")
 
 
 @pytest.fixture(scope="session")
