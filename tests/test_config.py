@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import itertools
 import json
+import typing
 
 import pytest
 
@@ -59,8 +60,8 @@ def test_litevae_takes_the_fields_of_the_config_with_the_same_defaults():
     signature = inspect.signature(LiteVAE.__init__).parameters
     taken = {name: parameter.default for name, parameter in signature.items() if name != "self"}
     assert taken == {field.name: field.default for field in dataclasses.fields(LiteVAEConfig)}
-    annotations = {name: parameter.annotation for name, parameter in signature.items() if name != "self"}
-    assert annotations == {field.name: field.type for field in dataclasses.fields(LiteVAEConfig)}
+    annotations = typing.get_type_hints(LiteVAE.__init__)
+    assert {name: annotations[name] for name in taken} == typing.get_type_hints(LiteVAEConfig)
 
 
 def test_the_baseline_takes_fields_of_the_config_with_the_same_defaults():
