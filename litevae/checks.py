@@ -7,9 +7,9 @@ under torch.compile.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from litevae_kernels.checks import wrong_kind, wrong_value
+from litevae_kernels.checks import FLOATING_DTYPES, wrong_kind, wrong_value
 
 DOWNSAMPLING = 8  # three wavelet levels
 
@@ -64,6 +64,19 @@ def check_same_shape(reconstruction: Tensor, image: Tensor, argument: str = "rec
     if reconstruction.shape != image.shape:
         expected, got = tuple(image.shape), tuple(reconstruction.shape)
         raise ValueError(f"{argument} must have the image's shape {expected}, got {got}")
+
+
+def in_dtype_of(module: nn.Module, x: Tensor) -> Tensor:
+    """A floating-point x in the dtype of the module's parameters, where torch would refuse another.
+
+    As it is under autocast, and where parameters are stored in another dtype than they are used in (quantized, or in 8
+    bits by diffusers' layerwise casting).
+    """
+    dtype = next(module.parameters()).dtype
+    if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.dtype == dtype or dtype not in FLOATING_DTYPES:
+        return x
+    device = x.device.type
+    return x if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) else x.to(dtype)
 
 
 def full_precision(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from diffusers.models.autoencoders.vae import Encoder as DiffusersEncoder
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 
-from litevae.checks import check_image, check_latent
+from litevae.checks import check_image, check_latent, in_dtype_of
 from litevae.config import LiteVAEConfig, check_four_widths
 from litevae.models import pretrained
 from litevae.models.blocks import group_count, recompute
@@ -141,7 +141,7 @@ class StableDiffusionVAE(nn.Module):
     def decode(self, z: Tensor) -> DecoderOutput:
         """The image [B, 3, 8h, 8w], not clamped, of a latent [B, latent_channels, h, w], as `sample`."""
         check_latent(z, self.latent_channels)
-        return self.vae.decode(z)
+        return self.vae.decode(in_dtype_of(self.vae, z))
 
     def forward(
         self,
@@ -165,7 +165,7 @@ class StableDiffusionVAE(nn.Module):
         check_image(image, self.vae.config.in_channels)
         if image.dtype == torch.uint8:
             image = to_float(image, self.dtype)
-        moments = self.vae.encoder(image)
+        moments = self.vae.encoder(in_dtype_of(self.vae, image))
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
         return DiagonalGaussian(moments)
 
@@ -181,7 +181,8 @@ class StableDiffusionVAE(nn.Module):
 
         `AutoencoderKL.from_pretrained` reads them too, unless the encoder has widths of its own.
         """
-        self.vae.save_pretrained(save_directory, **options)
+        with pretrained.without_compiled_wrappers(self.vae):
+            self.vae.save_pretrained(save_directory, **options)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str], **options: Any) -> StableDiffusionVAE:

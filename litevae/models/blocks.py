@@ -99,35 +99,37 @@ class SMConv2d(nn.Module):
         return f"{in_channels}, {out_channels}, kernel_size={kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
-class Shortcut(nn.Conv2d):
-    """A 1x1 convolution of x or, with a `skip`, of their concatenation, which is the sum of two convolutions."""
-
-    def forward(self, input: Tensor, skip: Tensor | None = None) -> Tensor:
-        if skip is None:
-            return super().forward(input)
-        input_weight, skip_weight = self.weight.split([input.shape[1], skip.shape[1]], dim=1)
-        return conv2d_add(F.conv2d(input, input_weight, self.bias), skip, skip_weight)  # [B, out_channels, H, W]
+def shortcut_of(convolution: nn.Module, x: Tensor, skip: Tensor) -> Tensor:
+    """convolution(concat(x, skip)), 1x1, as the sum of two, unless the layer must be called as it is."""
+    if not _is_plain(convolution, kernel_size=1):
+        return convolution(torch.cat([x, skip], dim=1))
+    layer: Any = convolution
+    x_weight, skip_weight = layer.weight.split([x.shape[1], skip.shape[1]], dim=1)
+    return conv2d_add(F.conv2d(x, x_weight, layer.bias), skip, skip_weight)  # [B, out_channels, H, W]
 
 
 def residual_sum(residual: Tensor, convolution: nn.Module, x: Tensor) -> Tensor:
     """residual + convolution(x), 3x3; without gradients by `conv2d_add`, unless the layer must be called as it is."""
-    if torch.is_grad_enabled() or not _is_plain(convolution):
+    if torch.is_grad_enabled() or not _is_plain(convolution, kernel_size=3):
         return residual + convolution(x)
     layer: Any = convolution
     weight = layer.folded_weight() if isinstance(layer, SMConv2d) else layer.weight
     return conv2d_add(residual, x, weight, layer.bias, padding=1)
 
 
-def _is_plain(layer: nn.Module) -> bool:
-    """Whether `layer` is a 3x3 convolution as ResBlock makes it: not replaced, hooked, or wrapped as by accelerate."""
+def _is_plain(layer: nn.Module, kernel_size: int) -> bool:
+    """Whether `layer` is a convolution as ResBlock makes it: not replaced (LoRA), hooked, or wrapped (accelerate)."""
+    padding = kernel_size // 2
     if type(layer) is nn.Conv2d:
-        settings = layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode
-        is_own = settings == ((1, 1), (1, 1), (1, 1), 1, "zeros")
+        settings = layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode
+        own = (kernel_size, kernel_size), (1, 1), (padding, padding), (1, 1), 1, "zeros"
+        is_own = settings == own
     else:
-        is_own = type(layer) is SMConv2d and layer.stride == layer.padding == 1
-    hooks = layer._forward_hooks, layer._forward_pre_hooks, _modules._global_forward_hooks
-    wrapped = any(hooks) or _modules._global_forward_pre_hooks or layer._compiled_call_impl or "forward" in vars(layer)
-    return is_own and not wrapped
+        is_own = type(layer) is SMConv2d and layer.stride == layer.padding == padding == 1
+    own_hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
+    global_hooks = _modules._global_forward_hooks, _modules._global_forward_pre_hooks, _modules._global_backward_hooks
+    hooked = any(own_hooks) or any(global_hooks)
+    return is_own and not (hooked or layer._compiled_call_impl or "forward" in vars(layer))
 
 
 def recompute(block: nn.Module, *inputs: Tensor | None) -> Any:
@@ -176,11 +178,13 @@ class ResBlock(nn.Module):
         self.norm2 = GroupNormSiLU(out_channels) if has_norm else nn.SiLU()
         self.dropout = nn.Dropout(dropout)
         self.conv2 = convolution(out_channels, out_channels, 3, padding=1)
-        self.conv_shortcut = Shortcut(in_channels, out_channels, 1) if in_channels != out_channels else None
+        self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         inputs = (x,) if skip is None else (x, skip)
         hidden = self.conv1(self.norm1(*inputs))  # [B, out_channels, H, W]
         hidden = self.dropout(self.norm2(hidden))
-        shortcut = x if self.conv_shortcut is None else self.conv_shortcut(*inputs)  # [B, out_channels, H, W]
-        return residual_sum(shortcut, self.conv2, hidden)
+        shortcut = x
+        if self.conv_shortcut is not None:
+            shortcut = self.conv_shortcut(x) if skip is None else shortcut_of(self.conv_shortcut, x, skip)
+        return residual_sum(shortcut, self.conv2, hidden)  # [B, out_channels, H, W]

@@ -55,7 +55,7 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         self.check(image)
-        dtype = self.aggregation.conv_in.weight.dtype if image.dtype == torch.uint8 else image.dtype
+        dtype = next(self.parameters()).dtype if image.dtype == torch.uint8 else image.dtype
         pyramid = haar_dwt2d(  # level l: [B, 4C, H/2^l, W/2^l]
             image.contiguous(memory_format=torch.channels_last), LEVELS, scaling="mean", dtype=dtype
         )

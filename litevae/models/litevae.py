@@ -13,13 +13,16 @@ from typing import Any, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.autoencoders.vae import DecoderOutput
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.attention import AttentionMixin
+from diffusers.models.autoencoders.vae import AutoencoderMixin, DecoderOutput
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
+from litevae.checks import in_dtype_of
 from litevae.config import DecoderNormalization, LiteVAEConfig, OutputType, check_names, preset
 from litevae.models import pretrained
 from litevae.models.blocks import recompute
@@ -48,14 +51,17 @@ class LiteVAEOutput(BaseOutput):
     latent: Tensor = _UNSET
 
 
-class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
+class LiteVAE(  # type: ignore[misc]
+    Serving, ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin, PeftAdapterMixin
+):
     """The wavelet-based autoencoder of arXiv 2405.14477, to be used wherever diffusers expects an AutoencoderKL.
 
     The arguments are the fields of `LiteVAEConfig`, which documents and checks them; `from_preset` makes the paper's
     sizes; `Serving` (serving.py) adds slices of a batch and models for inference alone. Images are [B, 3, H, W],
     floating point in [-1, 1] or uint8, H and W multiples of 8; latents are [B, C, H/8, W/8]. `encoder` and `decoder`
-    are ordinary modules. Results have the dtype of the model, or autocast's. Another image or latent is a TypeError or
-    ValueError, which says how to make it one of these.
+    are ordinary modules. Floating-point images and latents are cast to the dtype of the model, which is that of the
+    results, unless autocast is on. Another image or latent is a TypeError or ValueError, which says how to make it one
+    of these. The 3x3 weights in `state_dict()` are contiguous copies in NCHW, which cannot be written to.
 
     >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16))
     >>> image = torch.rand(1, 3, 64, 48) * 2 - 1
@@ -68,6 +74,7 @@ class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     _no_split_modules: Any = ("ResBlock", "SelfAttention")
     _supports_gradient_checkpointing = True
+    _group_offload_block_modules = ("quant_conv", "post_quant_conv", "encoder", "decoder")
 
     @register_to_config
     def __init__(
@@ -99,6 +106,8 @@ class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
         moments = 2 * latent_channels
         self.quant_conv = nn.Conv2d(moments, moments, 1) if use_quant_conv else None
         self.post_quant_conv = nn.Conv2d(latent_channels, latent_channels, 1) if use_quant_conv else None
+        cast(Any, self).to(memory_format=torch.channels_last)
+        self.register_state_dict_post_hook(pretrained.make_contiguous)
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> LiteVAE:
@@ -178,7 +187,7 @@ class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
         return LiteVAEOutput(sample=image, wavelet=wavelet, latent_dist=posterior, latent=latent)
 
     def _encode(self, image: Tensor) -> DiagonalGaussian:
-        moments = self.in_slices(self.encoder, image)  # [B, 2C, H/8, W/8]
+        moments = self._run(self.encoder, image)  # [B, 2C, H/8, W/8]
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
         return DiagonalGaussian(moments.contiguous())
 
@@ -186,8 +195,8 @@ class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
         """The image, and the sub-bands it was made from if the decoder gives these."""
         if self.post_quant_conv is not None:
             self.decoder.check(latent)
-            latent = self.post_quant_conv(latent)
-        decoded = self.in_slices(self.decoder, latent)  # the image, or [B, 4 * out_channels, H/2, W/2]
+            latent = self.post_quant_conv(in_dtype_of(self.post_quant_conv, latent))
+        decoded = self._run(self.decoder, latent)  # the image, or [B, 4 * out_channels, H/2, W/2]
         if self.output_type == "image":
             return decoded, None
         return haar_idwt2d(decoded, scaling="mean"), decoded
@@ -205,6 +214,11 @@ class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
         """
         super().enable_gradient_checkpointing(gradient_checkpointing_func or recompute)
 
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **options: Any) -> None:
+        """diffusers' `save_pretrained`; parts that torch.compile has wrapped are saved as they are inside."""
+        with pretrained.without_compiled_wrappers(self):
+            super().save_pretrained(save_directory, *args, **options)
+
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
         """diffusers' `from_config`, which here refuses what it would ignore with a warning.
@@ -212,10 +226,20 @@ class LiteVAE(Serving, ModelMixin, ConfigMixin):  # type: ignore[misc]
         Raises:
             ValueError: the config of another class, or an argument that LiteVAE does not have.
         """
+        if isinstance(config, str | os.PathLike):
+            config = cls.load_config(config)
         if isinstance(config, dict):
             pretrained.check_config(config)
         check_names(kwargs.keys() - {"dtype"})
         return super().from_config(config, return_unused_kwargs, **kwargs)
+
+    @classmethod
+    def from_single_file(cls, *args: Any, **options: Any) -> Any:
+        """Refused: one file of weights does not say which LiteVAE it is."""
+        raise NotImplementedError(
+            "a LiteVAE needs its config.json beside its weights: pass the folder to LiteVAE.from_pretrained, "
+            "or make the model by LiteVAE.from_preset and load the file with model.load_state_dict"
+        )
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:

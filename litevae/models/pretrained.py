@@ -1,11 +1,13 @@
 """What `LiteVAE.from_pretrained` checks of a folder, and diffusers would only warn of: one LiteVAE, whole and fitting.
 
 A folder is checked before loading, by its config.json and the headers of its weights; a model of the Hub afterwards.
+At the end of the file: the weights that leave a model, as contiguous tensors under their own names.
 """
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,10 @@ from litevae.config import check_names
 CONFIG_NAME = "config.json"
 _MODEL_NAME = "LiteVAE"
 _SAVED_BY = "write the folder again with LiteVAE.save_pretrained"
+# What diffusers' EMAModel.save_pretrained adds to a model's config.json, and its from_pretrained reads there.
+_OF_EMA_MODEL = {
+    "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup"
+}  # fmt: skip
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -59,7 +65,7 @@ def check_config(config: Mapping[str, Any]) -> None:
             f"config must be that of a {_MODEL_NAME}, got one of {saved_class}; "
             f"load it with {saved_class}.from_pretrained"
         )
-    check_names(name for name in config if not name.startswith("_"))
+    check_names(name for name in config if not name.startswith("_") and name not in _OF_EMA_MODEL)
 
 
 def _check_may_be_on_hub(path: str) -> None:
@@ -140,3 +146,34 @@ def _check_names_fit(path: object, missing: Any, unexpected: Any) -> None:
                 f"the weights in {path} must fit its {CONFIG_NAME}: {names[0]} {verdict} ({len(names)} such tensors); "
                 f"use the {CONFIG_NAME} saved with these weights, or {_SAVED_BY}"
             )
+
+
+def make_contiguous(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    """Hook of `state_dict`: weights in channels_last become contiguous copies, as safetensors wants them.
+
+    They are inference tensors, which refuse to be written to: a copy that took a write would hide that the model
+    did not change. `keep_vars=True` gives the parameters themselves.
+    """
+    for name, tensor in state.items():
+        is_own = name.startswith(prefix) and isinstance(tensor, torch.Tensor) and not isinstance(tensor, nn.Parameter)
+        if is_own and not tensor.is_contiguous():
+            with torch.inference_mode():
+                state[name] = tensor.contiguous()
+
+
+@contextmanager
+def without_compiled_wrappers(model: nn.Module) -> Iterator[None]:
+    """Within, parts that `torch.compile(part)` wrapped are the parts themselves: no `_orig_mod` in a weight's name."""
+    wrapped = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if "_orig_mod" in child._modules
+    ]
+    try:
+        for parent, name, child in wrapped:
+            setattr(parent, name, child._orig_mod)
+        yield
+    finally:
+        for parent, name, child in wrapped:
+            setattr(parent, name, child)

@@ -8,17 +8,20 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
 from torch.utils._python_dispatch import _disable_current_modes
 
+from litevae.checks import in_dtype_of
 from litevae.config import LiteVAEConfig
 from litevae.cost import peak_tensor_bytes
 from litevae.models.blocks import SMConv2d
 from litevae.models.decoder import Decoder
 from litevae.models.encoder import Encoder
+from litevae.models.pretrained import without_compiled_wrappers
 from litevae_kernels.checks import FLOATING_DTYPES, check_int, wrong_kind, wrong_value
 
 if TYPE_CHECKING:
@@ -37,6 +40,7 @@ class Slicing:
                 check_int(name, value, at_least=1)
         self.slice_size, self.memory_budget = slice_size, memory_budget
 
+    @torch.compiler.disable
     def slices(self, batch: Tensor, part: Encoder | Decoder, kind: Any, config: LiteVAEConfig) -> tuple[Tensor, ...]:
         """`batch` split into slices that fit, at least one, for `part`: an Encoder or Decoder (`kind`) or a wrapper."""
         part.check(batch)
@@ -71,17 +75,29 @@ class Serving(nn.Module):
     def architecture(self) -> LiteVAEConfig:
         raise NotImplementedError
 
-    def in_slices(self, part: Encoder | Decoder, batch: Tensor) -> Tensor:
-        """part(batch), slice by slice if slicing is enabled."""
-        slices: tuple[Tensor, ...] = (batch,)
+    def _run(self, part: Encoder | Decoder, batch: Tensor) -> Tensor:
+        """part(batch) in the dtype of the weights, slice by slice if slicing is enabled."""
+        batch = in_dtype_of(part, batch)
         if self.slicing is not None:
-            kind = Encoder if part is self.encoder else Decoder
-            slices = self.slicing.slices(batch, part, kind, self.architecture)
-        results = [part(samples).clone() if self._clones_results else part(samples) for samples in slices]
+            return self._in_slices(part, batch)
+        return part(batch).clone() if self._clones_results else part(batch)
+
+    # Traced, the slices would be unrolled, and every size of batch compiled anew; `part` is still compiled.
+    @torch.compiler.disable(recursive=False)
+    def _in_slices(self, part: Encoder | Decoder, batch: Tensor) -> Tensor:
+        assert self.slicing is not None
+        kind = Encoder if part is self.encoder else Decoder
+        slices = self.slicing.slices(batch, part, kind, self.architecture)
+        results = []
+        for samples in slices:  # no comprehension, which would be a frame of its own, and traced
+            result = part(samples)
+            results.append(result.clone() if self._clones_results else result)
         return results[0] if len(results) == 1 else torch.cat(results)
 
     def enable_slicing(self, slice_size: int | None = None, *, memory_budget: int | None = None) -> None:
         """Encode and decode a batch slice by slice, with the same result in less memory, until `disable_slicing`.
+
+        Under torch.compile a slice is a graph of its own, made once for every size of batch.
 
         Args:
             slice_size: samples at once; None, without a budget: 1, as in diffusers.
@@ -101,6 +117,53 @@ class Serving(nn.Module):
         """Encode and decode a batch at once again."""
         self.slicing = None
 
+    @property
+    def use_slicing(self) -> bool:
+        """Whether slicing is enabled; may be set, as of AutoencoderKL."""
+        return self.slicing is not None
+
+    @use_slicing.setter
+    def use_slicing(self, enabled: bool) -> None:
+        if enabled != self.use_slicing:
+            self.slicing = Slicing(None, None) if enabled else None
+
+    @property
+    def use_tiling(self) -> bool:
+        """False: there is no tiling. Setting it to True is a NotImplementedError."""
+        return False
+
+    @use_tiling.setter
+    def use_tiling(self, enabled: bool) -> None:
+        if enabled:
+            self.enable_tiling()
+
+    def enable_tiling(self, *args: Any, **options: Any) -> NoReturn:
+        """Refused, as are the methods of AutoencoderKL's tiling."""
+        raise NotImplementedError(
+            "LiteVAE has no tiling: to work in less memory, enable_slicing(memory_budget=...) takes fewer images of a "
+            "batch at once; optimize_for_inference(dtype=torch.bfloat16) halves what one image takes"
+        )
+
+    tiled_encode = tiled_decode = blend_h = blend_v = enable_tiling
+
+    def disable_tiling(self) -> None:
+        """Nothing: there is no tiling."""
+
+    def set_attn_processor(self, processor: Any) -> None:
+        """Refused, but for what the decoder's attention always is: `AttnProcessor2_0`, or an empty dict."""
+        if processor != {} and not isinstance(processor, AttnProcessor2_0):
+            rule = "be an AttnProcessor2_0 (torch's scaled_dot_product_attention, which the decoder always uses)"
+            raise wrong_kind("processor", rule, processor, "to choose its kernel, call the model within sdpa_kernel()")
+
+    def set_default_attn_processor(self) -> None:
+        """Nothing: the decoder's attention is always the default, scaled_dot_product_attention."""
+
+    def fuse_qkv_projections(self) -> NoReturn:
+        """Refused: the decoder's one attention has three projections."""
+        raise NotImplementedError(
+            "the projections of a LiteVAE's attention cannot be fused; leave the call out, the result is the same"
+        )
+
     def fold_smc(self) -> Self:
         """A new model with plain convolutions in place of the self-modulated ones, and the same output.
 
@@ -115,11 +178,12 @@ class Serving(nn.Module):
         if config.decoder_normalization != "smc":
             rule = "be 'smc' for fold_smc() to have something to fold"
             raise wrong_value("decoder_normalization", rule, config.decoder_normalization)
-        state = {name: tensor.clone() for name, tensor in self.state_dict().items()}
-        for name, module in self.named_modules():
-            if isinstance(module, SMConv2d):
-                state[f"{name}.weight"] = module.folded_weight().detach()
-                del state[f"{name}.scales"], state[f"{name}.gain"]
+        with without_compiled_wrappers(self):
+            state = {name: tensor.clone() for name, tensor in self.state_dict().items()}
+            for name, module in self.named_modules():
+                if isinstance(module, SMConv2d):
+                    state[f"{name}.weight"] = module.folded_weight().detach()
+                    del state[f"{name}.scales"], state[f"{name}.gain"]
         folded = dataclasses.replace(config, decoder_normalization="none", decoder_outer_norm=config.has_outer_norm)
         with torch.device("meta"):
             model = type(self)(**dataclasses.asdict(folded))

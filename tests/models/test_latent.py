@@ -78,9 +78,9 @@ def test_gradients_reach_mean_and_logvar():
     ("bad", "error", "message"),
     [
         (torch.zeros(1, 3, 2, 2), ValueError, "an even number of channels"),
-        (torch.zeros(4, 2, 2), ValueError, r"moments must have 4 dimensions \[B, 2C, h, w\]"),
-        (torch.zeros(1, 4, 2, 2, dtype=torch.int32), TypeError, "moments must be a floating-point tensor"),
-        (None, TypeError, "moments must be a floating-point tensor"),
+        (torch.zeros(4, 2, 2), ValueError, r"parameters must have 4 dimensions \[B, 2C, h, w\]"),
+        (torch.zeros(1, 4, 2, 2, dtype=torch.int32), TypeError, "parameters must be a floating-point tensor"),
+        (None, TypeError, "parameters must be a floating-point tensor"),
     ],
 )
 def test_bad_moments_are_refused(bad, error, message):
