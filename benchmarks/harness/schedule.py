@@ -4,7 +4,8 @@
 
 `seconds` is what a test takes on the 2-core machine of the stored results, setup and check included. A share is spent
 on setup, check and warm-up; what is left of it decides the number of rounds. Time that nobody used goes to the tests
-that follow. Setup cannot be cut: a test is begun only if as much of it, for its seconds, as those before it had fits.
+that follow. Setup cannot be cut. So a test is begun only if the setup expected of it fits in the time left: its seconds,
+times the share of their seconds that setup took in the tests before it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Share:
         return "too slow here for the time limit; --minutes N gives more"
 
     def spares(self, call_s: float) -> bool:
-        """Whether one more call of a cold step fits, and takes the place of none of the fewest rounds that fit."""
+        """Whether one more call to warm up fits without leaving fewer of the fewest rounds than fit now."""
         after_s = self.latest - self._clock() - call_s
         return 0 <= after_s < (FEWEST_ROUNDS - 1) * call_s or FEWEST_ROUNDS * call_s <= after_s < math.inf
 

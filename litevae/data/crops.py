@@ -14,7 +14,7 @@ from litevae.data.images import to_tensor
 
 
 def random_crop(image: Image.Image, config: DataConfig, rng: np.random.Generator) -> Image.Image:
-    """Cut a square at a random place (or the centre), scale and side up; an image that is too small is upscaled.
+    """Cut a square of random scale at a random place (or the centre), mirrored at random; small images are upscaled.
 
     With `config.resize`, place and size refer to the resized image. Only the square is resampled, never the whole
     image: a strip of 1 x 60,000 pixels costs no more memory than any other image.
@@ -54,7 +54,7 @@ def resized_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
 
 
 def _resample(image: Image.Image, resized: tuple[int, int], box: tuple[int, int, int, int], size: int) -> Image.Image:
-    """The square `box` of the image that `resized` is the size of, as size x size pixels (Lanczos)."""
+    """The square `box`, in pixels of the image resized to `resized`, as size x size pixels (Lanczos)."""
     if image.size == resized and box[2] - box[0] == size:
         return image.crop(box)
     x, y = image.width / resized[0], image.height / resized[1]

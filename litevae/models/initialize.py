@@ -68,6 +68,8 @@ def _start_at_zero(layer: nn.Module) -> None:
         nn.init.zeros_(layer.gain)
     elif isinstance(layer, nn.Conv2d):
         nn.init.zeros_(layer.weight)
+    else:
+        raise TypeError(f"the start of a {type(layer).__name__} in a ResBlock must be written down here")
     if isinstance(layer.bias, nn.Parameter):
         nn.init.zeros_(layer.bias)
 
