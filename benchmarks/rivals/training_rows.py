@@ -26,8 +26,9 @@ RECIPES = {128: "imagenet128", 256: "imagenet256-full"}
 OVERRIDES = ["perceptual.trunk=random", "loss.adversarial_start=0"]
 # tf32: float32 tensors, convolutions and matrix products with 10 bits of mantissa, which only a GPU has.
 FLOAT32, TF32, BFLOAT16 = "float32", "tf32", "bfloat16 autocast"
-# A rounding can turn the sign of a pixel's error, and with it the pixel's gradient: gradients differ more than losses.
-GRADIENTS_TOLERANCE = 1e-2  # in float32
+# In float32 a reconstruction differs by e = FLOAT32_NETWORK times its RMS of about 1/2. Errors spread over [-1, 1]; a
+# share of e / 2 of them changes its sign, and so L1's gradient there by twice its size: 2 sqrt(e / 2) of the norm.
+GRADIENTS_TOLERANCE = FLOAT32_NETWORK**0.5
 TERMS = ("l1", "kl", "wavelet", "gaussian", "perceptual", "adversarial", "total", "discriminator")
 LOSSES_ROUNDOFFS = 12  # a loss is one number, in which the plain loop's roundings may cancel
 
