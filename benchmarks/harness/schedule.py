@@ -4,7 +4,7 @@
 
 `seconds` is what a test takes on the 2-core machine of the stored results, setup and check included. A share is spent
 on setup, check and warm-up; what is left of it decides the number of rounds. Time that nobody used goes to the tests
-that follow. Setup cannot be cut. So a test is begun only if the setup expected of it fits in the time left: its seconds,
+that follow. Setup cannot be cut. So a test begins only if the setup expected of it fits in the time left: its seconds,
 times the share of their seconds that setup took in the tests before it.
 """
 

@@ -14,9 +14,10 @@ from litevae.losses.total import LossConfig
 from litevae.models.discriminators.config import DiscriminatorConfig
 from litevae.models.initialize import INITIALIZATIONS
 from litevae.runs.config import LoopConfig, RunSection
-from litevae_kernels.checks import check_choice
+from litevae_kernels.checks import check_choice, wrong_value
 
 MODEL_KINDS = ("litevae", "sd-vae")
+FROZEN_PARTS = ("encoder", "decoder")
 # The arguments of LiteVAE that Stable Diffusion's autoencoder has too.
 SD_VAE_KEYS = ("latent_channels", "block_out_channels", "layers_per_block", "use_quant_conv", "scaling_factor")
 T = TypeVar("T")
@@ -90,12 +91,21 @@ class TrainConfig(LoopConfig):
     initialization: str = "residual"
     """`residual`: a nearly linear autoencoder with little posterior noise; `pytorch`: each layer's own default
     (litevae/models/initialize.py)."""
+    freeze: str | None = None
+    """`encoder` or `decoder`, each with its 1x1 convolution: stays as `train.start_from` has it, bit for bit, without
+    gradients, Adam's moments or dropout. A decoder that is tuned alone keeps the latents of the model it starts from:
+    the averaged one, where there is one."""
     evaluate_lpips: bool | None = None
     """Measure LPIPS of the held-out images; null: if the loss has it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("train.initialization", self.initialization, INITIALIZATIONS)
+        if self.freeze is not None:
+            check_choice("train.freeze", self.freeze, FROZEN_PARTS)
+            if self.start_from is None:
+                rule = "be null unless train.start_from names the run or model whose weights stay"
+                raise wrong_value("train.freeze", rule, self.freeze)
 
 
 @dataclass
@@ -113,6 +123,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.loss.ldl_weight and not self.train.ema_decay:
             raise ValueError("loss.ldl_weight needs the averaged model: set train.ema_decay, e.g. 0.999")
+        if self.train.freeze == "decoder" and self.loss.adversarial_weighting == "adaptive":
+            raise ValueError(
+                "loss.adversarial_weighting must be constant with train.freeze=decoder, got adaptive, which compares "
+                "gradients of the decoder's last layer"
+            )
         if self.train.compile and self.loss.adversarial_weighting == "adaptive":
             raise ValueError(
                 "train.compile must be false with loss.adversarial_weighting=adaptive, which takes gradients of one "

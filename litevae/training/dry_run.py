@@ -12,7 +12,7 @@ from litevae.models.discriminators import build_discriminator
 from litevae.runs.processes import check_shares
 from litevae.training.config import RunConfig
 from litevae.training.estimate import Estimate, estimate
-from litevae.training.networks import build_autoencoder, check_discriminator
+from litevae.training.networks import build_autoencoder, check_discriminator, freeze
 from litevae.training.report import AutoencoderFolder
 from litevae.training.snapshot import check_start
 
@@ -44,6 +44,7 @@ def costs(config: RunConfig, processes: int) -> str:
     perceptual = build_perceptual(config.perceptual) if config.loss.perceptual_weight else None
     with torch.device("meta"):
         model = build_autoencoder(config.model)
+        freeze(model, train.freeze)
         discriminator = build_discriminator(config.discriminator) if config.has_discriminator else None
     if train.gradient_checkpointing:
         model.enable_gradient_checkpointing()

@@ -40,7 +40,7 @@ class Estimate:
     parameter_bytes: int
     """Parameters and buffers, the perceptual network's among them."""
     optimizer_bytes: int
-    """Adam's two moments of every parameter."""
+    """Adam's two moments of every parameter that is trained."""
     average_bytes: int
     """The moving average of the model."""
     gradient_bytes: int
@@ -93,7 +93,7 @@ def estimate(
     check_choice("device_type", device_type, ("cpu", "cuda"))
     crop_size, averages = config.data.crop_size, config.train.ema_decay > 0
     parameters = sum(_bytes(network) for network in (model, discriminator, perceptual))
-    trained = _bytes(model, buffers=False) + _bytes(discriminator, buffers=False)
+    trained = _bytes(model, trained=True) + _bytes(discriminator, trained=True)
     average = _bytes(model) if averages else 0
     tensors = _StepTensors()
     with FakeTensorMode(allow_non_fake_inputs=True):
@@ -197,8 +197,11 @@ def _shapes_of(network: nn.Module, device: torch.device) -> nn.Module:
     return copy.deepcopy(network, copies)
 
 
-def _bytes(network: nn.Module | None, buffers: bool = True) -> int:
+def _bytes(network: nn.Module | None, trained: bool = False) -> int:
+    """Of parameters and buffers, or of the parameters that are trained."""
     if network is None:
         return 0
-    tensors = [*network.parameters(), *(network.buffers() if buffers else ())]
+    tensors = [*network.parameters(), *network.buffers()]
+    if trained:
+        tensors = [tensor for tensor in tensors if tensor.requires_grad]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -7,6 +7,7 @@ import copy
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from litevae.losses.perceptual import build_perceptual
@@ -42,6 +43,17 @@ def check_discriminator(config: RunConfig) -> None:
             raise ConfigError(f"discriminator.kind={config.discriminator.kind} and data.crop_size: {error}") from None
 
 
+def freeze(model: Autoencoder, part: str | None) -> None:
+    """No gradients and no dropout for "encoder" or "decoder" and its 1x1 convolution; for None nothing changes."""
+    parts = {"encoder": (model.encoder, model.quant_conv), "decoder": (model.decoder, model.post_quant_conv)}
+    for module in parts[part] if part else ():
+        if module is not None:
+            module.requires_grad_(False)
+            for dropout in module.modules():
+                if isinstance(dropout, nn.Dropout):
+                    dropout.p = 0.0
+
+
 class Networks:
     """Everything with weights that a run has, on its device."""
 
@@ -52,6 +64,8 @@ class Networks:
         initialize(model, train.initialization)
         model.to(processes.device)  # type: ignore[arg-type]
         self.model = model.train()
+        self.frozen = train.freeze
+        freeze(self.model, self.frozen)
         if train.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
         perceptual = None
@@ -85,7 +99,9 @@ class Networks:
         """One step of the moving average: ema = decay * ema + (1 - decay) * model."""
         if self.ema is not None:
             average = get_ema_multi_avg_fn(self.ema_decay)
-            average(list(self.ema.parameters()), list(self.model.parameters()), 0)
+            pairs = zip(self.ema.parameters(), self.model.parameters(), strict=True)
+            averaged, trained = zip(*(pair for pair in pairs if pair[1].requires_grad), strict=True)
+            average(list(averaged), list(trained), 0)
 
     @property
     def kept(self) -> Autoencoder:

@@ -51,7 +51,8 @@ def introduction(
         [
             f"model     {model_name(config)}: encoder {_millions(networks.model.encoder)}, "
             f"decoder {_millions(networks.model.decoder)} ({', '.join(map(str, architecture.block_out_channels))}), "
-            f"{architecture.latent_channels} latent channels",
+            f"{architecture.latent_channels} latent channels"
+            + (f"; the {train.freeze} is frozen" if train.freeze else ""),
             f"losses    {loss_summary(config, networks)}",
             f"images    {data.description} to train on, {baseline.count} held out ({names})",
             f"training  steps {step} to {train.steps}, {train.batch_size} crops of {config.data.crop_size} pixels, "

@@ -2,6 +2,7 @@
 
 model, ema, discriminator    state dicts; None for what the run has not
 optimizers, scalers          of the autoencoder and, if there is one, of the discriminator
+frozen                       `train.freeze`; not in checkpoints of versions without it
 """
 
 from pathlib import Path
@@ -25,11 +26,18 @@ def snapshot(networks: Networks) -> dict[str, Any]:
         "discriminator": None if discriminator is None else discriminator.network.state_dict(),
         "optimizers": [learner.optimizer.state_dict() for learner in networks.learners],
         "scalers": [learner.scaler.state_dict() for learner in networks.learners],
+        "frozen": networks.frozen,
     }
 
 
 def restore(networks: Networks, checkpoint: Checkpoint, where: str) -> None:
     """Load what `snapshot` returned. What the run did not have then starts anew."""
+    before = checkpoint.get("frozen")
+    if networks.frozen != before:
+        raise ConfigError(
+            f"train.freeze must be {before or 'null'} as when {where} was written, got {networks.frozen or 'null'}; "
+            "start a new run with train.start_from"
+        )
     _load_weights(networks, checkpoint, where)
     states = zip(networks.learners, checkpoint["optimizers"], checkpoint["scalers"], strict=False)
     for learner, optimizer, scaler in states:
@@ -46,6 +54,8 @@ def start_from(networks: Networks, path: Path) -> str:
     check_start(path)
     if (path / "checkpoints").is_dir():
         checkpoint = load_newest_checkpoint(path / "checkpoints", KEYS)
+        if networks.frozen and checkpoint["ema"] is not None:
+            checkpoint["model"] = checkpoint["ema"]  # what stays is the model that the run leaves
         _load_weights(networks, checkpoint, str(path))
         with_discriminator = networks.discriminator is not None and checkpoint["discriminator"] is not None
         return f"{path} at step {checkpoint['step']}" + (", its discriminator too" if with_discriminator else "")
