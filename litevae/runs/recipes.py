@@ -2,14 +2,19 @@
 
 The schema is a dataclass of sections, each a dataclass (litevae/training/config.py has the autoencoder's). A recipe
 may name one of the package with `base: NAME`, whose values it starts from.
+
+What is typed after key= is read by the type of the key: text as it stands, so that data.path=2024_01 names a folder;
+numbers, true and false, [lists], and null where the key may be null. A yaml file is read by yaml's rules.
 """
 
 import dataclasses
 import difflib
-from collections.abc import Collection, Iterable, Sequence
+import re
+import types
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -19,6 +24,7 @@ from litevae.runs.config import Config, ConfigError
 
 C = TypeVar("C", bound=Config)
 RECIPES_FOLDER = Path(str(resources.files("litevae") / "configs"))
+_BOOLS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 RENAMED_OVERRIDES = {"loss=gaussian": "loss=no-wavelet", "loss=baseline": "loss=no-high-frequency"}
 
 
@@ -90,12 +96,12 @@ def read_yaml(path: Path, sections: Iterable[str]) -> DictConfig:
 
 def build_config(schema: type[C], values: DictConfig, overrides: Sequence[str], origin: str) -> C:
     """The defaults of `schema`, then `values` (of the file `origin`), then `overrides`, checked as in `load_config`."""
-    sections = sections_of(schema)
-    layers = [(origin, values)] + [(override, _parse_override(override, sections)) for override in overrides]
+    kinds = _kinds_of(schema)
+    layers = [(origin, values)] + [(override, _parse_override(override, kinds)) for override in overrides]
     merged: Any = OmegaConf.structured(schema)
     for where, layer in layers:
         try:
-            _check_keys(OmegaConf.to_container(layer), where, sections)
+            _check_keys(OmegaConf.to_container(layer), where, kinds)
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
             key = getattr(error, "full_key", None)
@@ -122,6 +128,36 @@ def sections_of(schema: type[Config]) -> dict[str, list[str]]:
     }
 
 
+def to_yaml(config: Config) -> str:
+    """The yaml text that any reader of yaml, and `read_yaml`, reads as `config`."""
+    return yaml.dump(config.as_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every text but plain words: yaml 1.1, yaml 1.2 and OmegaConf each take others for numbers or null."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    is_word = re.fullmatch(r"[A-Za-z/][\w/.-]*", text) and yaml.safe_load(text) == text and text not in "yYnN"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", _literal(text), style=None if is_word else "'")
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def _literal(text: str) -> str:
+    """The text in which OmegaConf interpolates nothing: a backslash before every ${, and those before it doubled."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def _kinds_of(schema: type[Config]) -> dict[str, dict[str, Any]]:
+    """Section -> key -> its type."""
+    return {section: get_type_hints(kind) for section, kind in get_type_hints(schema).items()}
+
+
 def _read_with_bases(path: Path, sections: Iterable[str]) -> DictConfig:
     """The values of a file over those of its base, a recipe of the package, which may have a base itself."""
     values, files = read_yaml(path, sections), [path]
@@ -140,16 +176,39 @@ def _first_comment(file: Path) -> str:
     return file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
-def _parse_override(override: str, sections: Collection[str]) -> DictConfig:
-    key, equals, value = override.partition("=")
-    if not (equals and key):
+def _parse_override(override: str, kinds: dict[str, dict[str, Any]]) -> DictConfig:
+    path, equals, text = override.partition("=")
+    if not (equals and path):
         raise ConfigError(f"an override must look like section.key=value, got {override!r}")
-    if key in sections and "." not in key:
-        return read_yaml(_find_named_override(key, value), sections)
+    section, dot, key = path.partition(".")
+    if section in kinds and not dot:
+        return read_yaml(_find_named_override(section, text), kinds)
+    kind = kinds.get(section, {}).get(key, str)  # an unknown key is refused with those of files
+    value = _parse(text, kind, path)
+    return OmegaConf.create({section: {key: value}} if dot else {section: value})
+
+
+def _parse(text: str, kind: Any, key: str) -> Any:
+    """What `text` means for a key of this type; `key` is named in errors."""
+    if get_origin(kind) in (Union, types.UnionType):
+        kinds = [option for option in get_args(kind) if option is not type(None)]
+        return None if text == "null" and len(kinds) < len(get_args(kind)) else _parse(text, kinds[0], key)
+    if kind is str:
+        return _literal(text)
+    if get_origin(kind) is list:
+        if not (text.startswith("[") and text.endswith("]")):
+            raise ConfigError(f"{key} must be a list such as [1,2,3], got {text!r}")
+        items = text[1:-1].split(",") if text[1:-1].strip() else []
+        return [_parse(item.strip(), get_args(kind)[0], key) for item in items]
+    if kind is bool:
+        if text.lower() not in _BOOLS:
+            raise ConfigError(f"{key} must be true or false, got {text!r}")
+        return _BOOLS[text.lower()]
     try:
-        return OmegaConf.from_dotlist([override])
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{override}: the value is not valid yaml: {_one_line(error)}") from None
+        return kind(text)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ConfigError(f"{key} must be {what}, got {text!r}") from None
 
 
 def _find_named_override(section: str, name: str) -> Path:
@@ -166,8 +225,8 @@ def _find_named_override(section: str, name: str) -> Path:
     return RECIPES_FOLDER / section / f"{name}.yaml"
 
 
-def _check_keys(values: Any, where: str, sections: dict[str, list[str]]) -> None:
-    """Refuse unknown sections and keys, naming the nearest that exists."""
+def _check_keys(values: Any, where: str, sections: dict[str, dict[str, Any]]) -> None:
+    """Refuse unknown sections and keys, naming the nearest that exists, and text that yaml took for a number."""
     all_keys = [f"{section}.{key}" for section, keys in sections.items() for key in keys]
     for section, content in values.items():
         if section not in sections:
@@ -178,12 +237,20 @@ def _check_keys(values: Any, where: str, sections: dict[str, list[str]]) -> None
             )
         if not isinstance(content, dict):
             raise ConfigError(f"{where}: {section} must be a mapping of keys, got {content!r}")
-        for key in content:
-            if key not in sections[section]:
+        for key, value in content.items():
+            if key in sections[section]:
+                _check_text(value, sections[section][key], f"{where}: {section}.{key}")
+            else:
                 near = nearest(str(key), sections[section])
                 wanted = f"{section}.{near}" if near else next((k for k in all_keys if k.endswith(f".{key}")), None)
                 hint = f"; did you mean {wanted}?" if wanted else f" (keys: {', '.join(sections[section])})"
                 raise ConfigError(f"{where}: unknown key {section}.{key}{hint}")
+
+
+def _check_text(value: Any, kind: Any, key: str) -> None:
+    takes_text = kind is str or (get_origin(kind) in (Union, types.UnionType) and str in get_args(kind))
+    if takes_text and isinstance(value, bool | int | float) and not (value is False and key.endswith("precision")):
+        raise ConfigError(f"{key} must be text, got {value!r}, which yaml made of it; put it in quotes in the file")
 
 
 def _one_line(error: Exception) -> str:

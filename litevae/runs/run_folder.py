@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from omegaconf import OmegaConf
 
 import litevae
 from litevae.runs.config import Config, ConfigError
-from litevae.runs.recipes import build_config, read_yaml, sections_of
+from litevae.runs.recipes import build_config, read_yaml, sections_of, to_yaml
 from litevae_kernels.files import unused, write_text
 from litevae_kernels.machine import commit, processor, version
 
@@ -81,7 +80,7 @@ class RunFolder:
 
     def write_config(self, config: Config) -> None:
         """config.yaml, complete: it repeats the run without the recipe that it came from."""
-        write_text(self.config, OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+        write_text(self.config, to_yaml(config))
 
     def read_config(self, schema: type[C], overrides: Sequence[str] = ()) -> C:
         """The config a run is resumed with; `schema`: the dataclass of its sections.

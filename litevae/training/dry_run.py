@@ -4,12 +4,12 @@ import os
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
 from litevae.data import open_data
 from litevae.losses.perceptual import build_perceptual
 from litevae.models.discriminators import build_discriminator
 from litevae.runs.processes import check_shares
+from litevae.runs.recipes import to_yaml
 from litevae.training.config import RunConfig
 from litevae.training.estimate import Estimate, estimate
 from litevae.training.networks import build_autoencoder, check_discriminator, freeze
@@ -30,7 +30,7 @@ def dry_run(config: RunConfig) -> int:
         check_discriminator(config)
     if os.environ.get("RANK", "0") != "0":
         return 0
-    print(OmegaConf.to_yaml(OmegaConf.create(config.as_dict())))
+    print(to_yaml(config))
     print(costs(config, processes))
     print(data_lines(config))
     print("nothing was trained or written; leave out --dry-run to start")

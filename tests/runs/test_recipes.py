@@ -3,10 +3,14 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from litevae.runs import recipes as recipes_module
 from litevae.runs.config import ConfigError
-from litevae.runs.recipes import load_config, recipes
+from litevae.runs.recipes import build_config, load_config, recipes, to_yaml
 from litevae.training.config import RunConfig
 
 
@@ -65,3 +69,119 @@ def test_unknown_base_is_refused(tmp_path: Path) -> None:
     path.write_text("base: imagenet127\n")
     with pytest.raises(ConfigError, match=r"my.yaml: base must be one of comparison, .*, got 'imagenet127'"):
         load_config(RunConfig, str(path))
+
+
+TEXTS = [
+    "2024_01",
+    "0123",
+    "001",
+    "1e3",
+    "yes",
+    "12:30",
+    "runs/a:b #c",
+    "*.tar",
+    "{000..003}.tar",
+    "shards/{000..127}.tar",
+]
+TEXTS += [
+    "a${b}",
+    "\\\\${oc.env:HOME}",
+    "'quoted'",
+    "a=b",
+    " spaces ",
+    "[x",
+    "&x",
+    "~",
+    "0x1f",
+    ".inf",
+    "NaN",
+    "y",
+    "true",
+    "é 日本",
+    "a: b",
+    "-",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_is_what_was_typed(text: str, tmp_path: Path) -> None:
+    """On the command line, then written to config.yaml and read again by us and by any other reader of yaml."""
+    config = load_config(RunConfig, "quickstart", ["data.source=folder", f"data.path={text}"])
+    assert config.data.path == text
+    written = to_yaml(config)
+    (tmp_path / "config.yaml").write_text(written)
+    assert load_config(RunConfig, str(tmp_path / "config.yaml")) == config
+    if "${" not in text:  # which OmegaConf alone would replace, and needs a backslash
+        assert yaml.safe_load(written)["data"]["path"] == text
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1))
+@example("\\${a}")
+def test_any_text_is_read_as_it_was_written(text: str) -> None:
+    overrides = ["data.source=folder", f"data.path={text}", f"data.cache_dir={text}"]
+    config = load_config(RunConfig, "quickstart", overrides)
+    expected = None if text == "null" else text
+    assert config.data.cache_dir == expected
+    values = OmegaConf.create(to_yaml(config))
+    assert build_config(RunConfig, values, (), "written") == config  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("train.steps=0123", 123),
+        ("train.steps=2_000", 2000),
+        ("train.learning_rate=1e-3", 0.001),
+        ("train.learning_rate=1", 1.0),
+        ("train.tensorboard=no", False),
+        ("train.tensorboard=True", True),
+        ("train.betas=[0, 0.99]", [0.0, 0.99]),
+        ("model.block_out_channels=[8,8,16,16]", [8, 8, 16, 16]),
+        ("model.decoder_outer_norm=null", None),
+        ("model.decoder_outer_norm=false", False),
+        ("data.evaluation_size=null", None),
+        ("data.evaluation_size=64", 64),
+        ("train.mixed_precision=no", "float32"),
+        ("run.dir=007", "007"),
+    ],
+)
+def test_what_is_typed_is_read_by_the_type_of_its_key(override: str, value: object) -> None:
+    config = load_config(RunConfig, "quickstart", [override])
+    section, key = override.partition("=")[0].split(".")
+    read = getattr(getattr(config, section), key)
+    assert (read, type(read)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps=1e3", "train.steps must be a whole number, got '1e3'"),
+        ("train.steps=12:30", "train.steps must be a whole number, got '12:30'"),
+        ("train.steps=null", "train.steps must be a whole number, got 'null'"),
+        ("train.learning_rate=fast", "train.learning_rate must be a number, got 'fast'"),
+        ("train.tensorboard=2", "train.tensorboard must be true or false, got '2'"),
+        ("train.betas=0.5,0.9", r"train.betas must be a list such as \[1,2,3\], got '0.5,0.9'"),
+        ("train.betas=[0.5,x]", "train.betas must be a number, got 'x'"),
+        ("train.learning_rate=nan", "train.learning_rate must be .*nan"),
+    ],
+)
+def test_what_is_not_of_the_type_of_its_key_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(RunConfig, "quickstart", [override])
+
+
+@pytest.mark.parametrize(("text", "value"), [("2024_01", "202401"), ("yes", "True"), ("1e3", "1000.0")])
+def test_a_file_whose_text_yaml_takes_for_a_number_is_refused(text: str, value: str, tmp_path: Path) -> None:
+    file = tmp_path / "my.yaml"
+    file.write_text(f"data:\n  path: {text}\n")
+    with pytest.raises(ConfigError, match=rf"data.path must be text, got {value}, .* put it in quotes"):
+        load_config(RunConfig, str(file))
+    file.write_text(f"data:\n  path: '{text}'\n")
+    assert load_config(RunConfig, str(file)).data.path == text
+
+
+def test_words_stay_plain_in_what_is_written() -> None:
+    lines = to_yaml(load_config(RunConfig, "quickstart")).splitlines()
+    assert "  kind: litevae" in lines
+    assert "  dir: runs/quickstart" in lines
+    assert "  source: photographs" in lines or "  source: auto" in lines
