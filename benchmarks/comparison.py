@@ -25,6 +25,7 @@ from benchmarks import figures
 from benchmarks.harness import report
 from benchmarks.harness.report import RESULTS, Column, Measured, Table
 from benchmarks.rivals.encoders import SD_WIDTHS
+from litevae_kernels.files import check_folder
 
 ROWS: dict[str, list[str]] = {
     "SD-VAE": ["model=sd-vae"],
@@ -148,6 +149,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, help="train each row for so long; one that is in --runs goes on")
     parser.add_argument("--only", choices=ROWS, action="append", help="train this row; of others, show what --runs has")
     arguments = parser.parse_args(argv)
+    try:
+        check_folder("--results", arguments.results)
+        if arguments.runs is not None:
+            check_folder("--runs", arguments.runs)
+    except ValueError as error:
+        parser.error(str(error))
     minutes = arguments.minutes
     command = f"python -m benchmarks.comparison {' '.join([arguments.size, *arguments.overrides])}"
     conditions = report.conditions(command)

@@ -21,6 +21,7 @@ from benchmarks.harness.available import missing_import
 from benchmarks.harness.report import RESULTS, Results, conditions, document, markdown, write
 from benchmarks.harness.rows import Planned, planned
 from benchmarks.harness.schedule import DEFAULT_MINUTES, UNLIMITED, Schedule, Share
+from litevae_kernels.files import check_folder
 
 # LiteVAE itself is a diffusers model; its encoder and the operators are not, and are measured without it.
 NEED_DIFFUSERS = ["bench_decoders.py", "bench_growth.py", "bench_memory.py", "bench_training_step.py"]
@@ -43,6 +44,11 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if (results := config.getoption("results")) is not None:
+        try:
+            check_folder("--results", results)
+        except ValueError as error:
+            raise pytest.UsageError(str(error)) from None
     measure.keep_freed_memory()
     # torch.compile's cache takes code of AVX2 for code of AVX-512, which crashes: every CPU capability has its own.
     kind = f"benchmarks-{torch.__version__}-{torch.backends.cpu.get_cpu_capability()}"

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from litevae_kernels.files import replacing, write_text
+from litevae_kernels.files import check_file, check_folder, replacing, write_text
 
 ROOT = Path(__file__).parents[1]
 GRACE_S = 12.0  # from Ctrl-C, on which pytest stores its tables and a training run its state, to SIGKILL
@@ -112,6 +112,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.store is not None:
         return store(arguments.store)
+    try:
+        check_folder("--output", arguments.output)
+        if arguments.pack is not None:
+            check_file("--pack", arguments.pack, (".tar.gz", ".tgz"))
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     output: Path = arguments.output.resolve()
     parts = [replace(part, minutes=min(part.minutes, arguments.minutes)) for part in PARTS]
     named = {name: [part for part in parts if f"{part.name}_".startswith(f"{name}_")] for name in arguments.parts}

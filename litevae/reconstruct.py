@@ -17,9 +17,10 @@ from litevae.evaluation.metrics import psnr
 from litevae.evaluation.reconstruction import reconstruct
 from litevae.loading import load_model
 from litevae.runs.command_line import plain_warnings
-from litevae_kernels.files import unused
+from litevae_kernels.files import check_file, replacing, unused
 
 LARGE_PIXELS = 4_000_000
+ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,10 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     output: Path = arguments.output or unused(Path(f"{arguments.photo.stem}-reconstruction.png"))
     try:
         with plain_warnings():
+            check_file("--output", output, ENDINGS)
             if arguments.output and output.exists() and not arguments.overwrite:
                 raise ValueError(f"{output} exists; choose another --output or add --overwrite")
-            if not output.absolute().parent.is_dir():
-                raise ValueError(f"the folder of --output does not exist: {output.parent}")
             image = read_image(arguments.photo)
             model = load_model(arguments.model)
     except (UnreadableImageError, OSError, ValueError) as error:
@@ -47,6 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     try:
         _write(model, to_tensor(image), output)
+    except OSError as error:
+        print(f"error: {output} cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 1
     except (torch.OutOfMemoryError, MemoryError):
         print("error: the photo is too large for this machine's memory; try --max-side 1024", file=sys.stderr)
         return 1
@@ -60,7 +63,8 @@ def _write(model: nn.Module, original: Tensor, output: Path) -> None:
     height, width = original.shape[-2:]
     shape = "x".join(map(str, latent.shape))
     captions = (f"original {width}x{height}", f"reconstruction {decibels:.2f} dB", f"latent {shape}")
-    side_by_side(original, reconstruction, latent, captions).save(output)
+    with replacing(output) as temporary:
+        side_by_side(original, reconstruction, latent, captions).save(temporary, quality=95)
     print(f"PSNR {decibels:.2f} dB, {width}x{height} pixels, latent {shape}: {output}")
 
 
@@ -75,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
         "--model", required=True, help="a run's folder, one written by save_pretrained, or owner/name on the Hub"
     )
     parser.add_argument(
-        "--output", type=Path, help="PNG to write (default: <photo>-reconstruction.png here, numbered if that exists)"
+        "--output",
+        type=Path,
+        help="file to write, .png or .jpg (default: <photo>-reconstruction.png here, numbered if that exists)",
     )
     parser.add_argument("--overwrite", action="store_true", help="let --output replace an existing file")
     parser.add_argument(

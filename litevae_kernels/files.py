@@ -1,9 +1,13 @@
-"""Files that are written whole or not at all, and names that are still free. Of the standard library alone."""
+"""Files that are written whole or not at all, places that can be written to, and names that are still free.
+
+Of the standard library alone.
+"""
 
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
@@ -46,6 +50,31 @@ def write_text(path: Path, text: str) -> None:
     """Replace a text file atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_file(argument: str, path: Path, endings: Sequence[str]) -> None:
+    """Raise a ValueError unless `path` has one of these endings and can be written, in a folder that exists."""
+    if path.is_dir():
+        raise ValueError(f"{argument} must name a file, got the folder {path}; try {path / f'image{endings[0]}'}")
+    if not path.name.lower().endswith(tuple(endings)):
+        raise ValueError(f"{argument} must end in {' or '.join(endings)}, got {path}; try {path}{endings[0]}")
+    if not path.absolute().parent.is_dir():
+        raise ValueError(f"{argument} must lie in a folder that exists, got {path}; make {path.parent} first")
+    check_folder(argument, path.absolute().parent)
+
+
+def check_folder(argument: str, path: Path) -> None:
+    """Raise a ValueError unless files can be written into the folder `path`, which need not exist yet."""
+    place = path.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    way_out = "name a place that can be written to"
+    if not place.is_dir():
+        raise ValueError(f"{argument} must be a folder, got {path}, where {place} is none; {way_out}")
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise ValueError(f"{argument} must be writable, got {path} ({error.strerror}); {way_out}") from None
 
 
 def unused(path: Path) -> Path:

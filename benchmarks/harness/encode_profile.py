@@ -29,6 +29,7 @@ from benchmarks.harness.available import missing_package
 from benchmarks.harness.measure import DEVICE
 from benchmarks.harness.report import Column, Measured, Table
 from benchmarks.rivals import encoders
+from litevae_kernels.files import check_folder
 
 ENCODER = "LiteVAE-B"
 CALLS = 5
@@ -201,6 +202,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--plain", action="store_true", help="no profiler of ours")
     arguments = parser.parse_args(argv)
+    try:
+        check_folder("--output", arguments.output)
+    except ValueError as error:
+        parser.error(str(error))
     batch, side = arguments.batch, arguments.side
     if arguments.plain:
         run_plainly(torch.bfloat16, batch, side)

@@ -234,6 +234,7 @@ def resume(kind: type[Loop], run: Path, overrides: Sequence[str], command: Seque
     """Go on with a run from its newest whole checkpoint, to `train.steps`; returns the exit code."""
     folder = kind.folder_type(run.expanduser())
     config = folder.read_config(kind.schema, overrides)
+    folder.check_writable("--resume")
     checkpoint = load_newest_checkpoint(folder.checkpoints, kind.snapshot_keys)
     step, steps = checkpoint["step"], config.train.steps
     if step > steps or (step == steps and folder.model.exists()):

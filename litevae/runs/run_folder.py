@@ -24,7 +24,7 @@ import torch
 import litevae
 from litevae.runs.config import Config, ConfigError
 from litevae.runs.recipes import build_config, read_yaml, sections_of, to_yaml
-from litevae_kernels.files import unused, write_text
+from litevae_kernels.files import check_folder, unused, write_text
 from litevae_kernels.machine import commit, processor, version
 
 C = TypeVar("C", bound=Config)
@@ -48,8 +48,7 @@ class RunFolder:
 
         A run with the same config that was killed before its first checkpoint may start again.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"run.dir must be a folder, got the file {self.path}")
+        self.check_writable("run.dir")
         taken = [path for path in vars(self).values() if path != self.path and path.exists()]
         if taken and not self._is_beginning(taken, config):
             names = ", ".join(path.name for path in taken)
@@ -57,6 +56,13 @@ class RunFolder:
                 f"{self.path} already holds a run ({names}); continue it with --resume {self.path}, "
                 f"or start another elsewhere with run.dir={unused(self.path)}"
             )
+
+    def check_writable(self, argument: str) -> None:
+        """Refuse a place where nothing can be written, before hours of work are lost there."""
+        try:
+            check_folder(argument, self.path)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
     def _is_beginning(self, taken: Sequence[Path], config: Config) -> bool:
         """Whether all that is there is this config, without a checkpoint."""

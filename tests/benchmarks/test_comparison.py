@@ -121,3 +121,14 @@ def test_rows_share_everything_but_what_their_names_say() -> None:
         assert config.data == first.data
         assert (config.loss == first.loss) == ("high-frequency" not in label)
         assert config.model.architecture.block_out_channels == first.model.architecture.block_out_channels
+
+
+def test_places_that_cannot_be_written_to_are_refused_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(comparison, "run", lambda *_: pytest.fail("it worked before it checked"))
+    for option in ("--results", "--runs"):
+        with pytest.raises(SystemExit, match="2"):
+            comparison.main([option, str(tmp_path / "file")])
+        assert f"error: {option} must be a folder, got {tmp_path / 'file'}" in capsys.readouterr().err

@@ -196,6 +196,15 @@ def test_parts_are_named_alone_or_together_and_an_unknown_one_is_an_error(run, c
     assert [entry["part"] for entry in run(made, "one")[1]] == ["one", "one_more"]
 
 
+def test_places_that_cannot_be_written_to_are_refused_first(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "file").write_text("")
+    assert gpu_run.main(["--output", str(tmp_path / "file")]) == 2
+    assert gpu_run.main(["--output", str(tmp_path), "--pack", str(tmp_path / "a.zip")]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: --output must be a folder, got ")
+    assert second.startswith("error: --pack must end in .tar.gz or .tgz, got ")
+
+
 def test_the_archive_has_what_is_small(tmp_path: Path):
     folder, archive = tmp_path / "gpu", tmp_path / "gpu" / "all.tar.gz"
     for name, size in {"a.log": 10, "results/b.json": 20, "trace.json": 5 * 2**20}.items():

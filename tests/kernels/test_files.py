@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from litevae_kernels.files import remove_leftovers, replacing, write_text
+from litevae_kernels.files import check_file, check_folder, remove_leftovers, replacing, write_text
 
 
 def test_file(tmp_path: Path) -> None:
@@ -95,3 +95,37 @@ def test_exception_leaves_the_old_one(tmp_path: Path) -> None:
         interrupted()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_places_that_can_be_written_to(tmp_path: Path) -> None:
+    check_folder("--output", tmp_path / "not" / "made" / "yet")
+    check_file("--output", tmp_path / "a.PNG", [".png"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file.png").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for place in ("file.png", "file.png/below", "link"):
+        with pytest.raises(
+            ValueError, match=r"--output must be a folder, got .*, where .*(file.png|link) is none; name"
+        ):
+            check_folder("--output", tmp_path / place)
+    for place, rule in {
+        ".": "name a file",
+        "a": r"end in .png or .jpg, got .*a; try .*a.png",
+        "no/a.png": "lie in",
+    }.items():
+        with pytest.raises(ValueError, match=f"--output must {rule}"):
+            check_file("--output", tmp_path / place, [".png", ".jpg"])
+
+    def read_only(**_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    for check in (
+        lambda: check_folder("--output", tmp_path),
+        lambda: check_file("--output", tmp_path / "a.png", [".png"]),
+    ):
+        with pytest.raises(ValueError, match=r"--output must be writable, got .* \(Read-only file system\)"):
+            check()

@@ -108,7 +108,9 @@ def test_resume_keeps_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 def test_run_dir_that_is_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("mine")
-    assert "run.dir must be a folder, got the file" in error_of(capsys, "quickstart", f"run.dir={tmp_path / 'file'}")
+    for place in (tmp_path / "file", tmp_path / "file" / "run"):
+        assert f"run.dir must be a folder, got {place}, where" in error_of(capsys, "quickstart", f"run.dir={place}")
+    assert "run.dir must be writable, got /proc/run (" in error_of(capsys, "quickstart", "run.dir=/proc/run")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
@@ -115,6 +115,7 @@ def test_text_is_what_was_typed(text: str, tmp_path: Path) -> None:
         assert yaml.safe_load(written)["data"]["path"] == text
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1))
 @example("\\${a}")
 def test_any_text_is_read_as_it_was_written(text: str) -> None:

@@ -89,7 +89,7 @@ def test_large_photo_is_warned_about_and_shrunk_on_request(
 
 
 def test_errors_are_one_line_and_name_the_thing(
-    here: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good, model = photo(here, 16, 16), str(model_folder)
     (here / "text.jpg").write_text("text")
@@ -104,11 +104,38 @@ def test_errors_are_one_line_and_name_the_thing(
         (good, "--model", "./nowhere"): "Hugging Face Hub, got nothing of that name",
         (good, "--model", "empty"): "got a folder with neither config.json nor config.yaml (it is empty)",
         (good, "--model", "cut"): "cut",
-        (good, "--model", model, "--output", "no/folder/a.png"): "the folder of --output does not exist",
+        (good, "--model", model, "--output", "no/folder/a.png"): "--output must lie in a folder that exists",
+        (good, "--model", model, "--output", "out"): "--output must end in .png or .jpg or .jpeg, got out; try out.png",
+        (good, "--model", model, "--output", "out.bmp"): "--output must end in .png or .jpg or .jpeg, got out.bmp",
+        (good, "--model", model, "--output", "empty"): "--output must name a file, got the folder empty",
+        (good, "--model", model, "--output", "/proc/out.png"): "--output must be writable",
     }
+    monkeypatch.setattr(reconstruct, "_write", lambda *_: pytest.fail("it worked before it checked"))
     for argv, message in cases.items():
         assert reconstruct.main(argv) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.startswith("error: ")
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("A.JPEG", "JPEG")])
+def test_the_ending_says_the_format(here: Path, model_folder: Path, name: str, kind: str) -> None:
+    assert reconstruct.main([photo(here, 16, 16), "--model", str(model_folder), "--output", name]) == 0
+    assert Image.open(here / name).format == kind
+
+
+def test_a_disk_that_fills_up_leaves_the_older_picture(
+    here: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "mine.png").write_text("mine")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    path = here / "photo.ppm"
+    path.write_bytes(b"P6 16 16 255 " + bytes(768))
+    assert reconstruct.main([str(path), "--model", str(model_folder), "--output", "mine.png", "--overwrite"]) == 1
+    assert capsys.readouterr().err == "error: mine.png cannot be written: No space left on device\n"
+    assert (here / "mine.png").read_text() == "mine"
