@@ -23,8 +23,7 @@ class Learner:
         self.distributed = processes.distribute(network)
         self.network = network
         self.rate, self.betas, self.max_norm = rate, (betas[0], betas[1]), config.max_gradient_norm
-        trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, lr=rate, betas=self.betas, fused=True)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=self.betas, fused=True)
         self.scaler = torch.amp.GradScaler(processes.device.type, enabled=config.mixed_precision == "fp16")
 
     def backward(self, loss: Tensor) -> None:

@@ -109,6 +109,8 @@ def test_a_decoder_is_tuned_on_the_latents_of_a_run(run, capsys):
     for name, value in before.items():
         assert torch.equal(value, after[name]) == of("encoder", name), name
     states = [checkpoint(folder, 6) for folder in (tuned, unbroken)]
+    encoders = zip(states[0]["model"].items(), states[0]["ema"].values(), strict=True)
+    assert all(torch.equal(value, averaged) for (name, value), averaged in encoders if of("encoder", name))
     assert [state.pop("frozen") for state in states] == ["encoder"] * 2
     assert_same_state(*states)
     assert train.main(["--resume", str(tuned), "train.steps=8", "train.freeze=null"]) == 2

@@ -130,7 +130,8 @@ def test_a_disk_that_fills_up_leaves_the_older_picture(
 ) -> None:
     (here / "mine.png").write_text("mine")
 
-    def full(*_: object, **__: object) -> None:
+    def full(image: Image.Image, path: Path, **_: object) -> None:
+        path.write_bytes(b"half of it")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
