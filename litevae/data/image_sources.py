@@ -108,9 +108,9 @@ class FileSource:
 
     def read(self, index: int) -> Image.Image:
         if self._decoded is None:
-            return read_image(self.paths[index])
+            return read_image(self.paths[index], warn=False)
         if index not in self._decoded:
-            self._decoded[index] = read_image(self.paths[index])
+            self._decoded[index] = read_image(self.paths[index], warn=False)
         return self._decoded[index]
 
 

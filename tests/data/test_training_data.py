@@ -248,8 +248,8 @@ def test_held_out_images_are_decoded_when_they_are_asked_for(
     fill(tmp_path, 20)
     decoded: list[weakref.ref[Image.Image]] = []
 
-    def recorded(path: str) -> Image.Image:
-        image = read_image(path)
+    def recorded(path: str, warn: bool) -> Image.Image:
+        image = read_image(path, warn)
         decoded.append(weakref.ref(image))
         return image
 

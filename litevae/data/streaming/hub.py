@@ -50,7 +50,7 @@ class Encoded:
         fetched = self.fetch()
         if fetched.content is None:
             raise unreadable(self.name, fetched.damage)
-        return decode_image(fetched.content, self.name)
+        return decode_image(fetched.content, self.name, warn=False)
 
 
 @dataclass(frozen=True)

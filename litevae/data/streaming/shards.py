@@ -125,7 +125,7 @@ class ShardSource:
                 content = file.read(size)
         except OSError as error:
             raise unreadable(name, error.strerror or str(error)) from error
-        return decode_image(content, name)
+        return decode_image(content, name, warn=False)
 
 
 def read_shards(shards: list[str], ending: str | None) -> Iterator[dict[str, Any]]:
