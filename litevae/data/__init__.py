@@ -12,7 +12,7 @@
     batches.skipped()                               # {"unreadable": 2, "too small": 1}
 
 The way of an image: image_sources.py (which images there are) or streaming/ (Hugging Face datasets and tar shards),
-images.py (decoding), colour_profiles.py, crops.py, training_samples.py (which
+split.py (which of them are held out), images.py (decoding), colour_profiles.py, crops.py, training_samples.py (which
 image is sample n), batches.py; training_data.py joins them.
 
 Step s of process r holds the samples s * batch_size + r * batch_size / world_size + i. Where images can be read in
