@@ -18,7 +18,7 @@ from torch.utils.data import get_worker_info
 
 from litevae.data.config import DataConfig
 from litevae.data.crops import random_crop
-from litevae.data.errors import DataError, Skip, read_or_skip
+from litevae.data.errors import DataError, Skip, one_line, read_or_skip
 from litevae.data.images import to_pixels
 from litevae.data.streaming.hub import Encoded, Stream
 from litevae.data.streaming.shard_assignment import StreamStart, shard_count
@@ -45,10 +45,14 @@ class ShardWalk:
         return {"at": self._at, "number": self._number, "within": self._rows.state_dict() if self._number else None}
 
     def take(self, count: int) -> list[Encoded]:
-        """The next `count` examples, fewer at the end."""
+        """The next `count` examples, fewer at the end. What is left of a damaged shard is one without content."""
         examples: list[Encoded] = []
         while len(examples) < count and self._at < len(self.shards):
-            row = next(self._iterator, None)
+            try:
+                row = next(self._iterator, None)
+            except Exception as error:  # readers of files and file systems raise errors of their own
+                row = None
+                examples.append(Encoded(f"shard {self.shards[self._at]}", damage=one_line(error)))
             if row is None:
                 self._at, self._number = self._at + 1, 0
                 self._open(None)

@@ -207,6 +207,25 @@ def test_bad_files_and_shards_are_skipped_and_named(damaged: Stream, tmp_path: P
     assert names == {**dict.fromkeys(bad, "unreadable"), "good.tar/5.png": "too small"}
 
 
+@pytest.mark.parametrize("bad", [b"PAR1 and no parquet", b""])
+def test_damaged_parquet_file_is_skipped_and_named(
+    parquet: Callable[..., str], png: Callable[..., bytes], bad: bytes
+) -> None:
+    folder = parquet([[png(3 * shard + at) for at in range(3)] for shard in range(4)])
+    (Path(folder) / "train-02.parquet").write_bytes(bad)
+    stream = hub.open_row_stream(DataConfig(source="dataset", path=folder, streaming=True), "train")
+    readers = Readers(0, 4, 2, 1, 1)
+    reader = Reader(stream, readers)
+    assert sorted(reader.take_pass(0)) == [0, 1, 2, 3, 4, 5, 9, 10, 11]
+    (skip,) = reader.samples.take_skips()
+    assert (skip.name, skip.kind) == ("shard 2", "unreadable")
+    unbroken = Reader(stream, readers).take(20)
+    for stop in range(1, 12, 2):
+        reader = Reader(stream, readers)
+        reader.take(stop)
+        assert Reader(stream, readers, position=reader.samples.position()).take(20 - stop) == unbroken[stop:]
+
+
 def test_a_reader_of_nothing_but_bad_shards_reads_those_of_others(damaged: Stream) -> None:
     """Three readers of a shard each: in every pass one has the bad one, and goes on with everybody's."""
     readers = Readers(0, 3, 4, 1, 3)
