@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from litevae.data import UnreadableImageError, read_image, to_tensor
+from litevae.data import UnreadableImageError, read_image, srgb_profile, to_tensor
 from litevae.evaluation.figures import side_by_side
 from litevae.evaluation.metrics import psnr
 from litevae.evaluation.reconstruction import reconstruct
@@ -64,7 +64,7 @@ def _write(model: nn.Module, original: Tensor, output: Path) -> None:
     shape = "x".join(map(str, latent.shape))
     captions = (f"original {width}x{height}", f"reconstruction {decibels:.2f} dB", f"latent {shape}")
     with replacing(output) as temporary:
-        side_by_side(original, reconstruction, latent, captions).save(temporary, quality=95)
+        side_by_side(original, reconstruction, latent, captions).save(temporary, quality=95, icc_profile=srgb_profile())
     print(f"PSNR {decibels:.2f} dB, {width}x{height} pixels, latent {shape}: {output}")
 
 

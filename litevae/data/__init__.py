@@ -3,7 +3,7 @@
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 
     data = open_data(config, seed)                  # DataConfig; raises DataError
-    data.held_out                                   # iterable of HeldOutImage(name, float32 [3, H, W])
+    data.held_out                                   # iterable of HeldOutImage(name, float32 [3, H, W] in [-1, 1])
     data.description                                # "6 photographs", "12,345 images in 8 tar shards"
     batches = data.batches(first_step, last_step, batch_size, rank, world_size, pin_memory=True, state=states)
     for pixels in batches:                          # uint8 [batch_size / world_size, 3, crop_size, crop_size]
@@ -12,7 +12,8 @@
     batches.skipped()                               # {"unreadable": 2, "too small": 1}
 
 The way of an image: image_sources.py (which images there are) or streaming/ (Hugging Face datasets and tar shards),
-images.py (decoding), crops.py, training_samples.py (which image is sample n), batches.py; training_data.py joins them.
+split.py (which of them are held out), images.py (decoding), colour_profiles.py, crops.py, training_samples.py (which
+image is sample n), batches.py; training_data.py joins them.
 
 Step s of process r holds the samples s * batch_size + r * batch_size / world_size + i. Where images can be read in
 any order, sample n is a function of (seed, n): `state_dict` is empty, and any number of processes and workers gives
@@ -25,6 +26,7 @@ ignore SIGINT, SIGTERM and SIGHUP; leaving the loop, or the end of the process, 
 """
 
 from litevae.data.batches import Batches
+from litevae.data.colour_profiles import srgb_profile
 from litevae.data.config import DataConfig
 from litevae.data.crops import evaluation_view
 from litevae.data.errors import DataError, Skip, SkipCounts, UnreadableImageError
@@ -46,6 +48,7 @@ __all__ = [
     "evaluation_view",
     "open_data",
     "read_image",
+    "srgb_profile",
     "to_image",
     "to_rgb",
     "to_tensor",

@@ -1,7 +1,7 @@
 """The `data` section of a run's config: which images are trained on, which are held out, how crops are cut."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from litevae_kernels.checks import check_choice, check_int, check_number, wrong_value
@@ -11,6 +11,7 @@ DEAD_LEAVES = "dead_leaves"
 MIXED = "photographs+dead_leaves"
 SOURCES = ("auto", "photographs", "folder", "dataset", "webdataset", DEAD_LEAVES, MIXED)
 _WITHOUT_PATH = ("photographs", DEAD_LEAVES, MIXED)
+HASH, LAST = "hash", "last"
 
 
 @dataclass
@@ -44,9 +45,15 @@ class DataConfig:
     """A folder of held-out images, for any source; if it lies inside `path`, its images are not trained on. None: see
     `holdout`."""
     holdout: float = 0.05
-    """Share of `path` that is held out without a validation split or folder: its last images (a folder's in name
-    order), at least one. A stream holds out its first `evaluation_images`; "photographs" chelsea and coffee;
-    "dead_leaves" drawings of its own."""
+    """Without a validation split or folder: about this share of the images is held out, at least one and not all. A
+    hash of an image's path below `path` chooses (of its row's number where a dataset has no paths, of its content in a
+    stream), so it stays held out when others come or go. If none of them can be used, one more is held out.
+    "photographs" hold out chelsea and coffee; "dead_leaves" drawings of their own."""
+    holdout_seed: int = 0
+    """Another seed holds out other images. Runs that differ in `train.seed` alone hold out the same ones."""
+    holdout_rule: str = field(default=HASH, metadata={"older_runs": LAST})
+    """"hash"; or "last", the rule of older versions, which runs that they started keep when they are resumed: the
+    last images in name order, and of a stream the first `evaluation_images`, which can all be of one class."""
     crop_size: int = 128
     """Side of a training crop in pixels, a multiple of 8."""
     resize: int | None = None
@@ -62,7 +69,9 @@ class DataConfig:
     evaluation_size: int | None = 256
     """Held-out images: short side resized to this, centre square cut. None: whole, at their own size."""
     evaluation_images: int = 16
-    """Evaluate at most this many held-out images, the first ones. All held-out images stay out of training."""
+    """Evaluate at most this many held-out images, spread over all of them. All held-out images stay out of training.
+    A stream reads about `evaluation_images` / `holdout` examples for them: once or, if more than 16, in every
+    evaluation."""
     workers: int | None = None
     """Processes that decode images. None: none for the photographs, else one per CPU of this process, at most 8."""
 
@@ -77,6 +86,8 @@ class DataConfig:
             raise wrong_value("data.resize", f"be at least data.crop_size={self.crop_size} or null", self.resize)
         own_choice = "to hold out images of your choice, put them in a folder and set data.validation_path"
         check_number("data.holdout", self.holdout, above=0, below=1, way_out=own_choice)
+        check_int("data.holdout_seed", self.holdout_seed, at_least=0)
+        check_choice("data.holdout_rule", self.holdout_rule, (HASH, LAST))
         check_number("data.max_downscale", self.max_downscale, at_least=1, at_most=64)
         check_number("data.dead_leaves_share", self.dead_leaves_share, at_least=0, at_most=1)
         check_int("data.evaluation_images", self.evaluation_images, at_least=1)

@@ -9,6 +9,8 @@ from PIL import Image
 
 NAMED = 1000
 """So many skipped images are warned about by name; the rest are only counted."""
+IGNORED_PROFILE = "ICC profile"
+"""The kind of a `Skip` of an image's colour profile alone: the image itself is used, as if it were sRGB."""
 
 
 class DataError(Exception):
@@ -24,11 +26,11 @@ class UnreadableImageError(Exception):
 
 
 class Skip(NamedTuple):
-    """One unusable image, or one shard that ends too early."""
+    """One unusable image, one shard that ends too early, or one unusable colour profile."""
 
     name: str
     kind: str
-    """"unreadable" or "too small"."""
+    """"unreadable", "too small" or `IGNORED_PROFILE`."""
     reason: str
 
 
@@ -38,34 +40,40 @@ class SkipCounts:
     def __init__(self) -> None:
         self.first: list[Skip] = []
         self._kinds: Counter[str] = Counter()
-        self._seen: set[str] = set()
+        self._seen: set[tuple[str, bool]] = set()
 
     @property
     def total(self) -> int:
         """How many different images and shards."""
-        return sum(self._kinds.values())
+        return sum(self.by_kind().values())
 
     def by_kind(self) -> dict[str, int]:
-        """Kind -> how many, for the log."""
-        return dict(self._kinds)
+        """Kind -> how many, for the log; without the images that are used."""
+        return {kind: count for kind, count in self._kinds.items() if kind != IGNORED_PROFILE}
 
     def add(self, skip: Skip) -> None:
         """Count it if it is new, and warn of it by name."""
-        if skip.name in self._seen:
+        is_used = skip.kind == IGNORED_PROFILE
+        if (skip.name, is_used) in self._seen:
             return
-        self._seen.add(skip.name)
+        self._seen.add((skip.name, is_used))
         self._kinds[skip.kind] += 1
-        if self.total <= NAMED:
+        count, verb = (self._kinds[IGNORED_PROFILE], "ignored") if is_used else (self.total, "skipped")
+        if count <= NAMED:
             self.first.append(skip)
-            warnings.warn(f"skipped ({skip.kind}) {skip.name}: {skip.reason}", stacklevel=2)
-        elif self.total == NAMED + 1:
-            warnings.warn(f"skipped more than {NAMED} images: from here on they are only counted", stacklevel=2)
+            warnings.warn(f"{verb} ({skip.kind}) {skip.name}: {skip.reason}", stacklevel=2)
+        elif count == NAMED + 1:
+            what = "ICC profiles" if is_used else "images"
+            warnings.warn(f"{verb} more than {NAMED} {what}: no more of them are named", stacklevel=2)
 
 
 def read_or_skip(
     read: Callable[[], Image.Image], name: str, smallest: int, report: Callable[[Skip], None]
 ) -> Image.Image | None:
-    """The image that `read` decodes. If it cannot be decoded, or a side is below `smallest`: a report, and None."""
+    """The image that `read` decodes. If it cannot be decoded, or a side is below `smallest`: a report, and None.
+
+    An image whose colour profile is ignored is reported and returned.
+    """
     try:
         image = read()
     except UnreadableImageError as error:
@@ -75,6 +83,8 @@ def read_or_skip(
         need = f"both sides must have at least {smallest} pixels unless data.small_images=upscale"
         report(Skip(name, "too small", f"{image.width}x{image.height}; {need}"))
         return None
+    if IGNORED_PROFILE in image.info:
+        report(Skip(name, IGNORED_PROFILE, image.info[IGNORED_PROFILE]))
     return image
 
 

@@ -30,8 +30,8 @@ BUILT_IN_HELD_OUT = ("chelsea.png", "coffee.png")
 class ImageSource(Protocol):
     """A list of images that can be read in any order.
 
-    The order is the same at every start, as sample n and the held-out images depend on it. Images are read in the main
-    process first, then in workers: open handles belong to a process and are not pickled. `name` and `title` are unique.
+    The order is the same at every start, as sample n depends on it. Images are read in the main process first, then in
+    workers: open handles belong to a process and are not pickled. `name` and `title` are unique.
     """
 
     def __len__(self) -> int: ...
@@ -42,29 +42,36 @@ class ImageSource(Protocol):
     def title(self, index: int) -> str:
         """What figures and tables call it."""
 
+    def identities(self) -> Iterable[str]:
+        """What decides which images are held out (split.py): of each image a text that stays what it is when other
+        images come or go, wherever the data lie."""
+
     def read(self, index: int) -> Image.Image:
-        """Decode image `index` to RGB, or raise an UnreadableImageError."""
+        """Decode image `index` to RGB without a warning of its profile, or raise an UnreadableImageError."""
 
 
 @dataclass(frozen=True)
-class SourceSlice:
-    """Images start .. stop - 1 of a source, as a source."""
+class SourceSubset:
+    """Images indices[0], indices[1] ... of a source, as a source."""
 
     source: ImageSource
-    start: int
-    stop: int
+    indices: np.ndarray
 
     def __len__(self) -> int:
-        return self.stop - self.start
+        return len(self.indices)
 
     def name(self, index: int) -> str:
-        return self.source.name(self.start + index)
+        return self.source.name(int(self.indices[index]))
 
     def title(self, index: int) -> str:
-        return self.source.title(self.start + index)
+        return self.source.title(int(self.indices[index]))
+
+    def identities(self) -> Iterable[str]:
+        every = list(self.source.identities())
+        return (every[index] for index in self.indices)
 
     def read(self, index: int) -> Image.Image:
-        return self.source.read(self.start + index)
+        return self.source.read(int(self.indices[index]))
 
 
 class PackedStrings:
@@ -88,12 +95,17 @@ class PackedStrings:
 
 
 class FileSource:
-    """A list of image files; with `keep_decoded` each is decoded once and stays in memory."""
+    """A list of image files; with `keep_decoded` each is decoded once and stays in memory.
 
-    def __init__(self, paths: Iterable[str | Path], keep_decoded: bool = False) -> None:
+    Args:
+        folder: what `find_images` searched: an image's identity is its path below it. None: its whole path.
+    """
+
+    def __init__(self, paths: Iterable[str | Path], folder: str | None = None, keep_decoded: bool = False) -> None:
         self.paths = PackedStrings(os.fspath(path) for path in paths)
         folders = {os.path.dirname(path) for path in self.paths}
         self._root = os.path.commonpath(folders) if folders else ""
+        self._searched = "" if folder is None else os.path.join(Path(folder).expanduser(), "")
         self._decoded: dict[int, Image.Image] | None = {} if keep_decoded else None
 
     def __len__(self) -> int:
@@ -106,11 +118,14 @@ class FileSource:
         """The path below the folder that all files share: cat/1.png and dog/1.png keep different titles."""
         return Path(os.path.relpath(self.paths[index], self._root)).as_posix()
 
+    def identities(self) -> Iterable[str]:
+        return (path.removeprefix(self._searched).replace(os.sep, "/") for path in self.paths)
+
     def read(self, index: int) -> Image.Image:
         if self._decoded is None:
-            return read_image(self.paths[index])
+            return read_image(self.paths[index], warn=False)
         if index not in self._decoded:
-            self._decoded[index] = read_image(self.paths[index])
+            self._decoded[index] = read_image(self.paths[index], warn=False)
         return self._decoded[index]
 
 

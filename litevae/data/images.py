@@ -9,14 +9,15 @@ import os
 import stat
 import warnings
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from litevae.data.errors import UnreadableImageError, one_line
+from litevae.data.colour_profiles import ProfileError, gray_levels, is_wide_gray, to_srgb
+from litevae.data.errors import IGNORED_PROFILE, UnreadableImageError, one_line
 from litevae.pixels import to_float
 
 # Formats that Pillow hands to other programs. EPS is dangerous: Ghostscript would run the file as a PostScript program,
@@ -38,13 +39,17 @@ def readable_endings() -> frozenset[str]:
     return frozenset(ending for ending, form in Image.registered_extensions().items() if form in formats)
 
 
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """Decode an image file and turn it into upright 8-bit RGB.
+def read_image(path: str | os.PathLike[str], warn: bool = True) -> Image.Image:
+    """Decode an image file and turn it into upright 8-bit RGB, in sRGB.
 
-    EXIF rotation is applied; grayscale and palettes are expanded; transparency is laid over white; CMYK, YCbCr, HSV
-    are converted; 16-bit gray is divided by 257; float gray in [0, 1] is multiplied by 255. Of several frames the
-    first is read. More than 2 * PIL.Image.MAX_IMAGE_PIXELS (179 million) pixels count as a decompression bomb. Pillow's
-    warning above half of that is silenced: there are cameras of 100 million pixels.
+    EXIF rotation and an embedded ICC profile (colour_profiles.py) are applied; grayscale and palettes are expanded;
+    transparency is laid over white; CMYK, YCbCr, HSV are converted; 16-bit gray is divided by 257; float gray in [0, 1]
+    is multiplied by 255. Of several frames the first is read. More than 2 * PIL.Image.MAX_IMAGE_PIXELS (179 million)
+    pixels count as a decompression bomb. Pillow's warning above half of that is silenced: there are cameras of 100
+    million pixels.
+
+    Args:
+        warn: of a profile that cannot be used; its image counts as sRGB.
 
     Raises:
         UnreadableImageError: no such file, not an image, cut off, too large, or in a form not listed above.
@@ -62,17 +67,17 @@ def read_image(path: str | os.PathLike[str]) -> Image.Image:
         raise unreadable(str(path), "not a regular file")
     try:
         with open(path, "rb") as file:
-            return _decode(file, str(path))
+            return _decode(file, str(path), warn)
     except OSError as error:
         raise unreadable(str(path), error.strerror or _reason(error)) from error
 
 
-def decode_image(content: bytes, name: str) -> Image.Image:
-    """`read_image` for the content of a file; errors call it `name`."""
-    return _decode(io.BytesIO(content), name)
+def decode_image(content: bytes, name: str, warn: bool = True) -> Image.Image:
+    """`read_image` for the content of a file; errors and warnings call it `name`."""
+    return _decode(io.BytesIO(content), name, warn)
 
 
-def _decode(file: IO[bytes], name: str) -> Image.Image:
+def _decode(file: IO[bytes], name: str, warn: bool) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd metadata; what Pillow cannot read it raises
@@ -80,10 +85,13 @@ def _decode(file: IO[bytes], name: str) -> Image.Image:
                 image.load()
                 if not all(image.size):
                     raise ValueError("it has no pixels")
-                return to_rgb(_upright(image))
+                rgb = to_rgb(_upright(image))
     except Exception as error:  # decoders raise anything on hostile bytes: RuntimeError (AVIF), SyntaxError (PNG) ...
         empty = file.seek(0, os.SEEK_END) == 0
         raise unreadable(name, "the file is empty" if empty else _reason(error)) from error
+    if warn and IGNORED_PROFILE in rgb.info:
+        warnings.warn(f"ignored ({IGNORED_PROFILE}) {name}: {rgb.info[IGNORED_PROFILE]}", stacklevel=3)
+    return rgb
 
 
 def unreadable(name: str, reason: str) -> UnreadableImageError:
@@ -105,22 +113,25 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to 8-bit RGB; see `read_image`. A ValueError for gray beyond 16 bits, floats beyond [0, 1]."""
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_8_bit(image)).convert("RGB")
-    if image.has_transparency_data:
+    """Any Pillow mode to 8-bit RGB in sRGB; see `read_image`. A ValueError: gray beyond 16 bits, floats beyond [0, 1].
+
+    The ICC profile is `image.info["icc_profile"]`, as Pillow's decoders leave it. The result's `info` is empty, but for
+    the reason why a profile was ignored.
+    """
+    info: dict[str | tuple[int, int], Any] = {}
+    if "icc_profile" in image.info:
+        try:
+            image = to_srgb(image, image.info["icc_profile"] or b"")  # Pillow's decoders leave None of a damaged one
+        except ProfileError as error:
+            info[IGNORED_PROFILE] = str(error)
+    if is_wide_gray(image):
+        image = Image.fromarray(np.rint(gray_levels(image)).astype(np.uint8))
+    elif image.has_transparency_data:
         overlay = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), overlay)
-    return image.convert("RGB")
-
-
-def _to_8_bit(image: Image.Image) -> np.ndarray:
-    """One channel of 16-bit, 32-bit or float pixels to uint8."""
-    pixels = np.asarray(image, dtype=np.float64)
-    limit = 1.0 if image.mode == "F" else 65535.0
-    if not (np.isfinite(pixels).all() and pixels.min() >= 0 and pixels.max() <= limit):
-        raise ValueError(f"{image.mode} pixels must be in [0, {limit:g}], got [{pixels.min():g}, {pixels.max():g}]")
-    return np.rint(pixels * (255.0 / limit)).astype(np.uint8)
+    rgb = image.convert("RGB")
+    rgb.info = info
+    return rgb
 
 
 def to_pixels(image: Image.Image) -> Tensor:

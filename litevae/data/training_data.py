@@ -5,24 +5,36 @@
 
 import itertools
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import warnings
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
 
 from litevae.data import streaming
 from litevae.data.batches import Batches
-from litevae.data.config import DEAD_LEAVES, MIXED, DataConfig
+from litevae.data.config import DEAD_LEAVES, LAST, MIXED, DataConfig
 from litevae.data.errors import DataError, SkipCounts
-from litevae.data.held_out import HeldOutImages, hold_out_dead_leaves, hold_out_source, hold_out_stream
+from litevae.data.held_out import (
+    HeldOutImages,
+    NoneUsableError,
+    hold_out_contents,
+    hold_out_dead_leaves,
+    hold_out_source,
+    hold_out_stream,
+    usable_images,
+)
 from litevae.data.image_sources import (
     BUILT_IN_HELD_OUT,
     BUILT_IN_TRAINING,
     FileSource,
     ImageSource,
-    SourceSlice,
+    SourceSubset,
     built_in_paths,
     find_images,
 )
+from litevae.data.split import evaluation_order, split
 from litevae.data.training_samples import DeadLeavesSamples, ImageSamples, MixedSamples, Samples
 from litevae_kernels.checks import wrong_value
 
@@ -41,7 +53,8 @@ class TrainingData:
     samples: Samples | None
     """None: a stream."""
     stream: streaming.Stream | None = None
-    held_out_digests: set[bytes] = field(default_factory=set)
+    held_out_contents: Container[bytes] = frozenset()
+    """Of a stream: the digests of the examples that are held out."""
 
     def batches(
         self,
@@ -69,7 +82,7 @@ class TrainingData:
         if samples is None:
             assert self.stream is not None
             start = streaming.resume_readers(self.stream, self.config, self.seed, rank, world_size, state or [])
-            samples = streaming.StreamSamples(self.stream, self.config, start, rank, self.held_out_digests)
+            samples = streaming.StreamSamples(self.stream, self.config, start, rank, self.held_out_contents)
             workers = start.readers.per_process if workers else 0
         return Batches(
             samples,
@@ -120,14 +133,13 @@ def _open_dead_leaves(config: DataConfig, seed: int) -> TrainingData:
 
 def _open_folder(config: DataConfig, seed: int) -> TrainingData:
     files = find_images(str(config.path), "data.path")
-    if config.validation_path is None:
-        return _open_images(config, seed, *_hold_out_last(FileSource(files), config), "images")
-    held_out = find_images(config.validation_path, "data.validation_path")
-    held_out_files = {os.path.realpath(path) for path in held_out}
-    training = [path for path in files if os.path.realpath(path) not in held_out_files]
-    if not training:
-        raise DataError(f"every image of data.path {config.path} is also in data.validation_path: none is left")
-    return _open_images(config, seed, FileSource(training), FileSource(held_out), "images")
+    folder = _validation_folder(config)
+    if folder is not None:
+        held_out = {os.path.realpath(folder.name(index)) for index in range(len(folder))}
+        files = [path for path in files if os.path.realpath(path) not in held_out]
+        if not files:
+            raise DataError(f"every image of data.path {config.path} is also in data.validation_path: none is left")
+    return _open_images(config, seed, FileSource(files, config.path), folder, "images")
 
 
 def _open_dataset(config: DataConfig, seed: int) -> TrainingData:
@@ -136,11 +148,10 @@ def _open_dataset(config: DataConfig, seed: int) -> TrainingData:
         stream = streaming.open_row_stream(config, config.split)
         return _open_stream(config, seed, stream, f"a stream of {streaming.shard_count(stream):,} shards of {name}")
     rows = streaming.open_rows(config, config.split)
+    held_out = _validation_folder(config)
     if config.validation_split is not None:
-        pair: tuple[ImageSource, ImageSource] = (rows, streaming.open_rows(config, config.validation_split))
-    else:
-        pair = _hold_out_last(rows, config)
-    return _open_images(config, seed, *pair, f"images of {name}")
+        held_out = _in_evaluation_order(streaming.open_rows(config, config.validation_split), config)
+    return _open_images(config, seed, rows, held_out, f"images of {name}")
 
 
 def _open_shards(config: DataConfig, seed: int) -> TrainingData:
@@ -148,27 +159,30 @@ def _open_shards(config: DataConfig, seed: int) -> TrainingData:
     if config.streaming or any(streaming.is_remote(shard) for shard in shards):
         stream = streaming.open_shard_stream(shards, config.image_column)
         return _open_stream(config, seed, stream, f"a stream of {len(shards):,} tar shards")
-    source = streaming.ShardSource(shards, config.image_column)
+    source = streaming.ShardSource(shards, config.image_column, streaming.shard_folder(str(config.path)))
     skipped = SkipCounts()
     for skip in source.damaged:
         skipped.add(skip)
     if not len(source):
         raise DataError(f"data.path={config.path} must name tar shards with images, got {len(shards)} shards without")
     what = f"images in {len(shards):,} tar shards"
-    return _open_images(config, seed, *_hold_out_last(source, config), what, skipped)
+    return _open_images(config, seed, source, _validation_folder(config), what, skipped)
 
 
 def _open_images(
     config: DataConfig,
     seed: int,
     training: ImageSource,
-    held_out: ImageSource,
+    held_out: ImageSource | None,
     what: str,
     skipped: SkipCounts | None = None,
 ) -> TrainingData:
-    """Images that can be read in any order."""
+    """Images that can be read in any order. `held_out`: None for a share of those to train on."""
     skipped = SkipCounts() if skipped is None else skipped
-    held_out_images = hold_out_source(held_out, config, skipped)
+    if held_out is None:
+        training, held_out_images = _hold_out_share(training, config, skipped)
+    else:
+        held_out_images = hold_out_source(held_out, config, skipped)
     samples = ImageSamples(training, config, seed)
     try:
         samples.crop(0)  # raises before the training starts if there is nothing to train on
@@ -179,42 +193,56 @@ def _open_images(
 
 
 def _open_stream(config: DataConfig, seed: int, stream: streaming.Stream, what: str) -> TrainingData:
-    """Images that can only be read in sequence: without a split or folder of its own, the first ones are held out."""
-    skipped, digests = SkipCounts(), set[bytes]()
+    """Images that can only be read in sequence."""
+    skipped, contents = SkipCounts(), cast(Container[bytes], frozenset())
     folder = _validation_folder(config)
     if folder is not None:
         held_out = hold_out_source(folder, config, skipped)
     elif config.validation_split is not None:
         held_out = hold_out_stream(streaming.open_row_stream(config, config.validation_split), config, skipped)
-    else:
+    elif config.holdout_rule == LAST:
         held_out = hold_out_stream(stream, config, skipped)
         usable = streaming.usable_examples(stream, config.smallest_evaluation_side, skipped.add)
         first = itertools.islice(usable, config.evaluation_images)
-        digests = {streaming.content_digest(example) for example, _ in first}
-    if next(streaming.usable_examples(stream, config.smallest_side, skipped.add, digests), None) is None:
+        contents = frozenset(streaming.content_digest(example) for example, _ in first)
+    else:
+        held_out, contents = hold_out_contents(stream, config, skipped)
+    if next(streaming.usable_examples(stream, config.smallest_side, skipped.add, contents), None) is None:
         raise DataError(
-            f"data.path={config.path} must hold images to train on, got none that can be used besides the "
-            f"{len(digests)} held-out ones; with few images set data.evaluation_images to fewer"
-        )
-    return TrainingData(config, seed, what, held_out, skipped, None, stream, digests)
-
-
-def _validation_folder(config: DataConfig) -> FileSource | None:
-    if config.validation_path is None:
-        return None
-    return FileSource(find_images(config.validation_path, "data.validation_path"))
-
-
-def _hold_out_last(source: ImageSource, config: DataConfig) -> tuple[ImageSource, ImageSource]:
-    """(the images to train on, those to hold out): the validation folder's or the last share of the source."""
-    folder = _validation_folder(config)
-    if folder is not None:
-        return source, folder
-    count = len(source)
-    if count < 2:
-        raise DataError(
-            f"data.path {config.path} must hold at least 2 images, one of them held out, got {count}; "
+            f"data.path={config.path} must hold images to train on, got none that can be used besides held-out ones; "
             "add images, or set data.validation_path to a folder of held-out ones"
         )
-    first = count - min(max(1, round(count * config.holdout)), count - 1)
-    return SourceSlice(source, 0, first), SourceSlice(source, first, count)
+    return TrainingData(config, seed, what, held_out, skipped, None, stream, contents)
+
+
+def _validation_folder(config: DataConfig) -> ImageSource | None:
+    if config.validation_path is None:
+        return None
+    files = find_images(config.validation_path, "data.validation_path")
+    return _in_evaluation_order(FileSource(files, config.validation_path), config)
+
+
+def _in_evaluation_order(source: ImageSource, config: DataConfig) -> ImageSource:
+    return SourceSubset(source, evaluation_order(source, config))
+
+
+def _hold_out_share(source: ImageSource, config: DataConfig, skipped: SkipCounts) -> tuple[ImageSource, HeldOutImages]:
+    """(the images to train on, those that are held out): of the latter at least one that can be used."""
+    if len(source) < 2:
+        raise DataError(
+            f"data.path {config.path} must hold at least 2 images, one of them held out, got {len(source)}; "
+            "add images, or set data.validation_path to a folder of held-out ones"
+        )
+    order, count = split(source, config)
+    try:
+        held_out = hold_out_source(SourceSubset(source, order[:count]), config, skipped)
+    except NoneUsableError as error:
+        rest = SourceSubset(source, order[count:-1])  # the last one is left to train on
+        index, _ = next(usable_images(rest, config, skipped), (None, None))
+        if index is None or config.holdout_rule == LAST:
+            raise
+        instead = f"{rest.name(index)} is held out instead (a run that is resumed may have been trained on it)"
+        warnings.warn(f"{error}: {instead}", stacklevel=2)
+        count += index + 1
+        held_out = hold_out_source(SourceSubset(source, order[:count]), config, skipped)
+    return SourceSubset(source, np.sort(order[count:])), held_out

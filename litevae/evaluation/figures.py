@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from litevae.data.colour_profiles import srgb_profile
 from litevae.data.images import to_image
 
 if TYPE_CHECKING:
@@ -94,7 +95,11 @@ def save_reconstruction_grid(
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        _reconstruction_grid(evaluation, title, limit, raw).savefig(path, dpi=130)
+        _save(_reconstruction_grid(evaluation, title, limit, raw), path)
+
+
+def _save(figure: "Figure", path: Path) -> None:
+    figure.savefig(path, dpi=130, pil_kwargs={"icc_profile": srgb_profile()})
 
 
 def _reconstruction_grid(evaluation: "Evaluation", title: str, limit: int, raw: "Evaluation | None") -> "Figure":
@@ -145,7 +150,7 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], baseline_psnr: fl
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        _curves(metrics, baseline_psnr).savefig(path, dpi=130)
+        _save(_curves(metrics, baseline_psnr), path)
 
 
 def _curves(metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> "Figure":

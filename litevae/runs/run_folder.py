@@ -10,6 +10,7 @@
 A kind of training adds its figures (the autoencoder's: litevae/training/report.py).
 """
 
+import dataclasses
 import json
 import os
 import platform
@@ -17,9 +18,10 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
+from omegaconf import DictConfig
 
 import litevae
 from litevae.runs.config import Config, ConfigError
@@ -97,6 +99,7 @@ class RunFolder:
         if not self.config.is_file():
             raise ConfigError(f"--resume must name a run folder, got {self.path}, which has no config.yaml")
         values = read_yaml(self.config, sections_of(schema))
+        _fill_in(values, schema)
         before, after = (build_config(schema, values, new, str(self.config)) for new in ((), overrides))
         for section in FIXED_SECTIONS:
             old = vars(getattr(before, section))
@@ -136,6 +139,16 @@ class RunFolder:
         """Drop the lines after a checkpoint's step: those steps are about to be run again."""
         kept = [line for line in self.read_metrics() if line["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def _fill_in(values: DictConfig, schema: type[Config]) -> None:
+    """What a run folder from before a key was there means without it: the "older_runs" in the metadata of its field."""
+    for section in dataclasses.fields(cast(Any, schema)):
+        values.setdefault(section.name, {})
+        content = values[section.name]
+        for key in dataclasses.fields(cast(Any, section.type)):
+            if "older_runs" in key.metadata and isinstance(content, DictConfig):  # else build_config refuses it
+                content.setdefault(key.name, key.metadata["older_runs"])
 
 
 def versions(seed: int, command: Sequence[str]) -> dict[str, Any]:

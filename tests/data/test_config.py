@@ -28,6 +28,8 @@ from litevae.data.config import DataConfig
         ({"crop": "middle"}, "data.crop must be one of 'random', 'center', got 'middle'"),
         ({"small_images": "skip"}, "data.small_images must be one of 'upscale', 'refuse', got 'skip'"),
         ({"holdout": 0.0}, "data.holdout must be above 0 and below 1, got 0.0; to hold out images of your choice"),
+        ({"holdout_rule": "first"}, "data.holdout_rule must be one of 'hash', 'last', got 'first'"),
+        ({"holdout_seed": -1}, "data.holdout_seed must be at least 0, got -1"),
         ({"max_downscale": 0.5}, "data.max_downscale must be at least 1 and at most 64, got 0.5"),
         ({"dead_leaves_share": 1.5}, "data.dead_leaves_share must be at least 0 and at most 1, got 1.5"),
         ({"evaluation_size": 8}, "data.evaluation_size must be at least 16, got 8; null keeps the images whole"),

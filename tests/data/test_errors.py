@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from litevae.data import errors
-from litevae.data.errors import Skip, SkipCounts, UnreadableImageError, read_or_skip
+from litevae.data.errors import IGNORED_PROFILE, Skip, SkipCounts, UnreadableImageError, read_or_skip
 
 
 def test_named_once_and_counted_by_kind() -> None:
@@ -37,6 +37,36 @@ def test_beyond_a_limit_they_are_only_counted(monkeypatch: pytest.MonkeyPatch) -
         "skipped more than 3 images",
     ]
     assert (counts.total, len(counts.first)) == (10, 3)
+
+
+def test_an_image_that_is_used_without_its_profile_is_named_but_not_counted() -> None:
+    counts = SkipCounts()
+    used = Image.new("RGB", (2, 2))
+    used.info[IGNORED_PROFILE] = "it is noise"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            assert read_or_skip(lambda: used, "a.png", 1, counts.add) is used
+        counts.add(Skip("a.png", "unreadable", "no such file"))
+    assert [str(warning.message) for warning in caught] == [
+        "ignored (ICC profile) a.png: it is noise",
+        "skipped (unreadable) a.png: no such file",
+    ]
+    assert (counts.total, counts.by_kind()) == (1, {"unreadable": 1})
+
+
+def test_many_broken_profiles_leave_the_names_of_unreadable_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errors, "NAMED", 2)
+    counts = SkipCounts()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for number in range(5):
+            counts.add(Skip(str(number), IGNORED_PROFILE, "because"))
+        counts.add(Skip("a.png", "unreadable", "because"))
+    assert [str(warning.message) for warning in caught][2:] == [
+        "ignored more than 2 ICC profiles: no more of them are named",
+        "skipped (unreadable) a.png: because",
+    ]
 
 
 def test_read_or_skip() -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,7 +14,7 @@ from litevae.data.image_sources import (
     BUILT_IN_TRAINING,
     FileSource,
     PackedStrings,
-    SourceSlice,
+    SourceSubset,
     built_in_paths,
     find_images,
 )
@@ -102,10 +103,24 @@ def test_decoded_once_if_kept(tmp_path: Path, fill: Fill) -> None:
 
 
 def test_part_of_a_source(tmp_path: Path, fill: Fill) -> None:
-    part = SourceSlice(FileSource(fill(tmp_path, 6)), 2, 5)
+    whole = FileSource(fill(tmp_path / "a", 6), str(tmp_path))
+    part = SourceSubset(whole, np.array([4, 2, 3]))
     assert len(part) == 3
-    assert [part.title(index) for index in range(3)] == ["photo-002.png", "photo-003.png", "photo-004.png"]
-    assert [part.read(index).getpixel((0, 0)) for index in range(3)] == [(2, 2, 2), (3, 3, 3), (4, 4, 4)]
+    assert [part.title(index) for index in range(3)] == ["photo-004.png", "photo-002.png", "photo-003.png"]
+    assert [part.name(index) for index in range(3)] == [whole.name(index) for index in (4, 2, 3)]
+    assert list(part.identities()) == ["a/photo-004.png", "a/photo-002.png", "a/photo-003.png"]
+    assert [part.read(index).getpixel((0, 0)) for index in range(3)] == [(4, 4, 4), (2, 2, 2), (3, 3, 3)]
+
+
+def test_identity_is_the_path_below_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fill: Fill) -> None:
+    """However the folder is given."""
+    fill(tmp_path / "photos" / "cat", 1)
+    fill(tmp_path / "photos" / "dog", 2)
+    monkeypatch.chdir(tmp_path / "photos")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in (".", "./", "../photos", str(tmp_path / "photos"), f"{tmp_path}/photos/", "~/photos"):
+        source = FileSource(find_images(folder, "data.path"), folder)
+        assert list(source.identities()) == ["cat/photo-000.png", "dog/photo-000.png", "dog/photo-001.png"], folder
 
 
 def test_names_are_kept_as_they_are() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from litevae.data import srgb_profile
 from litevae.evaluation.figures import (
     _curves,
     _reconstruction_grid,
@@ -58,6 +59,7 @@ def test_grid_and_curves_are_written(tmp_path: Path) -> None:
     assert height > 3 * 4 * 130 * (64 / 96 + 96 / 64) / 3  # both rows, each as high as its image wants
     save_curves(tmp_path / "curves.png", [{"kind": "evaluation", "step": 0, "psnr": 9.0}], 25.0)
     assert Image.open(tmp_path / "curves.png").width > 1000
+    assert {Image.open(path).info["icc_profile"] for path in tmp_path.iterdir()} == {srgb_profile()}
 
 
 def test_the_raw_weights_column_is_of_the_same_image() -> None:

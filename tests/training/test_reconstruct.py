@@ -9,8 +9,10 @@ import torch
 from PIL import Image
 
 from litevae import LiteVAE, reconstruct
-from litevae.data.images import read_image, to_tensor
+from litevae.data import read_image, srgb_profile, to_tensor
 from litevae.evaluation.metrics import psnr
+
+from ..data.icc import rgb_profile
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,22 @@ def test_any_size(here: Path, model_folder: Path, width: int, height: int, capsy
 
 def test_grayscale_and_run_folder(here: Path, model_folder: Path) -> None:
     assert reconstruct.main([photo(here, 20, 20, mode="L"), "--model", str(model_folder.parent)]) == 0
+
+
+def test_colours_are_srgb_from_the_photo_to_the_figure(
+    here: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a photo in Adobe RGB, with and without a profile that says so; a broken one is named."""
+    image = Image.new("RGB", (64, 64), (60, 200, 60))
+    for name, profile, colour in (("adobe", rgb_profile(), (0, 201, 37)), ("noise", b"noise", (60, 200, 60))):
+        image.save(here / f"{name}.png", icc_profile=profile)
+        for output in ("png", "jpg"):
+            arguments = [f"{name}.png", "--model", str(model_folder), "--output", f"{name}-out.{output}"]
+            assert reconstruct.main(arguments) == 0
+            figure = Image.open(here / f"{name}-out.{output}")
+            assert figure.info["icc_profile"] == srgb_profile()
+            assert output != "png" or figure.getpixel((10, 28)) == colour
+        assert ("warning: ignored (ICC profile) noise.png: " in capsys.readouterr().err) == (name == "noise")
 
 
 def test_nothing_is_written_over(here: Path, model_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

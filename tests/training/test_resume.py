@@ -4,6 +4,7 @@ import fcntl
 import functools
 import os
 import re
+import shutil
 import signal
 import struct
 import sys
@@ -70,6 +71,46 @@ def test_stream_goes_on_where_it_stopped(run: Run, photos: Path, tmp_path: Path)
     assert states[0].pop("data") == states[1].pop("data")
     assert_same_state(*states)
     assert logged(unbroken, "train") == logged(broken, "train")
+
+
+@pytest.mark.parametrize("source", ["folder", "stream"])
+def test_run_of_an_older_version_keeps_its_split(run: Run, photos: Path, tmp_path: Path, source: str) -> None:
+    """Its config.yaml does not know the rule by which images are held out: the last ones, or a stream's first."""
+    options, expected = ["data.evaluation_images=2", "data.holdout=0.4"], ["3.png", "4.png"]
+    if source == "stream":
+        with tarfile.open(tmp_path / "a.tar", "w") as tar:
+            for photo in sorted(photos.iterdir()):
+                tar.add(photo, photo.name)
+        options += ["data.source=webdataset", f"data.path={tmp_path / 'a.tar'}", "data.streaming=true"]
+        expected = [f"{tmp_path}/a.tar/{name}" for name in ("0.png", "1.png")]
+    options += ["data.holdout_rule=last", "train.tensorboard=false"]
+    _, unbroken = run("unbroken", *options, "train.steps=4")
+    _, broken = run("broken", *options, "train.steps=1")
+    config = (broken / "config.yaml").read_text(encoding="utf-8")
+    older, count = re.subn(r"  holdout_(rule|seed): \w+\n", "", config)
+    assert count == 2
+    (broken / "config.yaml").write_text(older, encoding="utf-8")
+    assert train.main(["--resume", str(broken), "train.steps=4"]) == 0
+    for folder in (unbroken, broken):
+        assert list(logged(folder, "evaluation")[-1]["images"]) == expected
+    assert_same_state(checkpoint(unbroken, 4), checkpoint(broken, 4))
+    assert logged(unbroken, "train")[-1] == logged(broken, "train")[-1]
+    assert (broken / "config.yaml").read_text(encoding="utf-8") == config.replace(" steps: 1\n", " steps: 4\n")
+
+
+def test_image_that_is_held_out_instead_of_a_damaged_one_stays_so(
+    run: Run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(photos, tmp_path / "some")
+    (tmp_path / "some" / "3.png").write_bytes(b"")  # the one that would be held out
+    options = [f"data.path={tmp_path / 'some'}", "train.tensorboard=false"]
+    _, unbroken = run("unbroken", *options, "train.steps=4")
+    assert "2.png is held out instead" in capsys.readouterr().err
+    _, broken = run("broken", *options, "train.steps=1")
+    assert train.main(["--resume", str(broken), "train.steps=4"]) == 0
+    assert_same_state(checkpoint(unbroken, 4), checkpoint(broken, 4))
+    assert {name for line in logged(broken, "evaluation") for name in line["images"]} == {"2.png"}
+    assert logged(unbroken, "train")[-1]["skipped_images"] == 1
 
 
 @pytest.mark.usefixtures("default_signals")

@@ -175,7 +175,7 @@ def test_held_out_images_that_vanish_end_a_run_that_can_be_resumed(
     for images, expected in ((17, (1, 4)), (16, (0, 6))):
         folder = tmp_path / f"photos-{images}"
         shutil.copytree(photos, folder)
-        vanish = functools.partial((folder / "4.png").unlink, missing_ok=True)
+        vanish = functools.partial((folder / "3.png").unlink, missing_ok=True)
         with monkeypatch.context() as patch:
             patch.setattr(Trainer, "log", lambda _, vanish=vanish: vanish())
             options = (f"data.path={folder}", f"data.evaluation_images={images}", "train.checkpoint_every=100")

@@ -7,9 +7,10 @@ The library is imported only when a run asks for it. Images are decoded by `lite
 """
 
 import contextlib
+import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -46,11 +47,11 @@ class Encoded:
             return Encoded(self.name, damage=one_line(error))
 
     def decode(self) -> Image.Image:
-        """The RGB image; see `read_image`."""
+        """The RGB image; see `read_image`. It warns of no profile."""
         fetched = self.fetch()
         if fetched.content is None:
             raise unreadable(self.name, fetched.damage)
-        return decode_image(fetched.content, self.name)
+        return decode_image(fetched.content, self.name, warn=False)
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,8 @@ class DatasetSource:
     rows: Any
     """datasets.Dataset"""
     column: str
+    folder: str = ""
+    """`data.path`, if it is a folder on this machine."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -69,6 +72,27 @@ class DatasetSource:
 
     def title(self, index: int) -> str:
         return self.name(index)
+
+    def identities(self) -> Iterable[str]:
+        """The path beside each image, below `folder`. Where there is none, or one of this machine: the row's number.
+
+        A row's number stays what it is only while no row before it comes or goes. Its content always would, but all
+        images would have to be read for that.
+        """
+        roots = {os.path.join(root, "") for root in (os.path.abspath(self.folder), os.path.realpath(self.folder))}
+        for index, path in enumerate(self._paths()):
+            below = path or ""
+            for root in roots if self.folder else ():
+                below = below.removeprefix(root)
+            yield below.replace(os.sep, "/") if below and not os.path.isabs(below) else f"row {index}"
+
+    def _paths(self) -> Iterable[str | None]:
+        flat = self.rows.flatten()  # of the struct's bytes nothing is read
+        name = f"{self.column}.path"
+        if name not in flat.column_names:  # a column of bytes
+            return itertools.repeat(None, len(self))
+        batches = flat.select_columns([name]).iter(batch_size=1000)
+        return itertools.chain.from_iterable(batch[name] for batch in batches)
 
     def read(self, index: int) -> Image.Image:
         return from_cell(self.rows[index][self.column], self.name(index)).decode()
@@ -108,7 +132,7 @@ def open_rows(config: DataConfig, split: str) -> DatasetSource:
     rows = rows.select_columns([column])
     if isinstance(rows.features[column], datasets.Image):
         rows = rows.cast_column(column, datasets.Image(decode=False))
-    return DatasetSource(rows, column)
+    return DatasetSource(rows, column, str(config.local_path) if config.local_path.is_dir() else "")
 
 
 def open_row_stream(config: DataConfig, split: str) -> Stream:

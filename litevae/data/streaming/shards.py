@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,6 +47,15 @@ def find_shards(path: str) -> list[str]:
     return found
 
 
+def shard_folder(path: str) -> str:
+    """What `data.path` fixes of the shards' paths, which may be elsewhere tomorrow: "a/b/" of "a/b/{0..9}.tar"."""
+    path = path if is_remote(path) else str(Path(path).expanduser())
+    if os.path.isdir(path):
+        return os.path.join(path, "")
+    fixed = re.match(r"[^*?\[{]*/", path.replace(os.sep, "/"))
+    return path[: fixed.end()] if fixed else ""
+
+
 def expand_braces(pattern: str) -> list[str]:
     """ "a{08..10}b{x,y}" to a08bx, a08by, a09bx ...: numbers keep the width of the first one."""
     match = re.search(r"\{(?:(\d+)\.\.(\d+)|([^{}]*,[^{}]*))\}", pattern)
@@ -73,10 +82,13 @@ class ShardSource:
     """The images in uncompressed tar files on this disk, in any order: their headers are read once, when it is made.
 
     A shard that is cut off keeps the images before the cut; `damaged` names it.
+
+    Args:
+        folder: the `shard_folder` of `shards`; an image's identity is its shard's path below it, and its member's name.
     """
 
-    def __init__(self, shards: list[str], ending: str | None) -> None:
-        self.shards = shards
+    def __init__(self, shards: list[str], ending: str | None, folder: str = "") -> None:
+        self.shards, self.folder = shards, folder
         self.damaged: list[Skip] = []
         members: list[Member] = []
         counts = []
@@ -115,6 +127,10 @@ class ShardSource:
     def title(self, index: int) -> str:
         return f"{Path(self.shards[self._shard[index]]).name}/{self._members[index]}"
 
+    def identities(self) -> Iterable[str]:
+        shards = [shard.removeprefix(self.folder).replace(os.sep, "/") for shard in self.shards]
+        return (f"{shards[shard]}/{member}" for shard, member in zip(self._shard, self._members, strict=True))
+
     def read(self, index: int) -> Image.Image:
         name, (offset, size) = self.name(index), self._place[index].tolist()
         if size > _LARGEST_FILE:
@@ -125,7 +141,7 @@ class ShardSource:
                 content = file.read(size)
         except OSError as error:
             raise unreadable(name, error.strerror or str(error)) from error
-        return decode_image(content, name)
+        return decode_image(content, name, warn=False)
 
 
 def read_shards(shards: list[str], ending: str | None) -> Iterator[dict[str, Any]]:

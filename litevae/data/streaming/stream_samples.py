@@ -7,7 +7,9 @@ whole and then permuted is restored from the position where it began.
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+import itertools
+import math
+from collections.abc import Callable, Container, Iterator
 from typing import Any
 
 from PIL import Image
@@ -16,12 +18,14 @@ from torch.utils.data import get_worker_info
 
 from litevae.data.config import DataConfig
 from litevae.data.crops import random_crop
-from litevae.data.errors import DataError, Skip, read_or_skip
+from litevae.data.errors import DataError, Skip, one_line, read_or_skip
 from litevae.data.images import to_pixels
 from litevae.data.streaming.hub import Encoded, Stream
 from litevae.data.streaming.shard_assignment import StreamStart, shard_count
 from litevae.data.training_samples import Samples
 from litevae.seeds import derive_rng
+
+Report = Callable[[Skip], None]
 
 
 class ShardWalk:
@@ -41,10 +45,14 @@ class ShardWalk:
         return {"at": self._at, "number": self._number, "within": self._rows.state_dict() if self._number else None}
 
     def take(self, count: int) -> list[Encoded]:
-        """The next `count` examples, fewer at the end."""
+        """The next `count` examples, fewer at the end. What is left of a damaged shard is one without content."""
         examples: list[Encoded] = []
         while len(examples) < count and self._at < len(self.shards):
-            row = next(self._iterator, None)
+            try:
+                row = next(self._iterator, None)
+            except Exception as error:  # readers of files and file systems raise errors of their own
+                row = None
+                examples.append(Encoded(f"shard {self.shards[self._at]}", damage=one_line(error)))
             if row is None:
                 self._at, self._number = self._at + 1, 0
                 self._open(None)
@@ -85,7 +93,7 @@ class StreamSamples(Samples):
         config: DataConfig,
         start: StreamStart,
         process: int,
-        held_out: Collection[bytes],
+        held_out: Container[bytes],
     ) -> None:
         super().__init__()
         self.stream, self.config, self.seed = stream, config, start.readers.seed
@@ -155,8 +163,8 @@ class StreamSamples(Samples):
     def _begin_next_pass(self) -> None:
         if self._everything and not self._found:
             raise DataError(
-                f"none of the {self._tried} examples that were tried last can be trained on; the warnings above say "
-                f"why, and examples like the {len(self.held_out)} held-out ones are left out"
+                f"none of the {self._tried} examples that were tried last can be trained on: the warnings above say "
+                "why, or they are held out"
             )
         self._everything, self._found = not self._found, False
         self._pass, self._block = self._pass + 1, 0
@@ -171,20 +179,64 @@ class StreamSamples(Samples):
 
 
 def content_digest(example: Encoded) -> bytes:
-    """Identifies a held-out example wherever it comes in the stream."""
-    return hashlib.blake2b(example.content or b"", digest_size=16).digest()
+    """Identifies a held-out example wherever it comes in the stream; b"" if it has no content."""
+    return hashlib.blake2b(example.content, digest_size=16).digest() if example.content else b""
 
 
 def usable_examples(
-    stream: Stream, smallest: int, report: Callable[[Skip], None], left_out: Collection[bytes] = ()
+    stream: Stream,
+    smallest: int,
+    report: Report,
+    left_out: Container[bytes] = (),
 ) -> Iterator[tuple[Encoded, Image.Image]]:
     """The usable examples of a stream from its front, each content once, without those of the digests `left_out`."""
-    walk = ShardWalk(stream, list(range(shard_count(stream))), (0, 1))
-    seen = set(left_out)
-    while examples := walk.take(1):
-        example = examples[0].fetch()
+    shards = list(range(shard_count(stream)))
+    return _usable(stream, shards, smallest, report, lambda digest: digest not in left_out, set())
+
+
+def spread_examples(
+    stream: Stream, config: DataConfig, report: Report, contents: Container[bytes] | None = None
+) -> Iterator[tuple[Encoded, Image.Image]]:
+    """Usable examples to evaluate, each content once: those with a digest in `contents`; None: any.
+
+    They come from all shards in turn, since a shard may be of one class: of each its part of `evaluation_images`, then
+    what is left. A shard is left where 16 / `holdout` examples in a row are not wanted, which happens to one in e^16.
+    """
+    order = derive_rng(config.holdout_seed, "held-out shards", 0).permutation(shard_count(stream)).tolist()
+    patience = None if contents is None else math.ceil(16 / config.holdout)
+    seen = set[bytes]()
+    for most in (math.ceil(config.evaluation_images / len(order)), None):
+        for shard in order:
+            found = _usable(
+                stream,
+                [shard],
+                config.smallest_evaluation_side,
+                report,
+                lambda digest: contents is None or digest in contents,
+                seen,
+                patience,
+            )
+            yield from itertools.islice(found, most)
+
+
+def _usable(
+    stream: Stream,
+    shards: list[int],
+    smallest: int,
+    report: Report,
+    is_wanted: Callable[[bytes], bool],
+    seen: set[bytes],
+    patience: int | None = None,
+) -> Iterator[tuple[Encoded, Image.Image]]:
+    """The usable examples of some shards whose digests are wanted and not in `seen`, to which they are added."""
+    walk, missed = ShardWalk(stream, shards, (0, 1)), 0
+    while missed != patience and (examples := walk.take(1)):
+        example, missed = examples[0].fetch(), missed + 1
         digest = content_digest(example)
-        image = None if digest in seen else read_or_skip(example.decode, example.name, smallest, report)
+        if digest in seen or not is_wanted(digest):
+            continue
+        image = read_or_skip(example.decode, example.name, smallest, report)
         if image is not None:
             seen.add(digest)
+            missed = 0
             yield example, image

@@ -32,6 +32,20 @@ def test_column_of_bytes(tmp_path: Path, parquet: Parquet, png: Png) -> None:
     assert rows.read(0).getpixel((0, 0)) == (7, 7, 7)
 
 
+def test_identity_is_the_path_unless_it_is_of_this_machine(tmp_path: Path, png: Png) -> None:
+    from datasets import Dataset, Features, Image
+
+    paths = ["a/1.png", None, f"{tmp_path}/photos/b/2.png", "/home/me/3.png", "", "https://example.org/4.png"]
+    cells = [{"bytes": png(0), "path": path} for path in paths]
+    rows = Dataset.from_dict({"image": [*cells, None]}, features=Features({"image": Image(decode=False)}))
+    expected = ["a/1.png", "row 1", "b/2.png", "row 3", "row 4", "https://example.org/4.png", "row 6"]
+    assert list(hub.DatasetSource(rows, "image", f"{tmp_path}/photos").identities()) == expected
+    expected[2] = "row 2"
+    assert list(hub.DatasetSource(rows, "image").identities()) == expected
+    bytes_alone = Dataset.from_dict({"raw": [png(0), png(1)]})
+    assert list(hub.DatasetSource(bytes_alone, "raw").identities()) == ["row 0", "row 1"]
+
+
 def test_rows_that_cannot_be_read(tmp_path: Path, parquet: Parquet, png: Png) -> None:
     rows = hub.open_rows(config(parquet([[None, b"", b"text", png(3)[:45]]]), tmp_path), "train")
     reasons = []

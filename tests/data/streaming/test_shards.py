@@ -9,7 +9,7 @@ import pytest
 
 from litevae.data.errors import DataError, UnreadableImageError
 from litevae.data.images import decode_image
-from litevae.data.streaming.shards import ShardSource, expand_braces, find_shards, read_shards
+from litevae.data.streaming.shards import ShardSource, expand_braces, find_shards, read_shards, shard_folder
 
 Write = Callable[..., Path]
 
@@ -136,6 +136,28 @@ def test_find_shards(tmp_path: Path, write_tar: Write) -> None:
     ]
     with pytest.raises(DataError, match=r"data\.path must name tar shards .* got .*x-\*\.tar, which matches none"):
         find_shards(f"{tmp_path}/x-*.tar")
+
+
+def test_identity_is_the_path_below_what_data_path_fixes(
+    tmp_path: Path, write_tar: Write, png: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tar(tmp_path / "all" / "x" / "0.tar", [("a.png", png(0)), ("b/c.png", png(1))])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (
+        "all",
+        "./all/",
+        str(tmp_path / "all"),
+        "~/all",
+        "all/*/0.tar",
+        "all/{x,y}/{0..1}.tar",
+        "~/all/x*/?.tar",
+    ):
+        shards = [shard for shard in find_shards(path) if Path(shard).exists()]
+        found = list(ShardSource(shards, None, shard_folder(path)).identities())
+        assert found == ["x/0.tar/a.png", "x/0.tar/b/c.png"], path
+    assert shard_folder("https://example.org/a/b-{0..9}.tar?key=/x") == "https://example.org/a/"
+    assert shard_folder("a.tar") == ""
 
 
 def test_braces() -> None:

@@ -1,5 +1,6 @@
 """Is nothing in a stream lost, doubled or leaked between passes, readers and interruptions?"""
 
+import bisect
 import io
 import itertools
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from litevae.data.errors import DataError, Skip
 from litevae.data.streaming import hub, stream_samples
 from litevae.data.streaming.hub import Stream
 from litevae.data.streaming.shard_assignment import Readers, StreamStart
-from litevae.data.streaming.stream_samples import StreamSamples, content_digest, usable_examples
+from litevae.data.streaming.stream_samples import StreamSamples, content_digest, spread_examples, usable_examples
 
 Grays = Callable[[Tensor], list[int]]
 COUNTS = [7, 3, 5, 1, 6]  # images per shard
@@ -143,6 +144,35 @@ def test_held_out_examples_are_never_trained_on(stream: Stream) -> None:
     assert len(list(usable_examples(stream, 1, skips.append))) == 22
 
 
+def test_examples_to_evaluate_come_from_all_shards_in_turn(stream: Stream) -> None:
+    """Of 20 four from each shard, and then the rest."""
+    skips: list[Skip] = []
+    wanted = config(evaluation_images=20, evaluation_size=16)
+    found = [image.getpixel((0, 0))[0] for _, image in spread_examples(stream, wanted, skips.append)]
+    assert sorted(found) == list(range(22))
+    ends = [sum(COUNTS[: shard + 1]) for shard in range(5)]
+    first = [bisect.bisect_right(ends, gray) for gray in found[:16]]
+    assert sorted(first) == [shard for shard, count in enumerate(COUNTS) for _ in range(min(count, 4))]
+    assert all(len(list(group)) in (1, 3, 4) for _, group in itertools.groupby(first))
+
+
+def test_a_shard_without_examples_to_evaluate_is_not_read_to_its_end(
+    tmp_path: Path, write_tar: Callable[..., Path], png: Callable[..., bytes]
+) -> None:
+    """It is left after 16 / holdout examples."""
+    tar = write_tar(tmp_path / "a.tar", [(f"{gray}.png", png(gray)) for gray in range(60)])
+
+    class Recorder(list[bytes]):
+        def __contains__(self, digest: object) -> bool:
+            self.append(digest)  # type: ignore[arg-type]
+            return False
+
+    tried = Recorder()
+    stream = hub.open_shard_stream([str(tar)], None)
+    assert list(spread_examples(stream, config(holdout=0.5), print, tried)) == []
+    assert len(set(tried)) == 32
+
+
 def test_crop_is_drawn_from_the_number_of_the_sample(parquet: Callable[..., str]) -> None:
     import numpy as np
     from PIL import Image
@@ -177,6 +207,25 @@ def test_bad_files_and_shards_are_skipped_and_named(damaged: Stream, tmp_path: P
     assert names == {**dict.fromkeys(bad, "unreadable"), "good.tar/5.png": "too small"}
 
 
+@pytest.mark.parametrize("bad", [b"PAR1 and no parquet", b""])
+def test_damaged_parquet_file_is_skipped_and_named(
+    parquet: Callable[..., str], png: Callable[..., bytes], bad: bytes
+) -> None:
+    folder = parquet([[png(3 * shard + at) for at in range(3)] for shard in range(4)])
+    (Path(folder) / "train-02.parquet").write_bytes(bad)
+    stream = hub.open_row_stream(DataConfig(source="dataset", path=folder, streaming=True), "train")
+    readers = Readers(0, 4, 2, 1, 1)
+    reader = Reader(stream, readers)
+    assert sorted(reader.take_pass(0)) == [0, 1, 2, 3, 4, 5, 9, 10, 11]
+    (skip,) = reader.samples.take_skips()
+    assert (skip.name, skip.kind) == ("shard 2", "unreadable")
+    unbroken = Reader(stream, readers).take(20)
+    for stop in range(1, 12, 2):
+        reader = Reader(stream, readers)
+        reader.take(stop)
+        assert Reader(stream, readers, position=reader.samples.position()).take(20 - stop) == unbroken[stop:]
+
+
 def test_a_reader_of_nothing_but_bad_shards_reads_those_of_others(damaged: Stream) -> None:
     """Three readers of a shard each: in every pass one has the bad one, and goes on with everybody's."""
     readers = Readers(0, 3, 4, 1, 3)
@@ -199,7 +248,7 @@ def test_nothing_usable_ends_the_stream(
     held_out = {content_digest(hub.Encoded("b", png(1)))}
     for worker in range(2):
         reader = Reader(stream, Readers(0, 2, 4, 1, 2), worker=worker, held_out=held_out)
-        with pytest.raises(DataError, match=r"none of the 6 examples that were tried last .* the 1 held-out"):
+        with pytest.raises(DataError, match=r"none of the 6 examples that were tried last .* held out"):
             reader.next()
     empty = hub.open_shard_stream([str(write_tar(tmp_path / "empty.tar", []))], None)
     with pytest.raises(DataError, match="none of the 0 examples"):
