@@ -20,7 +20,6 @@ from litevae.runs.command_line import plain_warnings
 from litevae_kernels.files import check_file, replacing, unused
 
 LARGE_PIXELS = 4_000_000
-ENDINGS = (".png", ".jpg", ".jpeg")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output: Path = arguments.output or unused(Path(f"{arguments.photo.stem}-reconstruction.png"))
     try:
         with plain_warnings():
-            check_file("--output", output, ENDINGS)
+            check_file("--output", output, (".png", ".jpg", ".jpeg"))
             if arguments.output and output.exists() and not arguments.overwrite:
                 raise ValueError(f"{output} exists; choose another --output or add --overwrite")
             image = read_image(arguments.photo)
