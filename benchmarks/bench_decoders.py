@@ -31,6 +31,7 @@ from benchmarks.harness.schedule import Share
 from benchmarks.harness.turns import Turns
 from benchmarks.rivals.encoders import autoencoder_kl
 from litevae.models.litevae import LiteVAE
+from litevae_kernels.precision import tf32
 
 RESOLUTION = 256
 LATENT_SHAPE = (4, RESOLUTION // 8, RESOLUTION // 8)
@@ -136,7 +137,7 @@ def test_decoders(row: Group, benchmark: BenchmarkFixture, results: Results, sha
     models: dict[str, tuple[nn.Module, Tensor]] = {}
     if reason := missing_compiler():
         turns.left_out[COMPILED] = reason
-    with measure.tf32(precision == "tf32"):
+    with tf32(precision == "tf32"):
         for name in DECODERS:
             if name in turns.left_out or not turns.expects(name, expected_s):
                 continue

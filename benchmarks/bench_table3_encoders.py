@@ -26,6 +26,7 @@ from benchmarks.harness.schedule import Share
 from benchmarks.harness.turns import Turns
 from benchmarks.rivals import encoders
 from benchmarks.rivals.encoders import ROWS, VAE, Convolutions, convolutions_of
+from litevae_kernels.precision import tf32
 
 RESOLUTION = 256
 MEMORY_BATCH = 32  # the paper's
@@ -136,7 +137,7 @@ def test_table3_encoders(row: Group, benchmark: BenchmarkFixture, results: Resul
     precision, turns = row.label, Turns(share)
     torch.manual_seed(0)
     torch.compiler.reset()
-    with measure.tf32(precision == "tf32"):
+    with tf32(precision == "tf32"):
         models = set_up(precision, turns)
         timings = turns.time(benchmark, next(iter(models), VAE))
         for name, reason in turns.left_out.items():

@@ -10,6 +10,7 @@ import torch
 from litevae_kernels import backends, nvrtc
 from litevae_kernels.backends import ENVIRONMENT_VARIABLE, choose_backend
 from litevae_kernels.machine import version
+from litevae_kernels.precision import tf32
 from litevae_kernels.testing import SampleCall, sample_calls
 
 PACKAGES = ("litevae", "torch", "triton", "cuda-core", "numpy")
@@ -50,8 +51,13 @@ def report() -> list[str]:
 
 def check() -> int:
     """Prints the largest error of every operator on every backend that works; 1 if one of them is wrong."""
-    failed = 0
     print()
+    with tf32(False):
+        return _check_backends()
+
+
+def _check_backends() -> int:
+    failed = 0
     for name, status in backends().items():
         if not status.available:
             continue

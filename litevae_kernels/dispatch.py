@@ -17,6 +17,7 @@ from torch.nn import Parameter
 
 from litevae_kernels import checks
 from litevae_kernels.backends import MODULES, choose_backend
+from litevae_kernels.capture import allows_loading
 
 Operator = Callable[..., Any]  # torch.ops.litevae_kernels.<name>.default
 _library = torch.library.Library("litevae_kernels", "FRAGMENT")
@@ -82,7 +83,11 @@ def run(operator: Operator, backend: str | None, *arguments: Any) -> Any:
 def _compute(implementation: Implementation, backend: str | None, arguments: tuple[Any, ...]) -> Any:
     first = arguments[0][0] if type(arguments[0]) is list else arguments[0]
     room, function = implementation
-    return function(_module(room, choose_backend(backend, first.device.type, room)), *arguments)
+    chosen = choose_backend(backend, first.device.type, room)
+    if chosen == "triton":
+        with allows_loading():
+            return function(_module(room, chosen), *arguments)
+    return function(_module(room, chosen), *arguments)
 
 
 @functools.cache

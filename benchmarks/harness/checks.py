@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.harness import measure
+from litevae_kernels.precision import tf32
 
 UNIT_ROUNDOFF = {"float32": 2.0**-24, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
 FLOAT32_NETWORK = 1e-4
@@ -62,7 +62,7 @@ def check_network(
     """Refuse to time a wrong result of a network: `plain(precision)` computes it by the reference operators."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LITEVAE_KERNELS_BACKEND", "reference")
-        with measure.tf32(False):
+        with tf32(False):
             exact = plain("float32")
         if precision == "float32":
             check_close(name, actual, exact, FLOAT32_NETWORK)

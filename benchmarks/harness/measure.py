@@ -9,7 +9,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from operator import sub, truediv
 from typing import Any
@@ -177,20 +176,6 @@ def consuming(function: Callable[[Any], object], inputs: Iterator[Any]) -> Step:
         function(next(inputs))
 
     return step
-
-
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Whether convolutions and matrix products of float32 tensors may round their inputs to TF32, for a while."""
-    switches: Any = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    before = [switch.allow_tf32 for switch in switches]
-    try:
-        for switch in switches:
-            switch.allow_tf32 = allowed
-        yield
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.allow_tf32 = value
 
 
 def peak_allocated_bytes(step: Step) -> int:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import measure
 from benchmarks.harness.checks import FLOAT32_NETWORK, check_close, check_rounding
 from benchmarks.harness.measure import DEVICE
 from benchmarks.rivals.plain_loop import PlainLoop
@@ -19,6 +18,7 @@ from litevae.runs.processes import Processes
 from litevae.training.config import RunConfig
 from litevae.training.networks import Networks
 from litevae.training.update import Update
+from litevae_kernels.precision import tf32
 
 ON_GPU = DEVICE.type == "cuda"
 BATCH = 8 if ON_GPU else 2  # on a GPU the paper's, 16 on two
@@ -107,7 +107,7 @@ class Training:
 
     def __call__(self, **options: Tensor) -> dict[str, Tensor]:
         """The losses by name; `options`: the noise of a plain loop."""
-        with measure.tf32(self.precision == TF32):
+        with tf32(self.precision == TF32):
             return self.update(self.pixels, **options)
 
     def state_bytes(self) -> int:
@@ -144,7 +144,7 @@ def check(training: Training) -> None:
 def plain_update(training: Training, precision: str, noise: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """The losses and both networks' gradients of a plain loop with the same weights, images and noise."""
     loop = PlainLoop(config_of(training.name, training.resolution, precision), training.source)
-    with without_updates(loop.networks, loop.optimizers) as gradients, measure.tf32(precision == TF32):
+    with without_updates(loop.networks, loop.optimizers) as gradients, tf32(precision == TF32):
         losses = loop(training.pixels, noise=noise)
     return [torch.stack([losses[term] for term in TERMS])], [*map(joined, gradients)]
 

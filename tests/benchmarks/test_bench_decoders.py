@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from benchmarks import bench_decoders as bench
-from benchmarks.harness import measure
 from benchmarks.rivals import encoders
+from litevae_kernels.precision import tf32
 
 EAGER = [name for name in bench.DECODERS if name != bench.COMPILED]
 
@@ -63,7 +63,7 @@ def test_channels_last_is_the_memory_format_of_weights_and_latent():
 
 def test_tf32_is_a_setting_for_a_while():
     before = torch.backends.cudnn.allow_tf32
-    with measure.tf32(not before):
+    with tf32(not before):
         assert torch.backends.cudnn.allow_tf32 is not before
         assert torch.backends.cuda.matmul.allow_tf32 is not before
     assert torch.backends.cudnn.allow_tf32 is before

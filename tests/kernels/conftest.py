@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import cuda_on_host
 
 from litevae_kernels import backends, nvrtc
+from litevae_kernels.precision import tf32
 
 NUMPY_ERROR = "only 0-dimensional arrays can be converted to Python scalars"
 
@@ -39,6 +40,12 @@ def fresh_memory_is_nan() -> Iterator[None]:
     torch.use_deterministic_algorithms(True, warn_only=True)
     yield
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True)
+def exact_float32() -> Iterator[None]:
+    with tf32(False):
+        yield
 
 
 @pytest.fixture(params=["reference", "cpu", "triton", "cuda"])

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.gpu
 
 OPERATORS = list(sample_calls(None))
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+SANITIZED_SIZES = [(2, 3), (13, 10), (32, 64)]
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
@@ -42,8 +43,11 @@ def large(backend: str, device: str = "cuda", memory_format: torch.memory_format
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
 def test_sanitized(gpu_backend: str, operator: str, dtype: torch.dtype, memory_format: torch.memory_format) -> None:
-    """Small, odd and aligned sizes against float64: what compute-sanitizer is pointed at."""
-    for size in [(1, 1), (13, 10), (32, 64)]:
+    """Small, odd and aligned sizes against float64: what compute-sanitizer is pointed at.
+
+    Not one pixel: a group then has two elements, in whose gradient all but about eps cancels.
+    """
+    for size in SANITIZED_SIZES:
         arguments = {"dtype": dtype, "size": size, "memory_format": memory_format}
         call = sample_calls(gpu_backend, "cuda", **arguments)[operator]
         exact = sample_calls("reference", "cuda", **arguments)[operator]
@@ -90,6 +94,21 @@ def test_captured_in_a_cuda_graph(gpu_backend: str, operator: str) -> None:
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
+def test_the_first_call_may_be_captured_in_a_cuda_graph(gpu_backend: str, operator: str) -> None:
+    """Sizes and a number of groups that no other test has, so that kernels are compiled and loaded in the capture."""
+    call = sample_calls(gpu_backend, "cuda", torch.float64, batch=3, size=(40, 56))[operator]
+    if operator == "smc_conv2d":
+        torch.nn.functional.conv2d(call.inputs[0], call.inputs[1])  # cuDNN and cuBLAS load their own libraries
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph), torch.no_grad():
+        captured = call.function(*call.inputs)
+    graph.replay()
+    expected = call.function(*call.inputs)
+    pairs = [(captured, expected)] if isinstance(expected, torch.Tensor) else zip(captured, expected, strict=True)
+    assert all(torch.equal(one, two) for one, two in pairs)
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
 def test_never_waits_for_the_device(gpu_backend: str, operator: str) -> None:
     call = large(gpu_backend)[operator]
     call.results_and_gradients()
@@ -109,7 +128,10 @@ def test_inductor_equals_eager(
     call = large(gpu_backend, memory_format=memory_format)[operator]
     compiled = call._replace(function=torch.compile(call.function, fullgraph=True, dynamic=dynamic))
     for one, two in zip(compiled.results_and_gradients(), call.results_and_gradients(), strict=True):
-        torch.testing.assert_close(one, two)
+        if operator == "smc_conv2d":  # Inductor may choose another convolution of cuDNN's; sums of 410,000 products
+            assert torch.linalg.vector_norm(one - two) <= 1e-4 * torch.linalg.vector_norm(two)
+        else:
+            torch.testing.assert_close(one, two)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
@@ -170,9 +192,10 @@ def test_group_norm_silu_of_more_than_2_to_the_31_elements(
     result = group_norm_silu(x, 32, backend=gpu_backend)
     last = x[-1:].detach().clone(memory_format=memory_format).requires_grad_()
     expected = group_norm_silu(last, 32, backend=gpu_backend)
-    assert torch.equal(result[-1:], expected)
+    # Triton's sums are cut by the size of the batch, and then round otherwise: one bfloat16 here and there.
+    assert_close(result[-1:].detach(), expected.detach())
     (gradient,) = torch.autograd.grad(result, x, result.detach())
-    assert torch.equal(gradient[-1:], torch.autograd.grad(expected, last, expected.detach())[0])
+    assert_close(gradient[-1:], torch.autograd.grad(expected, last, expected.detach())[0])
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
