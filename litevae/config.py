@@ -9,7 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from litevae_kernels.checks import check_choice, check_flag, check_int, check_number, checked_ints, wrong_value
+from litevae_kernels.checks import (
+    check_choice,
+    check_flag,
+    check_int,
+    check_number,
+    checked_ints,
+    wrong_kind,
+    wrong_value,
+)
 
 DecoderNormalization = Literal["group_norm", "smc", "none"]
 OutputType = Literal["image", "wavelet"]
@@ -63,11 +71,18 @@ class LiteVAEConfig:
     dropout: float = 0.0
     """Probability inside every ResBlock, at least 0 and below 1."""
     scaling_factor: float = 1.0
-    """A diffusion pipeline sees `(latent - shift_factor) * scaling_factor`; `encode` and `decode` do not apply it."""
+    """A diffusion pipeline sees `(latent - shift_factor) * scaling_factor`; `encode` and `decode` do not apply it.
+    Where a run's config does not give it, the end of training writes 1 / the standard deviation of the latents of its
+    data."""
     shift_factor: float | None = None
     """See `scaling_factor`."""
     force_upcast: bool = False
     """Whether a diffusion pipeline in float16 should run the autoencoder in float32."""
+    latent_channel_means: tuple[float, ...] | None = None
+    """The mean of each channel of the latents of the training data; None: not measured. For a diffusion model that
+    scales each channel by itself, instead of `scaling_factor`: diffusers' pipelines do not read it."""
+    latent_channel_stds: tuple[float, ...] | None = None
+    """Their standard deviations, above 0, of samples of the posteriors."""
 
     def __post_init__(self) -> None:
         counts = ("in_channels", "out_channels", "latent_channels", "extraction_channels", "aggregation_channels")
@@ -87,6 +102,10 @@ class LiteVAEConfig:
             raise wrong_value("scaling_factor", "not be 0 (pipelines divide by it)", self.scaling_factor)
         if self.shift_factor is not None:
             check_number("shift_factor", self.shift_factor)
+        for name, above in (("latent_channel_means", None), ("latent_channel_stds", 0)):
+            values = getattr(self, name)
+            if values is not None:
+                object.__setattr__(self, name, _checked_channels(name, values, self.latent_channels, above))
 
     @property
     def has_outer_norm(self) -> bool:
@@ -94,6 +113,16 @@ class LiteVAEConfig:
         return (
             self.decoder_normalization == "group_norm" if self.decoder_outer_norm is None else self.decoder_outer_norm
         )
+
+
+def _checked_channels(argument: str, values: Any, channels: int, above: float | None) -> tuple[float, ...]:
+    if not isinstance(values, (list, tuple)):
+        raise wrong_kind(argument, "be a list or tuple of numbers, or None", values)
+    if len(values) != channels:
+        raise wrong_value(argument, f"have an entry for each of the {channels} latent channels", values)
+    for index, value in enumerate(values):
+        check_number(f"{argument}[{index}]", value, above=above)
+    return tuple(values)
 
 
 def check_four_widths(argument: str, widths: tuple[int, ...]) -> None:

@@ -37,6 +37,15 @@ BAD = [
     ({"scaling_factor": 0.0}, ValueError, "scaling_factor must not be 0"),
     ({"scaling_factor": float("inf")}, ValueError, "scaling_factor must be finite, got inf"),
     ({"shift_factor": float("nan")}, ValueError, "shift_factor must be finite, got nan"),
+    ({"latent_channel_means": 0.0}, TypeError, "latent_channel_means must be a list or tuple of numbers, or None"),
+    ({"latent_channel_means": (0.0,) * 3}, ValueError, "latent_channel_means must have an entry for each of the 4"),
+    ({"latent_channel_means": (0.0, 0, "1", 0)}, TypeError, r"latent_channel_means\[2\] must be a number, got '1'"),
+    (
+        {"latent_channel_stds": (1.0, 1, 1, 0)},
+        ValueError,
+        r"latent_channel_stds\[3\] must be finite and above 0, got 0",
+    ),
+    ({"latent_channel_stds": [1.0, float("nan"), 1, 1]}, ValueError, r"latent_channel_stds\[1\] must be finite"),
 ]
 
 
@@ -103,7 +112,7 @@ def test_presets_are_those_of_tables_23_and_24():
 
 
 def test_lists_become_tuples_so_that_json_gives_the_same_config():
-    config = LiteVAEConfig(shift_factor=0.5, dropout=0)
+    config = LiteVAEConfig(shift_factor=0.5, dropout=0, latent_channel_means=(0.0, -1.5, 2, 3))
     assert LiteVAEConfig(**json.loads(json.dumps(dataclasses.asdict(config)))) == config
 
 

@@ -4,10 +4,11 @@
 """
 
 import itertools
+import math
 import os
 import warnings
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -95,6 +96,18 @@ class TrainingData:
             pin_memory=pin_memory,
             start=start,
         )
+
+    def first_crops(self, count: int, at_once: int) -> Batches:
+        """The first crops of a run, drawn anew: `count` of them, or up to the next multiple of `at_once`.
+
+        No run's position in a stream moves. Of a stream each worker reads a few examples from the front of its shards.
+        """
+        data, config = self, self.config
+        if self.stream is not None:
+            workers = min(config.worker_count, streaming.shard_count(self.stream))
+            block = min(config.shuffle_block, math.ceil(count / max(1, workers)))
+            data = replace(self, config=replace(config, workers=workers, shuffle_block=block))
+        return data.batches(0, math.ceil(count / at_once), at_once)
 
 
 def open_data(config: DataConfig, seed: int) -> TrainingData:

@@ -1,1 +1,1 @@
-"""Measuring a model: metrics.py, reconstruction.py, held_out.py (their means over a stream of images), figures.py."""
+"""Measuring a model: metrics.py, reconstruction.py, held_out.py (means over a stream), latents.py, figures.py."""

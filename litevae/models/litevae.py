@@ -97,6 +97,8 @@ class LiteVAE(  # type: ignore[misc]
         scaling_factor: float = 1.0,
         shift_factor: float | None = None,
         force_upcast: bool = False,
+        latent_channel_means: tuple[float, ...] | None = None,
+        latent_channel_stds: tuple[float, ...] | None = None,
     ) -> None:
         super().__init__()
         config = self.architecture

@@ -2,7 +2,7 @@
 
     config.yaml            everything the run was told; `python -m litevae.train config.yaml run.dir=...` repeats it
     versions.json          Python, torch, litevae, commit, machine, seed, and the command line
-    metrics.jsonl          one JSON object a line: "kind" is "train", "evaluation" or "resume"
+    metrics.jsonl          one JSON object a line: "kind" is "train", "evaluation", "resume" or a kind of training's own
     tensorboard/           the same for TensorBoard, with pictures
     checkpoints/           step-XXXXXX.pt, the newest few and the best
     model/                 what `from_pretrained` reads; of the averaged weights, if the run has them

@@ -23,7 +23,7 @@ class TensorBoard:
                 for key, number in value.items():
                     self._add(f"{name}/{key}" if kind == "train" else f"held-out {name}/{key}", number, step)
             elif name != "step":
-                self._add(f"{kind}/{name}" if kind == "train" else f"held-out/{name}", value, step)
+                self._add(f"held-out/{name}" if kind == "evaluation" else f"{kind}/{name}", value, step)
 
     def _add(self, name: str, value: Any, step: int) -> None:
         if isinstance(value, (int, float)):

@@ -20,12 +20,15 @@ MODEL_KINDS = ("litevae", "sd-vae")
 FROZEN_PARTS = ("encoder", "decoder")
 # The arguments of LiteVAE that Stable Diffusion's autoencoder has too.
 SD_VAE_KEYS = ("latent_channels", "block_out_channels", "layers_per_block", "use_quant_conv", "scaling_factor")
+MEASURED_KEYS = ("latent_channel_means", "latent_channel_stds")  # what training writes (latent_scale.py)
 T = TypeVar("T")
 
 
 def _with_litevae_arguments(section: type[T]) -> type[T]:
-    """Add every argument of LiteVAE as a key that defaults to None, with types that yaml has."""
+    """Add every argument of LiteVAE but `MEASURED_KEYS` as a key that defaults to None, with types that yaml has."""
     for name, hint in get_type_hints(LiteVAEConfig).items():
+        if name in MEASURED_KEYS:
+            continue
         kind: Any = {tuple: list[int], Literal: str}.get(get_origin(hint), hint)
         section.__annotations__[name] = Optional[kind]  # noqa: UP045  (a value, not an annotation)
         setattr(section, name, None)
@@ -37,7 +40,7 @@ def _with_litevae_arguments(section: type[T]) -> type[T]:
 class ModelConfig:
     """The `model` section: a size of the paper, and what differs from it.
 
-    Every argument of `LiteVAEConfig` is a key too; null leaves the size's own.
+    Every argument of `LiteVAEConfig` is a key too, but for those that training measures; null leaves the size's own.
     """
 
     kind: str = "litevae"
@@ -94,7 +97,8 @@ class TrainConfig(LoopConfig):
     freeze: str | None = None
     """`encoder` or `decoder`, each with its 1x1 convolution: stays as `train.start_from` has it, bit for bit, without
     gradients, Adam's moments or dropout. A decoder that is tuned alone keeps the latents of the model it starts from:
-    the averaged one, where there is one."""
+    the averaged one, where there is one. `model.scaling_factor` keeps that model's scale too; without it this run's
+    data are measured."""
     evaluate_lpips: bool | None = None
     """Measure LPIPS of the held-out images; null: if the loss has it."""
 

@@ -16,6 +16,7 @@ from litevae.evaluation.held_out import Evaluation
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import RunFolder
 from litevae.training.config import RunConfig
+from litevae.training.latent_scale import describe_scale
 from litevae.training.networks import Autoencoder, Networks
 from litevae_kernels.files import replacing
 
@@ -26,7 +27,7 @@ class AutoencoderFolder(RunFolder):
     """A run folder with an autoencoder's figures.
 
     grids/                 step-XXXXXX.png: held-out originals, reconstructions and latents
-    loss_and_psnr.png      the curves of metrics.jsonl
+    loss_and_psnr.png      the curves of metrics.jsonl, which also has the scale of the latents: "kind" is "latents"
     reconstructions.png    the last of the grids
     """
 
@@ -36,11 +37,21 @@ class AutoencoderFolder(RunFolder):
         self.curves = path / "loss_and_psnr.png"
         self.reconstructions = path / "reconstructions.png"
 
+    def latents(self) -> dict[str, Any] | None:
+        """The line of the scale that was measured last, if it was."""
+        return next((line for line in reversed(self.read_metrics()) if line["kind"] == "latents"), None)
+
 
 def introduction(
-    config: RunConfig, networks: Networks, processes: Processes, data: TrainingData, step: int, baseline: Evaluation
+    config: RunConfig,
+    networks: Networks,
+    processes: Processes,
+    data: TrainingData,
+    step: int,
+    baseline: Evaluation,
+    latents: dict[str, Any] | None = None,
 ) -> str:
-    """What is about to be trained, and on what."""
+    """What is about to be trained, and on what; of a run that goes on the scale of its latents at its earlier end."""
     train, architecture = config.train, config.model.architecture
     dtype = "float32" if train.autocast_dtype is None else f"{train.autocast_dtype} autocast".removeprefix("torch.")
     names = ", ".join(image.name for image in baseline.images[:4]) + (" ..." if baseline.count > 4 else "")
@@ -58,6 +69,7 @@ def introduction(
             f"training  steps {step} to {train.steps}, {train.batch_size} crops of {config.data.crop_size} pixels, "
             f"Adam at {train.learning_rate:g}{average}, {dtype}, {where}",
             f"baseline  8x down, bicubic up: {quality(baseline)}",
+            *([] if latents is None else [f"latents   {describe_scale(latents)}"]),
         ]
     )
 
@@ -82,14 +94,17 @@ def quality(evaluation: Evaluation) -> str:
     return f"{evaluation.psnr:.2f} dB, SSIM {evaluation.ssim:.3f}{lpips}"
 
 
-def conclusion(folder: AutoencoderFolder, evaluation: Evaluation, baseline: Evaluation) -> str:
-    """The quality that was reached, and the files that were written."""
+def conclusion(
+    folder: AutoencoderFolder, evaluation: Evaluation, baseline: Evaluation, latents: dict[str, Any] | None = None
+) -> str:
+    """The quality that was reached, the scale of the latents, and the files that were written."""
     return "\n".join(
         [
             "",
             quality_table(folder, evaluation, baseline),
             *([] if evaluation.lpips is None else [f"{evaluation.lpips_name}: {evaluation.lpips:.3f} (mean)"]),
             "",
+            *([] if latents is None else [f"latents   {describe_scale(latents)}"]),
             f"written   {folder.path}: model/, {folder.reconstructions.name}, {folder.curves.name}, "
             f"{folder.metrics.name}",
             f"try it    python -m litevae.reconstruct photo.jpg --model {shlex.quote(str(folder.path))}",

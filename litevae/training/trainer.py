@@ -3,6 +3,7 @@
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,14 @@ from torch import nn
 
 from litevae.data import Batches, DataError, open_data
 from litevae.evaluation.held_out import Evaluation, bicubic_baseline, evaluate
+from litevae.evaluation.latents import NoScaleError
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 from litevae.runs.checkpoint import Checkpoint
 from litevae.runs.loop import Loop
 from litevae.runs.processes import Processes
 from litevae.runs.progress import BrokenRunError
 from litevae.training.config import RunConfig
+from litevae.training.latent_scale import measure_scale, write_scale
 from litevae.training.networks import Networks
 from litevae.training.report import AutoencoderFolder, conclusion, introduction, pictures, write_grid, write_results
 from litevae.training.snapshot import KEYS, restore, snapshot, start_from
@@ -50,7 +53,8 @@ class Trainer(Loop):
 
     def introduce(self) -> None:
         self.baseline = bicubic_baseline(self.data.held_out, self.processes.device, self.lpips)
-        self.say(introduction(self.config, self.networks, self.processes, self.data, self.step, self.baseline))
+        about = (self.config, self.networks, self.processes, self.data, self.step, self.baseline)
+        self.say(introduction(*about, self.folder.latents()))
 
     def open_batches(self) -> Batches:
         train, processes = self.config.train, self.processes
@@ -79,8 +83,21 @@ class Trainer(Loop):
 
     def write_results(self) -> None:
         evaluation, raw = self.latest
+        latents = self._measure_scale()
         write_results(self.folder, self.networks.kept, evaluation, raw, self.baseline, self.step)
-        self.say(conclusion(self.folder, evaluation, self.baseline))
+        self.say(conclusion(self.folder, evaluation, self.baseline, latents))
+
+    def _measure_scale(self) -> dict[str, Any] | None:
+        """Write the scale of the latents into the model that is kept; one without a scale is kept as it is."""
+        kept = self.networks.kept
+        try:
+            line = measure_scale(self.config, kept, self.data, self.step, self.processes.device)
+        except NoScaleError as error:
+            warnings.warn(f"{error}; the model's scaling_factor is left as it was", stacklevel=2)
+            return None
+        write_scale(kept, line)
+        self.record(line)
+        return line
 
     def snapshot(self) -> dict[str, Any]:
         return snapshot(self.networks)

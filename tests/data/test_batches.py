@@ -129,6 +129,39 @@ def test_a_stream_goes_on_where_it_stopped(streamed: Callable[..., TrainingData]
         assert before + [grays(batch) for batch in resumed] == unbroken
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_first_crops_are_the_run_s_and_move_nothing(tmp_path: Path, fill: Fill, workers: int) -> None:
+    fill(tmp_path, 9)
+    data = open_data(folder(tmp_path, workers=workers), 3)
+    expected = torch.cat(list(open_data(folder(tmp_path), 3).batches(0, 4, 3)))
+    found = list(data.first_crops(10, at_once=4))  # up to the next multiple
+    assert [len(batch) for batch in found] == [4, 4, 4]
+    assert torch.equal(torch.cat(found), expected)
+
+
+@pytest.mark.parametrize(("workers", "readers"), [(0, 1), (2, 2), (7, 5)])
+def test_first_crops_of_a_stream_move_nothing(
+    streamed: Callable[..., TrainingData], grays: Grays, workers: int, readers: int, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Of 5 shards as many are read as there are workers, each no further than is needed."""
+    data = streamed(workers=workers, shuffle_block=1000)
+    expected = [grays(batch) for batch in streamed(workers=workers, shuffle_block=1000).batches(0, 8, 2, 1, 2)]
+    batches = data.batches(0, 8, 2, 1, 2)
+    running = iter(batches)
+    seen = [grays(next(running))]
+    state = batches.state_dict()
+    recwarn.clear()
+    first, again = ([gray for batch in data.first_crops(5, at_once=1) for gray in grays(batch)] for _ in range(2))
+    assert first == again
+    assert not [warning for warning in recwarn if "too few" in str(warning.message)]
+    assert batches.state_dict() == state
+    assert seen + [grays(batch) for batch in running] == expected
+    shards = [range(7), range(7, 10), range(10, 15), range(15, 16), range(16, 24)]
+    assert sum(bool(set(shard) & set(first)) for shard in shards) >= readers
+    samples: Any = data.first_crops(5, at_once=1)._loader.dataset
+    assert samples.samples.config.shuffle_block == -(-5 // readers)
+
+
 def test_processes_share_a_stream(shards: Callable[..., str], grays: Grays) -> None:
     """Two processes of two workers: in one pass each of 32 examples once, but for those that are held out."""
     options = {"crop_size": 8, "workers": 2, "evaluation_size": 16, "holdout": 0.1, "shuffle_block": 3}

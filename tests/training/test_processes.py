@@ -109,5 +109,8 @@ def test_torchrun_trains_resumes_and_equals_one_process(recipe: Path, run: Run, 
     lines = [
         [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()] for path in (folder, alone)
     ]
+    scales = [[line for line in part if line["kind"] == "latents"] for part in lines]
+    assert [line["step"] for line in scales[0]] == [4, 6]
+    assert scales[0][1]["std"] == pytest.approx(scales[1][0]["std"], rel=1e-4)
     losses = [[line["loss"]["l1"] for line in part if line["kind"] == "train"] for part in lines]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)

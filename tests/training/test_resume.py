@@ -52,7 +52,8 @@ def test_longer_run_equals_resumed_run(run: Run, extra: list[str]) -> None:
     resumed = {line["step"]: line for line in logged(broken, "train")}
     for line in logged(unbroken, "train"):
         assert resumed[line["step"]] == line
-    assert logged(unbroken, "evaluation")[-1] == logged(broken, "evaluation")[-1]
+    for kind in ("evaluation", "latents"):
+        assert logged(unbroken, kind)[-1] == logged(broken, kind)[-1]
 
 
 def test_stream_goes_on_where_it_stopped(run: Run, photos: Path, tmp_path: Path) -> None:
@@ -71,6 +72,7 @@ def test_stream_goes_on_where_it_stopped(run: Run, photos: Path, tmp_path: Path)
     assert states[0].pop("data") == states[1].pop("data")
     assert_same_state(*states)
     assert logged(unbroken, "train") == logged(broken, "train")
+    assert logged(unbroken, "latents") == logged(broken, "latents")[1:]
 
 
 @pytest.mark.parametrize("source", ["folder", "stream"])

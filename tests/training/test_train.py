@@ -295,5 +295,6 @@ def test_tensorboard_has_the_numbers(run: Run) -> None:
     line = logged(folder, "train")[-1]
     assert events.Scalars("loss/l1")[-1].step == line["step"]
     assert events.Scalars("loss/l1")[-1].value == pytest.approx(line["loss"]["l1"])
+    assert events.Scalars("latents/std")[-1].value == pytest.approx(logged(folder, "latents")[-1]["std"])
     assert events.Scalars("held-out/psnr")[-1].value == pytest.approx(logged(folder, "evaluation")[-1]["psnr"])
     assert any(tag.endswith("/reconstruction") for tag in events.Tags()["images"])

@@ -1,0 +1,96 @@
+"""Is the scale of latents what torch makes of all of them at once, in float64?"""
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from litevae import DiagonalGaussian, LiteVAE
+from litevae.evaluation.latents import NoScaleError, measure_latents
+
+CPU = torch.device("cpu")
+MEANS, SPREADS, NOISE = (1000.0, -0.5, 0.02), (2.0, 0.25, 1e-3), (0.5, 1.0, 2e-3)
+
+
+class Known(nn.Module):
+    """Channel c of the latent is N(MEANS + SPREADS * channel c of the image, NOISE^2)."""
+
+    def __init__(self, means: tuple[float, ...] = MEANS, spreads: tuple[float, ...] = SPREADS) -> None:
+        super().__init__()
+        self.means, self.spreads = (torch.tensor(values).view(1, 3, 1, 1) for values in (means, spreads))
+        self.seen_training: list[bool] = []
+
+    def encode(self, image: Tensor) -> Any:
+        self.seen_training.append(self.training)
+        logvar = 2 * torch.tensor(NOISE).log().view(1, 3, 1, 1).expand_as(image)
+        moments = torch.cat([self.means + self.spreads * image, logvar], dim=1)
+        return SimpleNamespace(latent_dist=DiagonalGaussian(moments))
+
+
+def images(count: int = 7) -> Tensor:
+    return torch.randn(count, 3, 6, 4, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_known_encoder_has_its_scale() -> None:
+    pixels, model = images(), Known()
+    found = measure_latents(model, [pixels[:4], pixels[4:6], pixels[6:]], CPU)
+    means = model.encode(pixels).latent_dist.mean.double()
+    # Whatever the noise: the variance of the means over all images and places, and the noise's own.
+    variance = means.var(dim=(0, 2, 3), correction=0).numpy() + np.square(NOISE)
+    assert found.images == 7
+    np.testing.assert_allclose(found.channel_means, means.mean(dim=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(np.square(found.channel_stds), variance, rtol=1e-6)  # float32's exp(logvar)
+    assert found.mean == pytest.approx(means.mean().item(), rel=1e-12)
+    assert found.std**2 == pytest.approx(means.var(correction=0).item() + np.square(NOISE).mean(), rel=1e-6)
+    assert found.scaling_factor == 1 / found.std
+
+
+def test_samples_have_the_scale_that_is_measured() -> None:
+    """LDM's formula on samples: 1 / z.flatten().std()."""
+    torch.manual_seed(0)
+    model = LiteVAE.from_preset("S", block_out_channels=(8, 8, 8, 8), layers_per_block=1, latent_channels=3)
+    pixels = torch.rand(8, 3, 32, 16) * 2 - 1
+    found = measure_latents(model, pixels.split(3), CPU)
+    with torch.no_grad():
+        posterior = model.eval().encode(pixels).latent_dist
+        samples = torch.cat([posterior.sample() for _ in range(400)]).double()  # 76,800 elements
+    # Six standard errors of a variance of 25,600 normal numbers, a channel: 6 sqrt(2 / 25600), half of it for stds.
+    assert 1 / samples.flatten().std().item() == pytest.approx(found.scaling_factor, rel=0.015)
+    np.testing.assert_allclose(found.channel_stds, samples.std(dim=(0, 2, 3)), rtol=0.027)
+    np.testing.assert_allclose(found.channel_means, samples.mean(dim=(0, 2, 3)), atol=6 * found.std / 160)
+
+
+def test_batches_change_nothing() -> None:
+    pixels = images()
+    assert len({measure_latents(Known(), pixels.split(size), CPU) for size in (1, 3, 7)}) == 1
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_model_is_measured_in_eval_mode_and_left_in_its_own(training: bool) -> None:
+    model = Known().train(training)
+    measure_latents(model, [images()], CPU)
+    assert (model.seen_training, model.training) == ([False], training)
+
+
+def test_pixels_of_8_bits_mean_what_they_mean_to_encode() -> None:
+    torch.manual_seed(0)
+    model = LiteVAE.from_preset("S", block_out_channels=(8, 8, 8, 8), layers_per_block=1)
+    pixels = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
+    found, expected = (measure_latents(model, [batch], CPU) for batch in (pixels, pixels.float() / 127.5 - 1))
+    np.testing.assert_allclose(found.channel_stds, expected.channel_stds, rtol=1e-5)
+
+
+def test_latents_without_a_scale_are_refused() -> None:
+    constant = Known(spreads=(1.0, 0.0, 1.0))
+    encode = constant.encode
+    constant.encode = lambda image: SimpleNamespace(  # type: ignore[method-assign]
+        latent_dist=DiagonalGaussian(encode(image).latent_dist.parameters, deterministic=True)
+    )
+    for model in (constant, Known(means=(0.0, float("nan"), 0.0)), Known(means=(0.0, float("inf"), 0.0))):
+        with pytest.raises(NoScaleError, match=r"latents must be finite and vary in each channel .* got standard"):
+            measure_latents(model, [images()], CPU)
+    with pytest.raises(ValueError, match="batches must hold at least one image"):
+        measure_latents(Known(), [], CPU)
