@@ -76,7 +76,8 @@ def in_dtype_of(module: nn.Module, x: Tensor) -> Tensor:
     if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.dtype == dtype or dtype not in FLOATING_DTYPES:
         return x
     device = x.device.type
-    return x if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device) else x.to(dtype)
+    autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return x if autocast and x.dtype != torch.float64 else x.to(dtype)  # autocast leaves float64 alone
 
 
 def full_precision(x: Tensor) -> Tensor:

@@ -61,7 +61,8 @@ class LiteVAE(  # type: ignore[misc]
     floating point in [-1, 1] or uint8, H and W multiples of 8; latents are [B, C, H/8, W/8]. `encoder` and `decoder`
     are ordinary modules. Floating-point images and latents are cast to the dtype of the model, which is that of the
     results, unless autocast is on. Another image or latent is a TypeError or ValueError, which says how to make it one
-    of these. The 3x3 weights in `state_dict()` are contiguous copies in NCHW, which cannot be written to.
+    of these. The 3x3 weights in `state_dict()` are contiguous copies in NCHW: what is written into them (by an average
+    of weights that is kept by `state_dict()[name].copy_(...)`, say) does not change the model; `parameters()` do.
 
     >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16))
     >>> image = torch.rand(1, 3, 64, 48) * 2 - 1

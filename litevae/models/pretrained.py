@@ -151,14 +151,12 @@ def _check_names_fit(path: object, missing: Any, unexpected: Any) -> None:
 def make_contiguous(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
     """Hook of `state_dict`: weights in channels_last become contiguous copies, as safetensors wants them.
 
-    They are inference tensors, which refuse to be written to: a copy that took a write would hide that the model
-    did not change. `keep_vars=True` gives the parameters themselves.
+    What is written into a copy does not reach the model. `keep_vars=True` gives the parameters themselves.
     """
     for name, tensor in state.items():
         is_own = name.startswith(prefix) and isinstance(tensor, torch.Tensor) and not isinstance(tensor, nn.Parameter)
         if is_own and not tensor.is_contiguous():
-            with torch.inference_mode():
-                state[name] = tensor.contiguous()
+            state[name] = tensor.contiguous()
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Slicing:
                 check_int(name, value, at_least=1)
         self.slice_size, self.memory_budget = slice_size, memory_budget
 
-    @torch.compiler.disable
+    @torch.compiler.disable  # what calls it is not traced then, but its parts are: the slices are not unrolled
     def slices(self, batch: Tensor, part: Encoder | Decoder, kind: Any, config: LiteVAEConfig) -> tuple[Tensor, ...]:
         """`batch` split into slices that fit, at least one, for `part`: an Encoder or Decoder (`kind`) or a wrapper."""
         part.check(batch)
@@ -82,8 +82,6 @@ class Serving(nn.Module):
             return self._in_slices(part, batch)
         return part(batch).clone() if self._clones_results else part(batch)
 
-    # Traced, the slices would be unrolled, and every size of batch compiled anew; `part` is still compiled.
-    @torch.compiler.disable(recursive=False)
     def _in_slices(self, part: Encoder | Decoder, batch: Tensor) -> Tensor:
         assert self.slicing is not None
         kind = Encoder if part is self.encoder else Decoder
