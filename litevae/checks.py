@@ -6,9 +6,12 @@ The checks read shapes and dtypes alone, never values: no synchronisation, and n
 under torch.compile.
 """
 
-import torch
-from torch import Tensor, nn
+from typing import Any
 
+import torch
+from torch import Tensor
+
+from litevae.pixels import to_float
 from litevae_kernels.checks import FLOATING_DTYPES, wrong_kind, wrong_value
 
 DOWNSAMPLING = 8  # three wavelet levels
@@ -66,14 +69,19 @@ def check_same_shape(reconstruction: Tensor, image: Tensor, argument: str = "rec
         raise ValueError(f"{argument} must have the image's shape {expected}, got {got}")
 
 
-def in_dtype_of(module: nn.Module, x: Tensor) -> Tensor:
-    """A floating-point x in the dtype of the module's parameters, where torch would refuse another.
+def in_dtype_of(model: Any, x: Tensor) -> Tensor:
+    """A floating-point x in the dtype that a diffusers model computes in, where torch would refuse another.
 
-    As it is under autocast, and where parameters are stored in another dtype than they are used in (quantized, or in 8
-    bits by diffusers' layerwise casting).
+    As it is under autocast, and where parameters are quantized. Layerwise casting stores parameters in another dtype
+    than it computes in; uint8 pixels, which an encoder converts to the stored one, are then converted here.
     """
-    dtype = next(module.parameters()).dtype
-    if not isinstance(x, Tensor) or not x.dtype.is_floating_point or x.dtype == dtype or dtype not in FLOATING_DTYPES:
+    stored = next(model.parameters()).dtype
+    if not isinstance(x, Tensor) or x.dtype == stored:
+        return x
+    dtype = stored if torch.compiler.is_compiling() else model.dtype  # the latter walks over all modules
+    if x.dtype == torch.uint8 and stored != dtype:
+        return to_float(x, dtype)
+    if not x.dtype.is_floating_point or dtype not in FLOATING_DTYPES:
         return x
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with plain_warnings():
             check_file("--output", output, (".png", ".jpg", ".jpeg"))
-            if arguments.output and output.exists() and not arguments.overwrite:
+            if arguments.output and (output.exists() or output.is_symlink()) and not arguments.overwrite:
                 raise ValueError(f"{output} exists; choose another --output or add --overwrite")
             image = read_image(arguments.photo)
             model = load_model(arguments.model)
@@ -62,7 +62,7 @@ def _write(model: nn.Module, original: Tensor, output: Path) -> None:
     height, width = original.shape[-2:]
     shape = "x".join(map(str, latent.shape))
     captions = (f"original {width}x{height}", f"reconstruction {decibels:.2f} dB", f"latent {shape}")
-    with replacing(output) as temporary:
+    with replacing(output.resolve()) as temporary:  # what a link leads to
         side_by_side(original, reconstruction, latent, captions).save(temporary, quality=95, icc_profile=srgb_profile())
     print(f"PSNR {decibels:.2f} dB, {width}x{height} pixels, latent {shape}: {output}")
 

@@ -56,7 +56,7 @@ def check_file(argument: str, path: Path, endings: Sequence[str]) -> None:
     """Raise a ValueError unless `path` has one of these endings and can be written, in a folder that exists."""
     if path.is_dir():
         raise ValueError(f"{argument} must name a file, got the folder {path}; try {path / f'image{endings[0]}'}")
-    if not path.name.lower().endswith(tuple(endings)):
+    if not path.name.lower().endswith(tuple(endings)) or path.name.lower() in endings:
         raise ValueError(f"{argument} must end in {' or '.join(endings)}, got {path}; try {path}{endings[0]}")
     if not path.absolute().parent.is_dir():
         raise ValueError(f"{argument} must lie in a folder that exists, got {path}; make {path.parent} first")

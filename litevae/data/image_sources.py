@@ -3,6 +3,7 @@
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -121,12 +122,23 @@ class FileSource:
     def identities(self) -> Iterable[str]:
         return (path.removeprefix(self._searched).replace(os.sep, "/") for path in self.paths)
 
+    def real_path(self, index: int) -> str:
+        """The file that its path leads to through links, of the file or of its folder."""
+        path = self.paths[index]
+        if os.path.islink(path):
+            return os.path.realpath(path)
+        folder, name = os.path.split(path)
+        return os.path.join(_real_folder(folder), name)
+
     def read(self, index: int) -> Image.Image:
         if self._decoded is None:
             return read_image(self.paths[index], warn=False)
         if index not in self._decoded:
             self._decoded[index] = read_image(self.paths[index], warn=False)
         return self._decoded[index]
+
+
+_real_folder = functools.lru_cache(maxsize=4096)(os.path.realpath)
 
 
 def find_images(folder: str, key: str) -> list[str]:

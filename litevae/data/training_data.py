@@ -258,4 +258,10 @@ def _hold_out_share(source: ImageSource, config: DataConfig, skipped: SkipCounts
         warnings.warn(f"{error}: {instead}", stacklevel=2)
         count += index + 1
         held_out = hold_out_source(SourceSubset(source, order[:count]), config, skipped)
-    return SourceSubset(source, np.sort(order[count:])), held_out
+    training = np.sort(order[count:])
+    if isinstance(source, FileSource) and config.holdout_rule != LAST:
+        files = {source.real_path(index) for index in order[:count]}
+        training = np.array([index for index in training if source.real_path(index) not in files], dtype=int)
+    if not len(training):
+        raise DataError(f"every image of data.path {config.path} is a link to a held-out one; add images")
+    return SourceSubset(source, training), held_out

@@ -128,8 +128,9 @@ def _is_plain(layer: nn.Module, kernel_size: int) -> bool:
         is_own = type(layer) is SMConv2d and layer.stride == layer.padding == padding == 1
     own_hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
     global_hooks = _modules._global_forward_hooks, _modules._global_forward_pre_hooks, _modules._global_backward_hooks
-    hooked = any(own_hooks) or any(global_hooks)
-    return is_own and not (hooked or layer._compiled_call_impl or "forward" in vars(layer))
+    hooked = any(own_hooks) or any(global_hooks) or _modules._global_backward_pre_hooks
+    replaced = "forward" in vars(layer) or "_conv_forward" in vars(layer)  # the latter by patches for seamless tiles
+    return is_own and not (hooked or layer._compiled_call_impl or replaced)
 
 
 def recompute(block: nn.Module, *inputs: Tensor | None) -> Any:

@@ -198,7 +198,7 @@ class LiteVAE(  # type: ignore[misc]
         """The image, and the sub-bands it was made from if the decoder gives these."""
         if self.post_quant_conv is not None:
             self.decoder.check(latent)
-            latent = self.post_quant_conv(in_dtype_of(self.post_quant_conv, latent))
+            latent = self.post_quant_conv(in_dtype_of(self, latent))
         decoded = self._run(self.decoder, latent)  # the image, or [B, 4 * out_channels, H/2, W/2]
         if self.output_type == "image":
             return decoded, None

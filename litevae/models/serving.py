@@ -46,7 +46,7 @@ class Slicing:
         part.check(batch)
         size = self.slice_size or 1
         if self.memory_budget is not None:
-            dtype = next(part.parameters()).dtype
+            dtype = batch.dtype if batch.dtype in FLOATING_DTYPES else next(part.parameters()).dtype
             size = max(1, self.memory_budget // bytes_per_sample(kind, config, *batch.shape[-2:], dtype))
         return batch.split(size)
 
@@ -77,7 +77,7 @@ class Serving(nn.Module):
 
     def _run(self, part: Encoder | Decoder, batch: Tensor) -> Tensor:
         """part(batch) in the dtype of the weights, slice by slice if slicing is enabled."""
-        batch = in_dtype_of(part, batch)
+        batch = in_dtype_of(self, batch)
         if self.slicing is not None:
             return self._in_slices(part, batch)
         return part(batch).clone() if self._clones_results else part(batch)

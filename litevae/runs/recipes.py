@@ -194,6 +194,8 @@ def _parse(text: str, kind: Any, key: str) -> Any:
         kinds = [option for option in get_args(kind) if option is not type(None)]
         return None if text == "null" and len(kinds) < len(get_args(kind)) else _parse(text, kinds[0], key)
     if kind is str:
+        if not text:
+            raise ConfigError(f"{key} must not be empty; leave it out, or give it a value")
         return _literal(text)
     if get_origin(kind) is list:
         if not (text.startswith("[") and text.endswith("]")):
@@ -238,6 +240,8 @@ def _check_keys(values: Any, where: str, sections: dict[str, dict[str, Any]]) ->
         if not isinstance(content, dict):
             raise ConfigError(f"{where}: {section} must be a mapping of keys, got {content!r}")
         for key, value in content.items():
+            if value == "???":  # which OmegaConf takes for a value that is missing, and leaves out
+                raise ConfigError(f"{where}: {section}.{key} must be a value, got ???")
             if key in sections[section]:
                 _check_text(value, sections[section][key], f"{where}: {section}.{key}")
             else:

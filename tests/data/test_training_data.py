@@ -1,5 +1,6 @@
 """Is each kind of source opened as the config says, and is what is held out never trained on?"""
 
+import os
 import sys
 import tarfile
 import warnings
@@ -441,3 +442,21 @@ def test_held_out_images_that_all_vanish_are_an_error(tmp_path: Path, fill: Fill
         pytest.raises(DataError, match="none of the 2 held-out images can be used"),
     ):
         held_out(data)
+
+
+def test_a_link_to_a_held_out_image_is_not_trained_on(tmp_path: Path, fill: Fill) -> None:
+    """Under any name, and through a linked folder."""
+    fill(tmp_path / "images", 8)
+    files = sorted((tmp_path / "images").iterdir())
+    (tmp_path / "images" / "more").mkdir()
+    for index, file in enumerate(files):
+        (tmp_path / "images" / "more" / f"link-{index}.png").symlink_to(file)
+    for seed in range(4):
+        data = opened(tmp_path / "images", holdout=0.3, holdout_seed=seed)
+        assert isinstance(data.samples, ImageSamples)
+        source = data.samples.source
+        trained = {os.path.realpath(source.name(index)) for index in range(len(source))}
+        held_out = {os.path.realpath(tmp_path / "images" / item.name) for item in data.held_out}
+        assert trained
+        assert held_out
+        assert not trained & held_out

@@ -416,3 +416,34 @@ def test_autocast_takes_any_floating_point_image(make_model):
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         for dtype in (torch.bfloat16, torch.float32, torch.float64):
             assert model.encode(IMAGE.to(dtype)).latent_dist.mode().isfinite().all()
+
+
+@pytest.mark.parametrize("storage", [torch.bfloat16, torch.float8_e4m3fn])
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16])
+def test_layerwise_casting(make_model, storage, compute):
+    model = make_model(use_quant_conv=True)
+    model.enable_layerwise_casting(storage_dtype=storage, compute_dtype=compute)
+    with torch.no_grad():
+        latent = model.encode(IMAGE).latent_dist.mode()
+        pixels = model.encode((IMAGE * 127.5 + 127.5).round().to(torch.uint8)).latent_dist.mode()
+        assert latent.dtype == pixels.dtype == model.decode(LATENT).sample.dtype == compute
+        assert (latent - pixels).norm() < 0.1 * latent.norm()
+        model.enable_slicing(memory_budget=10**6)
+        assert torch.equal(model.encode(IMAGE).latent_dist.mode(), latent) or compute == torch.bfloat16
+
+
+@torch.no_grad()
+def test_a_patched_convolution_is_called(make_model):
+    """Patches for seamless textures replace `_conv_forward` of every convolution."""
+    model = make_model()
+    calls = []
+
+    def patched(layer: nn.Conv2d, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        calls.append(layer)
+        return type(layer)._conv_forward(layer, x, weight, bias)
+
+    convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+    for layer in convolutions:
+        layer._conv_forward = patched.__get__(layer)
+    model(IMAGE)
+    assert set(calls) == set(convolutions)

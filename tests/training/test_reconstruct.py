@@ -112,6 +112,7 @@ def test_errors_are_one_line_and_name_the_thing(
     good, model = photo(here, 16, 16), str(model_folder)
     (here / "text.jpg").write_text("text")
     (here / "empty").mkdir()
+    (here / "dangling.png").symlink_to(here / "gone.png")
     (here / "cut").mkdir()
     for name in ("config.json", "diffusion_pytorch_model.safetensors"):
         (here / "cut" / name).write_bytes((model_folder / name).read_bytes()[:5000])
@@ -124,6 +125,8 @@ def test_errors_are_one_line_and_name_the_thing(
         (good, "--model", "cut"): "cut",
         (good, "--model", model, "--output", "no/folder/a.png"): "--output must lie in a folder that exists",
         (good, "--model", model, "--output", "out"): "--output must end in .png or .jpg or .jpeg, got out; try out.png",
+        (good, "--model", model, "--output", ".png"): "--output must end in .png or .jpg or .jpeg, got .png",
+        (good, "--model", model, "--output", "dangling.png"): "dangling.png exists; choose another --output",
         (good, "--model", model, "--output", "out.bmp"): "--output must end in .png or .jpg or .jpeg, got out.bmp",
         (good, "--model", model, "--output", "empty"): "--output must name a file, got the folder empty",
         (good, "--model", model, "--output", "/proc/out.png"): "--output must be writable",
