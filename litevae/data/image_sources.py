@@ -116,8 +116,12 @@ class FileSource:
         return self.paths[index]
 
     def title(self, index: int) -> str:
-        """The path below the folder that all files share: cat/1.png and dog/1.png keep different titles."""
-        return Path(os.path.relpath(self.paths[index], self._root)).as_posix()
+        """The path below the folder that all files share: cat/1.png and dog/1.png keep different titles.
+
+        Bytes that are not UTF-8, which figures could not show, are written out.
+        """
+        path = Path(os.path.relpath(self.paths[index], self._root)).as_posix()
+        return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
     def identities(self) -> Iterable[str]:
         return (path.removeprefix(self._searched).replace(os.sep, "/") for path in self.paths)

@@ -129,3 +129,15 @@ def test_names_are_kept_as_they_are() -> None:
     assert list(packed) == names
     assert [packed[index] for index in range(5)] == names
     assert list(PackedStrings([])) == []
+
+
+def test_a_title_of_a_name_that_is_not_utf8_can_be_shown(tmp_path: Path) -> None:
+    path = os.path.join(os.fsencode(tmp_path), b"q\xfe.png")
+    try:
+        Image.new("RGB", (4, 4)).save(os.fsdecode(path))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    (found,) = find_images(str(tmp_path), "data.path")
+    source = FileSource([found])
+    assert source.title(0) == "q\\udcfe.png"
+    assert source.read(0).size == (4, 4)
