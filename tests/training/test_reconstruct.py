@@ -111,6 +111,7 @@ def test_errors_are_one_line_and_name_the_thing(
 ) -> None:
     good, model = photo(here, 16, 16), str(model_folder)
     (here / "text.jpg").write_text("text")
+    long = photo(here, 16, 16, name=f"{'n' * 240}.png")  # the default output would be too long
     (here / "empty").mkdir()
     (here / "cut").mkdir()
     for name in ("config.json", "diffusion_pytorch_model.safetensors"):
@@ -127,6 +128,8 @@ def test_errors_are_one_line_and_name_the_thing(
         (good, "--model", model, "--output", "out.bmp"): "--output must end in .png or .jpg or .jpeg, got out.bmp",
         (good, "--model", model, "--output", "empty"): "--output must name a file, got the folder empty",
         (good, "--model", model, "--output", "/proc/out.png"): "--output must be writable",
+        (good, "--model", model, "--output", ".png"): "--output must have a name before its ending, got .png; try",
+        (long, "--model", model): "-reconstruction.png (File name too long); name a place",
     }
     monkeypatch.setattr(reconstruct, "_write", lambda *_: pytest.fail("it worked before it checked"))
     for argv, message in cases.items():
