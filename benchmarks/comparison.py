@@ -12,6 +12,7 @@ leaves), losses and steps. What is compared: the quality of held-out photographs
 
 import argparse
 import json
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,7 +25,11 @@ from typing import Any
 from benchmarks import figures
 from benchmarks.harness import report
 from benchmarks.harness.report import RESULTS, Column, Measured, Table
+from benchmarks.harness.schedule import positive_minutes
 from benchmarks.rivals.encoders import SD_WIDTHS
+from litevae.runs.config import ConfigError
+from litevae.runs.recipes import load_config
+from litevae.training.config import RunConfig
 from litevae_kernels.files import check_folder
 
 ROWS: dict[str, list[str]] = {
@@ -140,33 +145,39 @@ def table(size: str, settings: Mapping[str, Any], minutes: float | None) -> Tabl
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train every row; write the table and the figure to the results."""
+    """Train every row; write the table and the figure to the results. Returns 2 for a wrong option."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.comparison", description=__doc__.splitlines()[0])
     parser.add_argument("size", nargs="?", choices=SIZES, default="small", help="small: a CPU; full: a GPU")
     parser.add_argument("overrides", nargs="*", help="section.key=value for every row, e.g. train.steps=20")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the figure go")
     parser.add_argument("--runs", type=Path, help="keep the runs in this folder")
-    parser.add_argument("--minutes", type=float, help="train each row for so long; one that is in --runs goes on")
+    parser.add_argument(
+        "--minutes", type=positive_minutes, help="train each row for so long; one that is in --runs goes on"
+    )
     parser.add_argument("--only", choices=ROWS, action="append", help="train this row; of others, show what --runs has")
     arguments = parser.parse_args(argv)
+    minutes, chosen = arguments.minutes, arguments.only or list(ROWS)
+    common = [*SIZES[arguments.size], *([] if minutes is None else FOR_MINUTES), *arguments.overrides]
+    overrides = {row: [*own, *([SD_ENCODER] if row == "SD-VAE" else []), *common] for row, own in ROWS.items()}
     try:
         check_folder("--results", arguments.results)
         if arguments.runs is not None:
             check_folder("--runs", arguments.runs)
-    except ValueError as error:
-        parser.error(str(error))
-    minutes = arguments.minutes
-    command = f"python -m benchmarks.comparison {' '.join([arguments.size, *arguments.overrides])}"
-    conditions = report.conditions(command)
-    common = [*SIZES[arguments.size], *([] if minutes is None else FOR_MINUTES), *arguments.overrides]
-    measured = Measured(table(arguments.size, settings_of(common), minutes))
+        for row in chosen:
+            load_config(RunConfig, "comparison", overrides[row])
+        settings = settings_of(load_config(RunConfig, "comparison", common))
+    except (ValueError, ConfigError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    command = ["python", "-m", "benchmarks.comparison", arguments.size, *arguments.overrides]
+    conditions = report.conditions(shlex.join(command))
+    measured = Measured(table(arguments.size, settings, minutes))
     with tempfile.TemporaryDirectory() as temporary:
-        for label, own in ROWS.items():
+        for label in ROWS:
             name = label.replace(", ", "-").replace(" ", "-").lower()
             folder: Path = (arguments.runs or Path(temporary)) / name
-            if label in (arguments.only or ROWS):
-                encoder = [SD_ENCODER] if label == "SD-VAE" else []
-                run(label, [*own, *encoder, *common], folder, minutes)
+            if label in chosen:
+                run(label, overrides[label], folder, minutes)
             elif not (folder / "model").exists():
                 continue
             measured.rows[label] = row = {"row": label, **numbers(folder)}
@@ -179,12 +190,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def settings_of(overrides: Sequence[str]) -> dict[str, Any]:
+def settings_of(config: Any) -> dict[str, Any]:
     """What all rows share, in words."""
-    from litevae.runs.recipes import load_config
-    from litevae.training.config import RunConfig
-
-    config = load_config(RunConfig, "comparison", overrides)
     return {
         "steps": config.train.steps,
         "batch": f"{config.train.batch_size} crops of {config.data.crop_size} pixels",

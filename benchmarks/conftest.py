@@ -20,7 +20,7 @@ from benchmarks.harness import measure
 from benchmarks.harness.available import missing_import
 from benchmarks.harness.report import RESULTS, Results, conditions, document, markdown, write
 from benchmarks.harness.rows import Planned, planned
-from benchmarks.harness.schedule import DEFAULT_MINUTES, UNLIMITED, Schedule, Share
+from benchmarks.harness.schedule import DEFAULT_MINUTES, UNLIMITED, Schedule, Share, positive_minutes
 from litevae_kernels.files import check_folder
 
 # LiteVAE itself is a diffusers model; its encoder and the operators are not, and are measured without it.
@@ -33,7 +33,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("litevae")
     group.addoption("--results", type=Path, metavar="FOLDER", help="folder for the tables, if not benchmarks/results")
     group.addoption(
-        "--minutes", type=float, default=DEFAULT_MINUTES, metavar="N", help=f"time of the run, {DEFAULT_MINUTES:g}"
+        "--minutes",
+        type=positive_minutes,
+        default=DEFAULT_MINUTES,
+        metavar="N",
+        help=f"time of the run, {DEFAULT_MINUTES:g}",
     )
     group.addoption("--quick", action="store_true", help="fewest rounds, to try; stores only in a folder of --results")
     group.addoption("--all-rows", action="store_true", help="also rows in a precision that this machine only emulates")
@@ -44,17 +48,22 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if (results := config.getoption("results")) is not None:
+    if (folder := tables_folder(config)) is not None and not config.option.collectonly:
         try:
-            check_folder("--results", results)
+            check_folder("--results", folder)
         except ValueError as error:
             raise pytest.UsageError(str(error)) from None
     measure.keep_freed_memory()
     # torch.compile's cache takes code of AVX2 for code of AVX-512, which crashes: every CPU capability has its own.
     kind = f"benchmarks-{torch.__version__}-{torch.backends.cpu.get_cpu_capability()}"
-    folder = os.environ.get("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
-    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(folder, kind))
+    caches = os.environ.get("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(Path(caches, kind))
     config.pluginmanager.register(Run(config), "benchmark-run")
+
+
+def tables_folder(config: pytest.Config) -> Path | None:
+    """Where the tables are stored; None: nowhere."""
+    return config.getoption("results") or (None if config.getoption("quick") else RESULTS)
 
 
 @pytest.fixture(scope="session")
@@ -88,7 +97,7 @@ class Run:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config, self.results = config, Results()
-        self.folder = config.getoption("results") or (None if config.getoption("quick") else RESULTS)
+        self.folder = tables_folder(config)
         self.schedule = Schedule(config.getoption("minutes"))
         self.tests: dict[str, Planned] = {}
         """Those to come, by id."""

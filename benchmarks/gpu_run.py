@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.schedule import positive_minutes
 from litevae_kernels.files import check_file, check_folder, replacing, write_text
 
 ROOT = Path(__file__).parents[1]
@@ -110,9 +111,9 @@ PARTS = [
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns 1 if something failed, 2 for a wrong request, 130 and 143 after Ctrl-C and SIGTERM."""
     arguments = _parser().parse_args(argv)
-    if arguments.store is not None:
-        return store(arguments.store)
     try:
+        if arguments.store is not None:
+            return store(arguments.store)
         check_folder("--output", arguments.output)
         if arguments.pack is not None:
             check_file("--pack", arguments.pack, (".tar.gz", ".tgz"))
@@ -228,12 +229,13 @@ def store(folder: Path) -> int:
     """Put the tables of a run among the recorded results, as the benchmarks do: none replaces a more complete one."""
     from benchmarks.harness import report
 
+    check_folder("benchmarks/results", report.RESULTS)
     found = sorted((folder / "results").glob("*.json"))
+    if not found:
+        raise ValueError(f"--store must name a folder with results/*.json, got {folder}")
     for path in found:
         print(report.write(json.loads(path.read_text(encoding="utf-8")), report.RESULTS))
-    if not found:
-        print(f"error: --store must name a folder with results/*.json, got {folder}", file=sys.stderr)
-    return 0 if found else 2
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -243,8 +245,14 @@ def _parser() -> argparse.ArgumentParser:
     add("parts", nargs="*", metavar="PART", help="see --list; in the order given, also once more; of x_y, x is enough")
     add("--list", action="store_true", help="name the parts, with their limits, and end")
     add("--output", type=Path, default=ROOT / "runs" / "gpu", metavar="DIR", help="runs/gpu")
-    add("--minutes", type=float, default=math.inf, metavar="N", help="limit of each part, where its own is longer")
-    add("--within", type=float, default=math.inf, metavar="N", help="end after so many minutes in all")
+    add(
+        "--minutes",
+        type=positive_minutes,
+        default=math.inf,
+        metavar="N",
+        help="limit of each part, where its own is longer",
+    )
+    add("--within", type=positive_minutes, default=math.inf, metavar="N", help="end after so many minutes in all")
     add("--pack", type=Path, metavar="FILE", help="after every part, logs and results as one tar.gz")
     add("--store", type=Path, metavar="DIR", help="put DIR's tables into benchmarks/results, and end")
     return parser

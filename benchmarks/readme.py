@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks import figures
 from benchmarks.harness.report import RESULTS, Column, cell
+from litevae_kernels.files import write_text
 
 README = Path(__file__).parents[1] / "README.md"
 Row = Mapping[str, Any]
@@ -231,5 +232,5 @@ def filled(readme: str, folder: Path = RESULTS) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text(encoding="utf-8")), encoding="utf-8")
+    write_text(README, filled(README.read_text(encoding="utf-8")))
     print(f"wrote {README}", *figures.write(RESULTS), sep="\nwrote ")

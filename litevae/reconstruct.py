@@ -25,11 +25,12 @@ LARGE_PIXELS = 4_000_000
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 1 for a failure, 2 for a wrong argument."""
     arguments = _parser().parse_args(argv)
-    output: Path = arguments.output or unused(Path(f"{arguments.photo.stem}-reconstruction.png"))
+    output: Path = arguments.output or Path(f"{arguments.photo.stem}-reconstruction.png")
     try:
         with plain_warnings():
             check_file("--output", output, (".png", ".jpg", ".jpeg"))
-            if arguments.output and (output.exists() or output.is_symlink()) and not arguments.overwrite:
+            output = output if arguments.output else unused(output)
+            if (output.exists() or output.is_symlink()) and not arguments.overwrite:
                 raise ValueError(f"{output} exists; choose another --output or add --overwrite")
             image = read_image(arguments.photo)
             model = load_model(arguments.model)
@@ -90,10 +91,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text}")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
+_ELSEWHERE = "name a place that can be written to"
 OLD = ".old.part"  # ends the name of a folder that is being replaced: .<its name>.<token>.old.part
 
 
@@ -22,7 +23,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(4)  # machines that share a folder may share a process's number
-    temporary = path.with_name(f".{path.stem}.{token}.part{path.suffix}")
+    temporary = _temporary(path, token)
     old = path.with_name(f".{path.name}.{token}{OLD}")
     try:
         yield temporary
@@ -54,27 +55,49 @@ def write_text(path: Path, text: str) -> None:
 
 def check_file(argument: str, path: Path, endings: Sequence[str]) -> None:
     """Raise a ValueError unless `path` has one of these endings and can be written, in a folder that exists."""
-    if path.is_dir():
-        raise ValueError(f"{argument} must name a file, got the folder {path}; try {path / f'image{endings[0]}'}")
-    if not path.name.lower().endswith(tuple(endings)) or path.name.lower() in endings:
-        raise ValueError(f"{argument} must end in {' or '.join(endings)}, got {path}; try {path}{endings[0]}")
-    if not path.absolute().parent.is_dir():
-        raise ValueError(f"{argument} must lie in a folder that exists, got {path}; make {path.parent} first")
+    try:
+        if path.is_dir():
+            raise ValueError(f"{argument} must name a file, got the folder {path}; try {path / f'output{endings[0]}'}")
+        if path.name.lower() in endings:
+            raise ValueError(f"{argument} must have a name before its ending, got {path}; try output{endings[0]}")
+        if not path.name.lower().endswith(tuple(endings)):
+            raise ValueError(f"{argument} must end in {' or '.join(endings)}, got {path}; try {path}{endings[0]}")
+        if not path.absolute().parent.is_dir():
+            raise ValueError(f"{argument} must lie in a folder that exists, got {path}; make {path.parent} first")
+        _check_name(_temporary(path.absolute(), secrets.token_hex(4)))
+    except OSError as error:
+        raise _not_writable(argument, path, error) from None
     check_folder(argument, path.absolute().parent)
 
 
 def check_folder(argument: str, path: Path) -> None:
     """Raise a ValueError unless files can be written into the folder `path`, which need not exist yet."""
     place = path.absolute()
-    while not os.path.lexists(place):
-        place = place.parent
-    way_out = "name a place that can be written to"
-    if not place.is_dir():
-        raise ValueError(f"{argument} must be a folder, got {path}, where {place} is none; {way_out}")
     try:
-        tempfile.TemporaryFile(dir=place).close()
+        _check_name(place)
+        while not os.path.lexists(place):
+            place = place.parent
+        if place.is_dir():
+            tempfile.TemporaryFile(dir=place).close()
+            return
     except OSError as error:
-        raise ValueError(f"{argument} must be writable, got {path} ({error.strerror}); {way_out}") from None
+        raise _not_writable(argument, path, error) from None
+    raise ValueError(f"{argument} must be a folder, got {path}, where {place} is none; {_ELSEWHERE}")
+
+
+def _check_name(path: Path) -> None:
+    """Raise an OSError where no file of this name can be, because it is too long for one."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        path.lstat()
+
+
+def _not_writable(argument: str, path: Path, error: OSError) -> ValueError:
+    return ValueError(f"{argument} must be writable, got {path} ({error.strerror}); {_ELSEWHERE}")
+
+
+def _temporary(path: Path, token: str) -> Path:
+    """What is written before it gets the name `path`."""
+    return path.with_name(f".{path.stem}.{token}.part{path.suffix}")
 
 
 def unused(path: Path) -> Path:

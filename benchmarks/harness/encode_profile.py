@@ -29,6 +29,7 @@ from benchmarks.harness.available import missing_package
 from benchmarks.harness.measure import DEVICE
 from benchmarks.harness.report import Column, Measured, Table
 from benchmarks.rivals import encoders
+from litevae_kernels.checks import check_int, wrong_value
 from litevae_kernels.files import check_folder
 
 ENCODER = "LiteVAE-B"
@@ -202,11 +203,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--side", type=int, default=256)
     parser.add_argument("--plain", action="store_true", help="no profiler of ours")
     arguments = parser.parse_args(argv)
+    batch, side = arguments.batch, arguments.side
     try:
         check_folder("--output", arguments.output)
+        check_int("--batch", batch, at_least=1)
+        if side < 8 or side % 8:
+            raise wrong_value("--side", "be a multiple of 8 and at least 8", side)
     except ValueError as error:
-        parser.error(str(error))
-    batch, side = arguments.batch, arguments.side
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     if arguments.plain:
         run_plainly(torch.bfloat16, batch, side)
         return 0

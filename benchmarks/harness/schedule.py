@@ -10,6 +10,7 @@ times the share of their seconds that setup took in the tests before it.
 
 from __future__ import annotations
 
+import argparse
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -21,6 +22,17 @@ SMALLEST_SHARE = 0.25  # of the seconds of a test: with less it is not begun
 
 Clock = Callable[[], float]
 Event = Callable[[], None]
+
+
+def positive_minutes(text: str) -> float:
+    """What is typed after --minutes."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a finite number above 0, got {text}")
+    return value
 
 
 class Share:

@@ -142,7 +142,8 @@ class _Dumper(yaml.SafeDumper):
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     is_word = re.fullmatch(r"[A-Za-z/][\w/.-]*", text) and yaml.safe_load(text) == text and text not in "yYnN"
-    return dumper.represent_scalar("tag:yaml.org,2002:str", _literal(text), style=None if is_word else "'")
+    style = None if is_word else "'" if text.isprintable() else '"'  # which alone keeps every line break as it is
+    return dumper.represent_scalar("tag:yaml.org,2002:str", _literal(text), style=style)
 
 
 _Dumper.add_representer(str, _represent_text)
@@ -194,8 +195,10 @@ def _parse(text: str, kind: Any, key: str) -> Any:
         kinds = [option for option in get_args(kind) if option is not type(None)]
         return None if text == "null" and len(kinds) < len(get_args(kind)) else _parse(text, kinds[0], key)
     if kind is str:
-        if not text:
-            raise ConfigError(f"{key} must not be empty; leave it out, or give it a value")
+        if not text:  # of a shell's variable that is not set; a path would be the current folder
+            raise ConfigError(f"{key} must not be empty, got ''; leave {key}= out")
+        if text.encode(errors="ignore").decode() != text:
+            raise ConfigError(f"{key} must be UTF-8, as config.yaml is, got {text!r}; rename the file or folder")
         return _literal(text)
     if get_origin(kind) is list:
         if not (text.startswith("[") and text.endswith("]")):
@@ -209,7 +212,7 @@ def _parse(text: str, kind: Any, key: str) -> Any:
     try:
         return kind(text)
     except ValueError:
-        what = "a whole number" if kind is int else "a number"
+        what = "a whole number such as 1000" if kind is int else "a number such as 0.5"
         raise ConfigError(f"{key} must be {what}, got {text!r}") from None
 
 

@@ -129,6 +129,27 @@ def test_places_that_cannot_be_written_to_are_refused_first(
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(comparison, "run", lambda *_: pytest.fail("it worked before it checked"))
     for option in ("--results", "--runs"):
-        with pytest.raises(SystemExit, match="2"):
-            comparison.main([option, str(tmp_path / "file")])
-        assert f"error: {option} must be a folder, got {tmp_path / 'file'}" in capsys.readouterr().err
+        assert comparison.main([option, str(tmp_path / "file")]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {option} must be a folder, got {tmp_path / 'file'}")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["train.stepz=3"], "unknown key train.stepz; did you mean train.steps?"),
+        (["train.steps=1e3"], "train.steps must be a whole number such as 1000, got '1e3'"),
+        (["model.dropout=0.1"], "model.dropout must be left out with model.kind=sd-vae"),  # of one row among others
+        (["--minutes", "nan"], "argument --minutes: must be a finite number above 0, got nan"),
+    ],
+)
+def test_options_that_a_row_cannot_have_are_refused_first(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(comparison, "run", lambda *_: pytest.fail("it worked before it checked"))
+    with contextlib.suppress(SystemExit):  # argparse's, which also has code 2
+        assert comparison.main(["small", *options, "--results", str(tmp_path)]) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]

@@ -205,6 +205,25 @@ def test_places_that_cannot_be_written_to_are_refused_first(tmp_path: Path, caps
     assert second.startswith("error: --pack must end in .tar.gz or .tgz, got ")
 
 
+def test_the_profile_checks_its_options_first(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "file").write_text("")
+    for option, value, rule in (("output", tmp_path / "file", "be a folder"), ("batch", 0, "be at least 1")):
+        assert encode_profile.main([f"--{option}", str(value)]) == 2
+        assert capsys.readouterr().err.startswith(f"error: --{option} must {rule}, got {value}")
+    for side in (0, 12):
+        assert encode_profile.main(["--output", str(tmp_path), "--side", str(side)]) == 2
+        assert capsys.readouterr().err == f"error: --side must be a multiple of 8 and at least 8, got {side}\n"
+
+
+def test_minutes_are_above_0(capsys: pytest.CaptureFixture):
+    for option in ("--minutes", "--within"):
+        for value in ("0", "-1", "nan", "inf", "ten"):
+            with pytest.raises(SystemExit, match="2"):
+                gpu_run.main(["--list", option, value])
+            assert capsys.readouterr().err.endswith(f"{option}: must be a finite number above 0, got {value}\n")
+    assert gpu_run.main(["--list", "--minutes", "0.5"]) == 0
+
+
 def test_the_archive_has_what_is_small(tmp_path: Path):
     folder, archive = tmp_path / "gpu", tmp_path / "gpu" / "all.tar.gz"
     for name, size in {"a.log": 10, "results/b.json": 20, "trace.json": 5 * 2**20}.items():
@@ -233,7 +252,13 @@ def test_tables_are_stored_among_the_results(tmp_path: Path, monkeypatch: pytest
     gpu_run.main(["--store", str(tmp_path / "cut")])
     assert len(json.loads(stored.read_text())["rows"]) == 2
     assert "was kept" in capsys.readouterr().out
+    capsys.readouterr()
     assert gpu_run.main(["--store", str(tmp_path)]) == 2
+    monkeypatch.setattr(report, "RESULTS", stored)
+    assert gpu_run.main(["--store", str(tmp_path / "run")]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"error: --store must name a folder with results/*.json, got {tmp_path}"
+    assert second.startswith(f"error: benchmarks/results must be a folder, got {stored}")
 
 
 def test_parts_fit_their_limits_and_leave_out_no_benchmark(tmp_path: Path):

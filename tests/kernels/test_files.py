@@ -114,10 +114,16 @@ def test_places_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.Mo
     for place, rule in {
         ".": "name a file",
         "a": r"end in .png or .jpg, got .*a; try .*a.png",
+        ".PNG": r"have a name before its ending, got .*\.PNG; try .*output.png",
         "no/a.png": "lie in",
+        f"{'n' * 250}.png": r"be writable, got .* \(File name too long\); name",  # of what is renamed to it
+        f"{'n' * 300}.png": r"be writable, got .* \(File name too long\); name",
     }.items():
         with pytest.raises(ValueError, match=f"--output must {rule}"):
             check_file("--output", tmp_path / place, [".png", ".jpg"])
+
+    with pytest.raises(ValueError, match=r"--output must be writable, got .* \(File name too long\); name"):
+        check_folder("--output", tmp_path / ("n" * 300) / "below")
 
     def read_only(**_: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")

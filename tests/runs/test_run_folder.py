@@ -21,6 +21,8 @@ def test_written_config_reads_back_the_same(tmp_path: Path) -> None:
     folder.create(config, ["test"])
     assert folder.read_config(RunConfig) == config
     assert load_config(RunConfig, str(folder.config)) == config
+    resumed = folder.read_config(RunConfig, ["data.source=folder", "data.path=0123", "train.steps=9"])
+    assert (resumed.data.path, resumed.train.steps) == ("0123", 9)
 
 
 def test_config_of_an_older_version_means_what_it_meant(tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def test_errors_are_one_line_and_name_the_thing(
 ) -> None:
     good, model = photo(here, 16, 16), str(model_folder)
     (here / "text.jpg").write_text("text")
+    long = photo(here, 16, 16, name=f"{'n' * 240}.png")  # the default output would be too long
     (here / "empty").mkdir()
     (here / "dangling.png").symlink_to(here / "gone.png")
     (here / "cut").mkdir()
@@ -125,11 +126,12 @@ def test_errors_are_one_line_and_name_the_thing(
         (good, "--model", "cut"): "cut",
         (good, "--model", model, "--output", "no/folder/a.png"): "--output must lie in a folder that exists",
         (good, "--model", model, "--output", "out"): "--output must end in .png or .jpg or .jpeg, got out; try out.png",
-        (good, "--model", model, "--output", ".png"): "--output must end in .png or .jpg or .jpeg, got .png",
         (good, "--model", model, "--output", "dangling.png"): "dangling.png exists; choose another --output",
         (good, "--model", model, "--output", "out.bmp"): "--output must end in .png or .jpg or .jpeg, got out.bmp",
         (good, "--model", model, "--output", "empty"): "--output must name a file, got the folder empty",
         (good, "--model", model, "--output", "/proc/out.png"): "--output must be writable",
+        (good, "--model", model, "--output", ".png"): "--output must have a name before its ending, got .png; try",
+        (long, "--model", model): "-reconstruction.png (File name too long); name a place",
     }
     monkeypatch.setattr(reconstruct, "_write", lambda *_: pytest.fail("it worked before it checked"))
     for argv, message in cases.items():
