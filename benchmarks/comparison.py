@@ -190,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def settings_of(config: Any) -> dict[str, Any]:
+def settings_of(config: RunConfig) -> dict[str, Any]:
     """What all rows share, in words."""
     return {
         "steps": config.train.steps,

@@ -78,7 +78,7 @@ def in_dtype_of(model: Any, x: Tensor) -> Tensor:
     stored = next(model.parameters()).dtype
     if not isinstance(x, Tensor) or x.dtype == stored:
         return x
-    dtype = stored if torch.compiler.is_compiling() else model.dtype  # the latter walks over all modules
+    dtype = model.dtype if _has_hooks(model) else stored  # the former walks over all modules
     if x.dtype == torch.uint8 and stored != dtype:
         return to_float(x, dtype)
     if not x.dtype.is_floating_point or dtype not in FLOATING_DTYPES:
@@ -86,6 +86,14 @@ def in_dtype_of(model: Any, x: Tensor) -> Tensor:
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return x if autocast and x.dtype != torch.float64 else x.to(dtype)  # autocast leaves float64 alone
+
+
+def _has_hooks(model: Any) -> bool:
+    """Whether diffusers wraps the module of the first parameter: to cast it, or to move it."""
+    if torch.compiler.is_compiling():
+        return False
+    name, _ = next(model.named_parameters())
+    return hasattr(model.get_submodule(name.rpartition(".")[0]), "_diffusers_hook")
 
 
 def full_precision(x: Tensor) -> Tensor:

@@ -78,16 +78,12 @@ class Serving(nn.Module):
     def _run(self, part: Encoder | Decoder, batch: Tensor) -> Tensor:
         """part(batch) in the dtype of the weights, slice by slice if slicing is enabled."""
         batch = in_dtype_of(self, batch)
+        slices: tuple[Tensor, ...] = (batch,)
         if self.slicing is not None:
-            return self._in_slices(part, batch)
-        return part(batch).clone() if self._clones_results else part(batch)
-
-    def _in_slices(self, part: Encoder | Decoder, batch: Tensor) -> Tensor:
-        assert self.slicing is not None
-        kind = Encoder if part is self.encoder else Decoder
-        slices = self.slicing.slices(batch, part, kind, self.architecture)
+            kind = Encoder if part is self.encoder else Decoder
+            slices = self.slicing.slices(batch, part, kind, self.architecture)
         results = []
-        for samples in slices:  # no comprehension, which would be a frame of its own, and traced
+        for samples in slices:  # a comprehension would be traced by itself, with all slices in one graph
             result = part(samples)
             results.append(result.clone() if self._clones_results else result)
         return results[0] if len(results) == 1 else torch.cat(results)

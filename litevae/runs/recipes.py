@@ -7,7 +7,6 @@ What is typed after key= is read by the type of the key: text as it stands, so t
 numbers, true and false, [lists], and null where the key may be null. A yaml file is read by yaml's rules.
 """
 
-import dataclasses
 import difflib
 import re
 import types
@@ -96,12 +95,12 @@ def read_yaml(path: Path, sections: Iterable[str]) -> DictConfig:
 
 def build_config(schema: type[C], values: DictConfig, overrides: Sequence[str], origin: str) -> C:
     """The defaults of `schema`, then `values` (of the file `origin`), then `overrides`, checked as in `load_config`."""
-    kinds = _kinds_of(schema)
-    layers = [(origin, values)] + [(override, _parse_override(override, kinds)) for override in overrides]
+    sections = sections_of(schema)
+    layers = [(origin, values)] + [(override, _parse_override(override, sections)) for override in overrides]
     merged: Any = OmegaConf.structured(schema)
     for where, layer in layers:
         try:
-            _check_keys(OmegaConf.to_container(layer), where, kinds)
+            _check_keys(OmegaConf.to_container(layer), where, sections)
             merged = OmegaConf.merge(merged, layer)
         except OmegaConfBaseException as error:
             key = getattr(error, "full_key", None)
@@ -120,12 +119,9 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
-def sections_of(schema: type[Config]) -> dict[str, list[str]]:
-    """Section -> its keys."""
-    return {
-        section.name: [field.name for field in dataclasses.fields(cast(Any, section.type))]
-        for section in dataclasses.fields(cast(Any, schema))
-    }
+def sections_of(schema: type[Config]) -> dict[str, dict[str, Any]]:
+    """Section -> key -> its type."""
+    return {section: get_type_hints(kind) for section, kind in get_type_hints(schema).items()}
 
 
 def to_yaml(config: Config) -> str:
@@ -154,11 +150,6 @@ def _literal(text: str) -> str:
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
-def _kinds_of(schema: type[Config]) -> dict[str, dict[str, Any]]:
-    """Section -> key -> its type."""
-    return {section: get_type_hints(kind) for section, kind in get_type_hints(schema).items()}
-
-
 def _read_with_bases(path: Path, sections: Iterable[str]) -> DictConfig:
     """The values of a file over those of its base, a recipe of the package, which may have a base itself."""
     values, files = read_yaml(path, sections), [path]
@@ -177,23 +168,23 @@ def _first_comment(file: Path) -> str:
     return file.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
 
 
-def _parse_override(override: str, kinds: dict[str, dict[str, Any]]) -> DictConfig:
+def _parse_override(override: str, sections: dict[str, dict[str, Any]]) -> DictConfig:
     path, equals, text = override.partition("=")
     if not (equals and path):
         raise ConfigError(f"an override must look like section.key=value, got {override!r}")
     section, dot, key = path.partition(".")
-    if section in kinds and not dot:
-        return read_yaml(_find_named_override(section, text), kinds)
-    kind = kinds.get(section, {}).get(key, str)  # an unknown key is refused with those of files
+    if section in sections and not dot:
+        return read_yaml(_find_named_override(section, text), sections)
+    kind = sections.get(section, {}).get(key, str)  # an unknown key is refused with those of files
     value = _parse(text, kind, path)
     return OmegaConf.create({section: {key: value}} if dot else {section: value})
 
 
 def _parse(text: str, kind: Any, key: str) -> Any:
     """What `text` means for a key of this type; `key` is named in errors."""
-    if get_origin(kind) in (Union, types.UnionType):
-        kinds = [option for option in get_args(kind) if option is not type(None)]
-        return None if text == "null" and len(kinds) < len(get_args(kind)) else _parse(text, kinds[0], key)
+    kind, may_be_null = _without_none(kind)
+    if may_be_null and text == "null":
+        return None
     if kind is str:
         if not text:  # of a shell's variable that is not set; a path would be the current folder
             raise ConfigError(f"{key} must not be empty, got ''; leave {key}= out")
@@ -214,6 +205,14 @@ def _parse(text: str, kind: Any, key: str) -> Any:
     except ValueError:
         what = "a whole number such as 1000" if kind is int else "a number such as 0.5"
         raise ConfigError(f"{key} must be {what}, got {text!r}") from None
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    """A key's type without None, and whether it may be None."""
+    if get_origin(kind) not in (Union, types.UnionType):
+        return kind, False
+    (only,) = (option for option in get_args(kind) if option is not type(None))
+    return only, True
 
 
 def _find_named_override(section: str, name: str) -> Path:
@@ -255,8 +254,8 @@ def _check_keys(values: Any, where: str, sections: dict[str, dict[str, Any]]) ->
 
 
 def _check_text(value: Any, kind: Any, key: str) -> None:
-    takes_text = kind is str or (get_origin(kind) in (Union, types.UnionType) and str in get_args(kind))
-    if takes_text and isinstance(value, bool | int | float) and not (value is False and key.endswith("precision")):
+    is_no = value is False and key.endswith(".mixed_precision")  # `mixed_precision: no`, the older name of float32
+    if _without_none(kind)[0] is str and isinstance(value, bool | int | float) and not is_no:
         raise ConfigError(f"{key} must be text, got {value!r}, which yaml made of it; put it in quotes in the file")
 
 

@@ -99,9 +99,8 @@ class Networks:
         """One step of the moving average: ema = decay * ema + (1 - decay) * model."""
         if self.ema is not None:
             average = get_ema_multi_avg_fn(self.ema_decay)
-            pairs = zip(self.ema.parameters(), self.model.parameters(), strict=True)
-            averaged, trained = zip(*(pair for pair in pairs if pair[1].requires_grad), strict=True)
-            average(list(averaged), list(trained), 0)
+            # What is frozen equals its average, which stays as it is: interpolating between equal values is exact.
+            average(list(self.ema.parameters()), list(self.model.parameters()), 0)
 
     @property
     def kept(self) -> Autoencoder:
