@@ -186,6 +186,7 @@ class Loop(ABC):
             self.evaluate()
         if self.processes.is_main:
             self.write_results()
+            self.record({"step": self.step, "kind": "end"})
         if self.tensorboard is not None:
             self.tensorboard.close()
         self.processes.end()
@@ -237,7 +238,7 @@ def resume(kind: type[Loop], run: Path, overrides: Sequence[str], command: Seque
     folder.check_writable("--resume")
     checkpoint = load_newest_checkpoint(folder.checkpoints, kind.snapshot_keys)
     step, steps = checkpoint["step"], config.train.steps
-    if step > steps or (step == steps and folder.model.exists()):
+    if step > steps or (step == steps and folder.has_results_of(step)):
         raise ConfigError(f"{run} has already run {step} steps; to go on, give more: train.steps={2 * step}")
     processes = Processes(config.train.device)
     loop = kind(config, folder, processes)

@@ -2,7 +2,8 @@
 
     config.yaml            everything the run was told; `python -m litevae.train config.yaml run.dir=...` repeats it
     versions.json          Python, torch, litevae, commit, machine, seed, and the command line
-    metrics.jsonl          one JSON object a line: "kind" is "train", "evaluation", "resume" or a kind of training's own
+    metrics.jsonl          one JSON object a line: "kind" is "train", "evaluation", "resume", "end" (the results of this
+                           step are written), or a kind of training's own
     tensorboard/           the same for TensorBoard, with pictures
     checkpoints/           step-XXXXXX.pt, the newest few and the best
     model/                 what `from_pretrained` reads; of the averaged weights, if the run has them
@@ -134,6 +135,11 @@ class RunFolder:
     def evaluations(self) -> list[dict[str, Any]]:
         """The lines of evaluations; the first is of the model before training."""
         return [line for line in self.read_metrics() if line["kind"] == "evaluation"]
+
+    def has_results_of(self, step: int) -> bool:
+        """Whether model/ and the figures are those of this step, the newest; older versions did not write which."""
+        ends = [line["step"] for line in self.read_metrics() if line["kind"] == "end"]
+        return self.model.exists() and (not ends or ends[-1] == step)
 
     def forget_after(self, step: int) -> None:
         """Drop the lines after a checkpoint's step: those steps are about to be run again."""

@@ -96,9 +96,8 @@ class TrainConfig(LoopConfig):
     (litevae/models/initialize.py)."""
     freeze: str | None = None
     """`encoder` or `decoder`, each with its 1x1 convolution: stays as `train.start_from` has it, bit for bit, without
-    gradients, Adam's moments or dropout. A decoder that is tuned alone keeps the latents of the model it starts from:
-    the averaged one, where there is one. `model.scaling_factor` keeps that model's scale too; without it this run's
-    data are measured."""
+    gradients, Adam's moments or dropout. A decoder that is tuned alone keeps the latents of the model it starts from
+    (the averaged one, where there is one) and, where that model has one, their scale."""
     evaluate_lpips: bool | None = None
     """Measure LPIPS of the held-out images; null: if the loss has it."""
 

@@ -65,6 +65,8 @@ class Networks:
         model.to(processes.device)  # type: ignore[arg-type]
         self.model = model.train()
         self.frozen = train.freeze
+        self.scale: dict[str, Any] | None = None
+        """With a frozen encoder: what the model that it comes from says of the scale of its latents, if it does."""
         freeze(self.model, self.frozen)
         if train.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()

@@ -3,6 +3,7 @@
 model, ema, discriminator    state dicts; None for what the run has not
 optimizers, scalers          of the autoencoder and, if there is one, of the discriminator
 frozen                       `train.freeze`; not in checkpoints of versions without it
+scale                        `Networks.scale`, likewise
 """
 
 from pathlib import Path
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from litevae.runs.checkpoint import Checkpoint, CheckpointError, load_newest_checkpoint, load_state
 from litevae.runs.config import ConfigError
-from litevae.training.networks import Networks
+from litevae.runs.run_folder import RunFolder
+from litevae.training.latent_scale import scale_of
+from litevae.training.networks import Autoencoder, Networks
 
 KEYS = ("model", "ema", "discriminator", "optimizers", "scalers")
 
@@ -27,6 +30,7 @@ def snapshot(networks: Networks) -> dict[str, Any]:
         "optimizers": [learner.optimizer.state_dict() for learner in networks.learners],
         "scalers": [learner.scaler.state_dict() for learner in networks.learners],
         "frozen": networks.frozen,
+        "scale": networks.scale,
     }
 
 
@@ -39,6 +43,7 @@ def restore(networks: Networks, checkpoint: Checkpoint, where: str) -> None:
             "start a new run with train.start_from"
         )
     _load_weights(networks, checkpoint, where)
+    networks.scale = checkpoint.get("scale")
     states = zip(networks.learners, checkpoint["optimizers"], checkpoint["scalers"], strict=False)
     for learner, optimizer, scaler in states:
         learner.restore(optimizer, scaler)
@@ -48,7 +53,8 @@ def start_from(networks: Networks, path: Path) -> str:
     """Load the weights of another run (the second stage of Table 5), or of a saved model; returns which, in words.
 
     Of a run the newest checkpoint is loaded: the model, its average and the discriminator, without Adam's moments. A
-    CheckpointError names the first weight that does not fit.
+    frozen encoder brings the scale of its latents, where it was measured. A CheckpointError names the first weight that
+    does not fit.
     """
     path = path.expanduser()
     check_start(path)
@@ -57,15 +63,16 @@ def start_from(networks: Networks, path: Path) -> str:
         if networks.frozen and checkpoint["ema"] is not None:
             checkpoint["model"] = checkpoint["ema"]  # what stays is the model that the run leaves
         _load_weights(networks, checkpoint, str(path))
+        folder = RunFolder(path)
+        if networks.frozen == "encoder" and folder.has_results_of(checkpoint["step"]):
+            networks.scale = scale_of(_saved_model(networks, folder.model))
         with_discriminator = networks.discriminator is not None and checkpoint["discriminator"] is not None
         return f"{path} at step {checkpoint['step']}" + (", its discriminator too" if with_discriminator else "")
-    try:
-        state = type(networks.model).from_pretrained(path).state_dict()
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"train.start_from {path} cannot be loaded: {error}") from None
-    load_state(networks.model, state, str(path))
-    if networks.ema is not None:
-        load_state(networks.ema, state, str(path))
+    model = _saved_model(networks, path)
+    for network in filter(None, (networks.model, networks.ema)):
+        load_state(network, model.state_dict(), str(path))
+    if networks.frozen == "encoder":
+        networks.scale = scale_of(model)
     return str(path)
 
 
@@ -75,6 +82,13 @@ def check_start(path: Path) -> None:
         return
     what = "is neither a run nor a saved model (no checkpoints, no config.json)" if path.exists() else "does not exist"
     raise ConfigError(f"train.start_from must name a run or a model folder, got {path}, which {what}")
+
+
+def _saved_model(networks: Networks, path: Path) -> Autoencoder:
+    try:
+        return type(networks.model).from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"train.start_from {path} cannot be loaded: {error}") from None
 
 
 def _load_weights(networks: Networks, checkpoint: Checkpoint, where: str) -> None:

@@ -18,7 +18,7 @@ from litevae.runs.loop import Loop
 from litevae.runs.processes import Processes
 from litevae.runs.progress import BrokenRunError
 from litevae.training.config import RunConfig
-from litevae.training.latent_scale import measure_scale, write_scale
+from litevae.training.latent_scale import fixed_scale, measure_scale, write_scale
 from litevae.training.networks import Networks
 from litevae.training.report import AutoencoderFolder, conclusion, introduction, pictures, write_grid, write_results
 from litevae.training.snapshot import KEYS, restore, snapshot, start_from
@@ -88,15 +88,16 @@ class Trainer(Loop):
         self.say(conclusion(self.folder, evaluation, self.baseline, latents))
 
     def _measure_scale(self) -> dict[str, Any] | None:
-        """Write the scale of the latents into the model that is kept; one without a scale is kept as it is."""
-        kept = self.networks.kept
+        """Write the scale of the latents into the model that is kept, as far as they have one; returns the line."""
+        kept, fixed = self.networks.kept, fixed_scale(self.config, self.networks.scale)
         try:
-            line = measure_scale(self.config, kept, self.data, self.step, self.processes.device)
+            line = measure_scale(self.config, kept, self.data, self.step, self.processes.device, fixed)
         except NoScaleError as error:
             warnings.warn(f"{error}; the model's scaling_factor is left as it was", stacklevel=2)
-            return None
-        write_scale(kept, line)
-        self.record(line)
+            line = None
+        write_scale(kept, line, fixed)
+        if line is not None:
+            self.record(line)
         return line
 
     def snapshot(self) -> dict[str, Any]:

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import conftest
 from litevae_kernels import backends
 
 from .. import children
@@ -30,6 +32,17 @@ def run_pytest(*arguments: str, **environment: str) -> str:
     finished = children.run(command, timeout=300, cwd=REPOSITORY, env={**ENVIRONMENT, **environment})
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished.stdout
+
+
+def test_places_that_cannot_be_written_to_are_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One that was named, and the one where tables go by themselves."""
+    file = tmp_path / "file"
+    file.write_text("")
+    monkeypatch.setattr(conftest, "RESULTS", file)
+    for options in ({"results": file, "quick": True}, {"results": None, "quick": False}):
+        config = SimpleNamespace(getoption=options.get, option=SimpleNamespace(collectonly=False))
+        with pytest.raises(pytest.UsageError, match=f"--results must be a folder, got {file}"):
+            conftest.pytest_configure(config)
 
 
 def test_one_row_is_measured_printed_and_stored(tmp_path: Path):

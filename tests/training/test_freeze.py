@@ -15,7 +15,7 @@ from litevae.training.estimate import estimate
 from litevae.training.networks import Networks, freeze
 from litevae.training.update import Update
 
-from .runs import assert_same_state, checkpoint
+from .runs import assert_same_state, checkpoint, logged
 from .test_update import config_of, pixels, state_of
 
 OTHER = {"encoder": "decoder", "decoder": "encoder"}
@@ -105,7 +105,10 @@ def test_a_decoder_is_tuned_on_the_latents_of_a_run(run, capsys):
     _, tuned = run("tuned", *start, "train.steps=4")
     assert "the encoder is frozen" in capsys.readouterr().out
     assert train.main(["--resume", str(tuned), "train.steps=6"]) == 0
-    before, after = (load_model(folder).state_dict() for folder in (first, tuned))
+    before, after = (load_model(folder) for folder in (first, tuned))
+    assert logged(first, "latents")[0]["std"] != logged(tuned, "latents")[-1]["std"]  # of other crops
+    assert before.architecture == after.architecture  # the scale of the latents is its first one
+    before, after = before.state_dict(), after.state_dict()
     for name, value in before.items():
         assert torch.equal(value, after[name]) == of("encoder", name), name
     states = [checkpoint(folder, 6) for folder in (tuned, unbroken)]

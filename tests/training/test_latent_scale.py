@@ -128,6 +128,40 @@ def test_diffusers_loads_the_baseline_with_its_scale_and_without_a_warning(run: 
     assert scaled.std().item() == pytest.approx(1, abs=6 / (2 * scaled.numel()) ** 0.5)
 
 
+def test_a_frozen_encoder_keeps_the_scale_of_its_model(run: Run) -> None:
+    """All that the config of a saved AutoencoderKL says of it, diffusers' default included."""
+    _, first = run("first", *BASELINE, "train.steps=1")
+    file = first / "model" / "config.json"
+    values = {**json.loads(file.read_text()), "shift_factor": 0.1, "latents_std": [1, 2, 3, 4]}
+    del values["scaling_factor"]
+    file.write_text(json.dumps(values))
+
+    def scale(name: str, *options: str) -> list[Any]:
+        start = (*BASELINE, f"train.start_from={first / 'model'}", "train.steps=1", "train.tensorboard=false")
+        code, folder = run(name, *start, *options)
+        assert code == 0
+        config: Any = AutoencoderKL.load_config(folder / "model")
+        found = [config[key] for key in ("scaling_factor", "shift_factor", "latents_std")]
+        return [*found, logged(folder, "latents")[0]]
+
+    *kept, line = scale("encoder", "train.freeze=encoder")
+    assert (kept, line["scaling_factor"]) == ([0.18215, 0.1, [1, 2, 3, 4]], 0.18215)
+    *given, _ = scale("given", "train.freeze=encoder", "model.scaling_factor=0.5")
+    assert given == [0.5, 0.1, [1, 2, 3, 4]]
+    for options in (["train.freeze=decoder"], []):
+        *measured, line = scale(f"other{len(options)}", *options)
+        assert measured == [1 / line["std"], None, None]
+
+
+def test_a_frozen_encoder_without_a_scale_is_measured(run: Run) -> None:
+    """One of a run that was stopped, and one of a run that has gone on since its results were written."""
+    _, first = run("first", "train.steps=2")
+    (first / "checkpoints" / "step-000002.pt").unlink()
+    _, tuned = run("tuned", f"train.start_from={first}", "train.freeze=encoder", "train.steps=1", "train.seed=1")
+    scales = [load_model(folder).config.scaling_factor for folder in (first, tuned)]  # type: ignore[union-attr]
+    assert scales[0] != scales[1] == 1 / logged(tuned, "latents")[0]["std"]
+
+
 def test_a_resumed_run_shows_its_scale_and_measures_it_anew(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     _, folder = run("run", "train.steps=2")
     capsys.readouterr()

@@ -142,6 +142,13 @@ def test_errors_are_one_line_and_name_the_thing(
         assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("side", ["0", "-1", "1.5", "many"])
+def test_a_side_that_is_no_number_of_pixels(here: Path, side: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        reconstruct.main(["photo.png", "--model", "model", "--max-side", side])
+    assert f"--max-side: must be a whole number, at least 1, got {side}\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("A.JPEG", "JPEG")])
 def test_the_ending_says_the_format(here: Path, model_folder: Path, name: str, kind: str) -> None:
     assert reconstruct.main([photo(here, 16, 16), "--model", str(model_folder), "--output", name]) == 0

@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 import torch
 
-from litevae import train
+from litevae import load_model, train
 from litevae.losses.total import AutoencoderLoss
 from litevae.runs import loop
 from litevae.runs.stopping import StopRequest
+from litevae.training.trainer import Trainer
 
 from .. import children
 from .runs import ADVERSARIAL, assert_same_state, checkpoint, logged
@@ -54,6 +55,24 @@ def test_longer_run_equals_resumed_run(run: Run, extra: list[str]) -> None:
         assert resumed[line["step"]] == line
     for kind in ("evaluation", "latents"):
         assert logged(unbroken, kind)[-1] == logged(broken, kind)[-1]
+
+
+def test_results_that_were_cut_short_are_written_after_all(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though those of an earlier end are there; once they are written, there is nothing to do."""
+    _, unbroken = run("unbroken", "train.steps=4")
+    _, broken = run("broken", "train.steps=2")
+
+    def killed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "write_results", killed)
+        assert train.main(["--resume", str(broken), "train.steps=4"]) == 130
+    assert train.main(["--resume", str(broken)]) == 0
+    expected, model = (load_model(folder) for folder in (unbroken, broken))
+    assert_same_state(expected.state_dict(), model.state_dict())
+    assert expected.architecture == model.architecture  # type: ignore[union-attr]
+    assert train.main(["--resume", str(broken)]) == 2
 
 
 def test_stream_goes_on_where_it_stopped(run: Run, photos: Path, tmp_path: Path) -> None:

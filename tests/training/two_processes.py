@@ -37,6 +37,7 @@ CONFIG: dict[str, dict[str, Any]] = {
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "accumulation": {"train": {"accumulation": 2}},
     "adaptive": {"loss": {"adversarial_weighting": "adaptive"}},
+    "freeze": {"train": {"freeze": "encoder", "start_from": "x"}},
 }
 STEPS = 4
 
