@@ -29,12 +29,16 @@ EXTREMES = ((1, 8, 8), (1, 8, 4096), (1, 4096, 4096), (1000, 256, 256))  # batch
 
 
 class AsOnCuda(TorchDispatchMode):
-    """Operators of meta tensors as of CUDA's: Triton computes ours, and convolutions answer in channels_last."""
+    """Operators of meta tensors as of CUDA's: a backend computes ours, and convolutions answer in channels_last."""
+
+    def __init__(self, backend: str = "triton") -> None:
+        super().__init__()
+        self.backend = backend
 
     def __torch_dispatch__(self, operator: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         if operator in dispatch._implementations:
             room, function = dispatch._implementations[operator]
-            return function(dispatch._module(room, "triton"), *arguments[:-1])
+            return function(dispatch._module(room, self.backend), *arguments[:-1])
         result = operator(*arguments, **(options or {}))
         return tree_map_only(Tensor, channels_last, result) if operator in CONVOLUTIONS else result
 
@@ -57,13 +61,13 @@ def encode(model: nn.Module, pixels: Tensor) -> None:
         model(pixels)
 
 
-def update(model: nn.Module, pixels: Tensor) -> None:
-    with AsOnCuda():
+def update(model: nn.Module, pixels: Tensor, backend: str = "triton") -> None:
+    with AsOnCuda(backend):
         model(pixels).sum().backward()
 
 
 def counts(driver: RecordingDriver, runs: Sequence[Callable[[], None]]) -> dict[str, Any]:
-    """Launches of each run; the different kernels up to its end; the smallest and largest grid and the streams of all."""
+    """Launches of each run; different kernels up to its end; the smallest and largest grid and the streams of all."""
     launches, kernels = [], []
     driver.launches.clear()
     for run in runs:

@@ -2,10 +2,12 @@
 
 import re
 
-import compile_cuda_kernels as compiler
 import pytest
 
 from litevae_kernels import nvrtc
+
+from . import compile_cuda_kernels as compiler
+from .machine_code import tool
 
 ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
 # Bytes of the widest loads and stores, at least, of a call with aligned tensors. Half the width of the image or of the
@@ -26,7 +28,7 @@ def skip_without(*tools: str) -> None:
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"needs NVRTC and cuda-bindings ({error})")
     for name in tools:
-        if compiler.tool(name) is None:
+        if tool(name) is None:
             pytest.skip(f"needs {name}, which the CUDA toolkit has, and triton's package in part")
 
 
