@@ -5,6 +5,7 @@ python -m tests.kernels.recorded_launches       JSON: launches, kernels and prog
 The model runs on the device "meta", with what convolutions do on CUDA: answer in channels_last.
 """
 
+import importlib
 import json
 import os
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from torch.utils._pytree import tree_map_only
 from benchmarks.harness.recording_driver import RecordingDriver
 from litevae import LiteVAE
 from litevae_kernels import dispatch
+from litevae_kernels.backends import MODULES
 
 CONVOLUTIONS = {torch.ops.aten.convolution.default, torch.ops.aten.convolution_backward.default}
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
@@ -31,14 +33,15 @@ EXTREMES = ((1, 8, 8), (1, 8, 4096), (1, 4096, 4096), (1000, 256, 256))  # batch
 class AsOnCuda(TorchDispatchMode):
     """Operators of meta tensors as of CUDA's: a backend computes ours, and convolutions answer in channels_last."""
 
-    def __init__(self, backend: str = "triton") -> None:
+    def __init__(self, backend: str = "triton", inference: bool = False) -> None:
         super().__init__()
-        self.backend = backend
+        self.backend, self.inference = MODULES[backend], inference
 
     def __torch_dispatch__(self, operator: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         if operator in dispatch._implementations:
-            room, function = dispatch._implementations[operator]
-            return function(dispatch._module(room, self.backend), *arguments[:-1])
+            room, *functions = dispatch._implementations[operator][:3]  # for any use, and for inference if it differs
+            module = importlib.import_module(f"litevae_kernels.{room}.{self.backend}")
+            return functions[-1 if self.inference else 0](module, *arguments[:-1])
         result = operator(*arguments, **(options or {}))
         return tree_map_only(Tensor, channels_last, result) if operator in CONVOLUTIONS else result
 
@@ -57,7 +60,7 @@ def image(batch: int, height: int, width: int, dtype: torch.dtype) -> Tensor:
 
 
 def encode(model: nn.Module, pixels: Tensor) -> None:
-    with AsOnCuda(), torch.no_grad():
+    with AsOnCuda(inference=True), torch.no_grad():
         model(pixels)
 
 
