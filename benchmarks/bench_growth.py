@@ -151,7 +151,7 @@ def check(case: ImageBatch, model: LiteVAE, images: Tensor) -> None:
 
     Of a corner of the images, for larger ones would take longer than what is timed.
     """
-    images = images[..., :BATCH_SIDE, :BATCH_SIDE]
+    images = images[..., : SIDES[0], : SIDES[0]]
     mean = model.encode(images).latent_dist.mean
 
     def plain(precision: str) -> list[Tensor]:

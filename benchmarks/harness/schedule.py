@@ -65,8 +65,8 @@ class Share:
         return FEWEST_ROUNDS * call_s <= self.latest - self._clock() - call_s < math.inf
 
     def largest(self, sizes: Sequence[int], seconds_of: Callable[[int], float]) -> int:
-        """The first of `sizes`, from the largest to the smallest, that takes no more than is left; else the last."""
-        left_s = self.latest - self._clock()
+        """The first of `sizes`, from the largest to the smallest, that takes no more than the share; else the last."""
+        left_s = self.end - self._clock()
         return next((size for size in sizes[:-1] if seconds_of(size) <= left_s), sizes[-1])
 
 
