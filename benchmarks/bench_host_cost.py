@@ -164,7 +164,7 @@ TABLE = Table(
         Column("launches", "launches", "d"),
         Column("rounds", "rounds", "d"),
     ],
-    order=[row.label for row in (*ROWS, *LAUNCH_ROWS)],
+    order=[*(row.label for row in ROWS), *(row.label for row in LAUNCH_ROWS)],
     notes=[
         "With grad: the tensors require gradients, and the call records its graph; no backward.",
         "Differences are medians over rounds of the difference between neighbours.",

@@ -41,9 +41,10 @@ class Uncompiled(CompiledKernel):
     """A kernel without machine code."""
 
     def __init__(self, source: Any, options: dict[str, Any]) -> None:
-        self.src, self.name, self.hash, self.kernel, self.asm = source, source.name, "", b"", {}
+        self.src, self.name, self.hash, self.kernel = source, source.name, "", b""
         self.metadata = SimpleNamespace(name=source.name, shared=0, **options)
-        self.packed_metadata, self.metadata_group = (), {}
+        self.packed_metadata: tuple[()] = ()
+        self.metadata_group: dict[str, str] = {}
         self.module = self.function = self._run = None
 
 
