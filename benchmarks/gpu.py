@@ -97,10 +97,8 @@ def training(name: str, minutes: float, about: str, row: str, to: str, *override
 
 OPERATORS = "haar_dwt2d group_norm_silu smc_conv2d host_cost"
 ENCODE = "{python} -m benchmarks.harness.encode_profile"
-NCU = (
-    "ncu --kernel-name regex:haar|group_norm_silu|smc --launch-count 80 --clock-control none --profile-from-start off "
-)
-NCU += "--target-processes all --csv --page raw --metrics "
+NCU = "ncu --kernel-name regex:haar|group_norm_silu|smc --launch-count 80 --clock-control none "
+NCU += "--profile-from-start off --target-processes all --csv --page raw --metrics "
 NCU += "gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum,launch__registers_per_thread,"
 NCU += "dram__throughput.avg.pct_of_peak_sustained_elapsed"
 PARTS = [

@@ -28,8 +28,8 @@ NOTES = [
 ]
 if measure.DEVICE.type == "cuda":
     NOTES.append(
-        f"Host: what a call takes the CPU. A row of whose time that is more than {measure.HOST_SHARE:.0%} is marked: it "
-        "says little of the kernel."
+        f"Host: what a call takes the CPU. A row of whose time that is more than {measure.HOST_SHARE:.0%} is marked: "
+        "it says little of the kernel."
     )
 
 

@@ -274,6 +274,35 @@ def test_parts_fit_their_limits_and_leave_out_no_benchmark(tmp_path: Path):
             assert own == part.minutes - (0.5 if "--benchmark-only" in words else 1.5)
 
 
+def test_the_first_thirty_minutes_are_three_calls_of_ten():
+    calls, left = [[]], 9.5
+    for part in gpu.PARTS[: [part.name for part in gpu.PARTS].index("train_litevae")]:
+        if part.minutes > left:
+            calls, left = [*calls, []], 9.5
+        calls[-1].append(part.name)
+        left -= part.minutes
+    assert calls == [
+        ["machine", "tests", "tests_huge"],
+        ["operators", "profile"],
+        ["table3", "sanitizer_memcheck"],
+    ]
+
+
+def test_wheels_to_bring_are_named(run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    assert gpu.missing_wheels() == ""
+    monkeypatch.setattr(gpu, "WHEELS", {"no_such_package": "no-such-package", "torch": "torch"})
+    run([part("some", "")])
+    output = capsys.readouterr().out
+    assert output.startswith("not installed: no_such_package. ")
+    assert "-d wheels no-such-package\n" in output
+
+
+def test_a_part_is_told_how_long_it_may_really_take(run):
+    made = [Part("some", 5, "", "{python} -c 'import sys; print(sys.argv[1])' {minutes}", gpu=False)]
+    _, entries = run(made, "--within", "3")
+    assert 2 < float(entries[0]["said"]) < 2.5
+
+
 def test_the_training_runs_are_configs_that_the_program_takes():
     pytest.importorskip("omegaconf")
     from benchmarks import comparison
