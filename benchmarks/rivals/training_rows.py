@@ -127,8 +127,7 @@ def check(training: Training) -> None:
     same precision. The autoencoder's gradient is result 1, the discriminator's result 2. No weight changes. The
     images are corners of those that are timed.
     """
-    name, precision = training.name, training.precision
-    if name in (SD_VAE, PLAIN):
+    if training.name in (SD_VAE, PLAIN):
         return
     whole = training.pixels
     training.pixels = whole[..., :CHECKED_SIDE, :CHECKED_SIDE]
