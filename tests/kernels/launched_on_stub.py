@@ -37,7 +37,7 @@ def chosen_device(index: int) -> Iterator[None]:
 
 
 def stand_in() -> None:
-    torch.cuda.device = chosen_device
+    torch.cuda.device, torch.cuda.current_device = chosen_device, lambda: getattr(_thread, "current", 0)
     torch.cuda.get_device_capability = lambda index: (9, 0)
     torch._C._cuda_getCurrentRawStream = lambda index: (0, 71)[index]
     torch.cuda.is_initialized = torch.cuda.is_current_stream_capturing = lambda: True
