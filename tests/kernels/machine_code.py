@@ -99,7 +99,7 @@ def split_at_loop(text: str) -> tuple[int, Loop]:
 
 
 def _accessed_bytes(instruction: str) -> int:
-    access = re.search(r"\b(?:LDGSTS|LDG|STG)((?:\.\w+)*)", instruction)
+    access = re.search(r"\b(?:LDGSTS|LDG|STG)\b((?:\.\w+)*)", instruction)
     if access is None:
         return 0
     parts = access.group(1).split(".")
