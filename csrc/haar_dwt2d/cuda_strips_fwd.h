@@ -39,7 +39,7 @@ struct AnalysisStrip {
         if constexpr (kLevel == 0) {
             Row<0> result;
 #pragma unroll
-            for (int j = 0; j < kColumns; j++) result.values[j] = load_pixel<T>(rows->values[j]);
+            for (int j = 0; j < kColumns; j++) result.values[j] = load<T>(rows->values[j]);
             return result;
         } else {
             const Row<kLevel - 1> top = reduce<kLevel - 1>(rows, 2 * row);

@@ -199,7 +199,7 @@ LITEVAE_DEVICE void analyse_level(Tile<Image, Result, kLevels>& tile, const Tile
             if (outside && transpose) return T(0);
             at_row = at_row < rows ? at_row : rows - 1, at_column = at_column < columns ? at_column : columns - 1;
             const int at = (at_row * columns + at_column) * channels + channel;
-            if constexpr (kLevel == 1) return load_pixel<T>(tile.image[at]);
+            if constexpr (kLevel == 1) return load<T>(tile.image[at]);
             else return tile.low[tile.start(kLevel - 1) + at];
         };
         const Four<T> s = haar_block(finer(2 * row, 2 * column), finer(2 * row, 2 * column + 1),

@@ -54,14 +54,15 @@ def extended(positions, LEVELS: tl.constexpr, image_side):
 
 @triton.jit
 def pixel_values(pixels, ARITHMETIC: tl.constexpr):
-    """An 8-bit pixel p is p / 127.5 - 1, with PyTorch's correctly rounded division."""
+    """The values of pixels; an 8-bit pixel p is p / 127.5 - 1, with the bits of a correctly rounded division.
+
+    1 / 127.5 is 257 / 2^15 + 257 / 2^15 / 65535. p times the first term is exact, so the sum is rounded once, and it
+    does not matter whether the compiler fuses it.
+    """
+    values = pixels.to(ARITHMETIC)
     if pixels.dtype == tl.uint8:
-        if ARITHMETIC == tl.float64:
-            return pixels.to(tl.float64) / 127.5 - 1.0
-        else:
-            return tl.div_rn(pixels.to(tl.float32), 127.5) - 1.0
-    else:
-        return pixels.to(ARITHMETIC)
+        values = (257.0 / 32768) * values + (257.0 / 32768 / 65535) * values - 1.0
+    return values
 
 
 @triton.jit
@@ -185,7 +186,8 @@ def store_tile(
 
 @triton.jit
 def tile_of_program(tiles, tiles_w, ROWS: tl.constexpr, COLUMNS: tl.constexpr, GROUPS: tl.constexpr):
-    """Sample, group of channels, first row and first column of the coarsest level."""
-    program = tl.program_id(0).to(tl.int64)
+    """Sample, group of channels, first row and first column of the coarsest level: divided in 32 bits, then widened."""
+    program = tl.program_id(0)
     plane, tile = program // tiles, program % tiles
-    return plane // GROUPS, plane % GROUPS, tile // tiles_w * ROWS, tile % tiles_w * COLUMNS
+    sample, group, row, column = plane // GROUPS, plane % GROUPS, tile // tiles_w * ROWS, tile % tiles_w * COLUMNS
+    return sample.to(tl.int64), group.to(tl.int64), row.to(tl.int64), column.to(tl.int64)

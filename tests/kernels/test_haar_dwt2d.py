@@ -130,6 +130,14 @@ def test_uint8_pixels_are_the_values_from_minus_1_to_1(
         assert torch.equal(packed, exact)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_each_of_the_256_pixels_is_the_exact_quotient(backend: str, device: str, dtype: torch.dtype) -> None:
+    """On a 1x1 image with scaling "mean", L is the value itself: no kernel divides, all have the division's bits."""
+    pixels = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
+    low = haar_dwt2d(pixels.to(device), scaling="mean", dtype=dtype, backend=backend)[0][:, :1]
+    assert torch.equal(low.cpu(), pixels.to(dtype) / 127.5 - 1)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
 def test_result_dtype(backend: str, device: str, dtype: torch.dtype) -> None:
     for source in (torch.bfloat16, torch.float32, torch.float64):
