@@ -26,6 +26,8 @@ struct Divider {
     }
 };
 
+struct ImageStrides { int64_t batch, channel, row, column; };  // in elements
+
 // rows x columns x length elements, dense in shared memory; in global memory rows and columns lie some steps apart.
 struct Box {
     int rows, columns, length;
@@ -145,6 +147,55 @@ struct TilePlace {
         const int64_t first_row = sample * side_at(height, level) + (int64_t(row) << shift);
         return (first_row * side_at(width, level) + (int64_t(column) << shift)) * copies * channels + channel;
     }
+    // The tile's part of the image, which may have any strides, dense in shared memory: [row, column, channel].
+    template <typename Stored>
+    LITEVAE_DEVICE void load_image(const Stored* image, const ImageStrides& strides, Stored* shared) const {
+        const int64_t first_row = int64_t(row) << kLevels, first_column = int64_t(column) << kLevels;
+        image += sample * strides.batch + channel * strides.channel + first_row * strides.row;
+        image += first_column * strides.column;
+        constexpr int kPack = 4;
+        const bool in_packs = strides.column == 1 && is_aligned<Stored, kPack>(image) && columns_at(0) % kPack == 0 &&
+                              strides.row % kPack == 0 && strides.channel % kPack == 0;
+        if (channels == 1 || strides.channel == 1) {
+            Box(rows_at(0), columns_at(0), tile_channels, strides.row, strides.column).load(image, shared);
+        } else if (in_packs) {
+            interleave<kPack>(image, strides, shared);
+        } else {
+            interleave<1>(image, strides, shared);
+        }
+    }
+
+    // Neighbouring threads read neighbouring columns of one channel, kPack each, some of them under way together.
+    template <int kPack, typename Stored>
+    LITEVAE_DEVICE void interleave(const Stored* image, const ImageStrides& strides, Stored* shared) const {
+        constexpr int kTogether = 4;
+        const int columns = columns_at(0), packs = columns / kPack, rows = rows_at(0);
+        const int count = tile_channels * rows * packs;
+        const Divider by_packs(packs), by_rows(rows);
+        Pack<Stored, kPack> values[kTogether];
+#pragma unroll 1
+        for (int first = threadIdx.x; first < count; first += kTogether * kTileThreads) {
+            int at_channel[kTogether], at_row[kTogether], at_pack[kTogether];
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                int channel_row;
+                by_packs.divide(first + k * kTileThreads, channel_row, at_pack[k]);
+                by_rows.divide(channel_row, at_channel[k], at_row[k]);
+                if (first + k * kTileThreads >= count) continue;
+                const Stored* from = image + at_channel[k] * strides.channel + at_row[k] * strides.row;
+                values[k] = load_pack<kPack>(from + at_pack[k] * kPack * strides.column);
+            }
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                if (first + k * kTileThreads >= count) continue;
+                const int pixel = at_row[k] * columns + at_pack[k] * kPack;
+                Stored* to = shared + pixel * tile_channels + at_channel[k];
+#pragma unroll
+                for (int j = 0; j < kPack; j++) to[j * tile_channels] = values[k].values[j];
+            }
+        }
+    }
+
     LITEVAE_DEVICE Box box(int level, int copies) const {
         return {rows_at(level), columns_at(level) * copies, tile_channels, side_at(width, level) * copies * channels,
                 channels};
@@ -217,17 +268,18 @@ LITEVAE_DEVICE void analyse_level(Tile<Image, Result, kLevels>& tile, const Tile
     }
 }
 
-// As haar_dwt2d_fwd_kernel, of a dense channels_last image; low_copy is channels_last too.
+// As haar_dwt2d_fwd_kernel, with sub-bands and low_copy in channels_last.
 template <typename Image, typename Result, int kLevels>
 __global__ void __launch_bounds__(kTileThreads)
     haar_dwt2d_fwd_channels_last_kernel(const Image* image, Result* level1, Result* level2, Result* level3,
-                                        Result* level4, Wider<Image, Result>* low_copy, int64_t channels,
+                                        Result* level4, Wider<Image, Result>* low_copy, int64_t stride_b,
+                                        int64_t stride_c, int64_t stride_h, int64_t stride_w, int64_t channels,
                                         int64_t height, int64_t width, int32_t tile_columns, int32_t tiles_in_a_row,
                                         int32_t tile_channels, int32_t parts, double factor, int32_t transpose) {
     __shared__ Tile<Image, Result, kLevels> tile;
     const TilePlace<kLevels> place(channels, height, width, tile_columns, tiles_in_a_row, tile_channels, parts);
     const Wider<Image, Result> f(factor);
-    place.box(0, 1).load(image + place.start(0, 1), tile.image);
+    place.load_image(image, {stride_b, stride_c, stride_h, stride_w}, tile.image);
     __syncthreads();
     // A level is copied out while the next one is made.
     analyse_level<1>(tile, place, f, transpose, low_copy);

@@ -23,7 +23,14 @@ TILE_HEIGHT, TILE_WIDTH = 16, 128  # rows of the image, and columns times lanes
 _TRITON_DTYPES = {torch.float32: tl.float32, torch.float64: tl.float64}
 
 
-def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose: bool = False) -> list[Tensor]:
+def analysis(
+    image: Tensor,
+    levels: int,
+    factor: float,
+    dtype: torch.dtype,
+    transpose: bool = False,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> list[Tensor]:
     """As `reference.analysis`; for an image of any strides, without a copy."""
     arithmetic = arithmetic_dtype(image.dtype, dtype)
 
@@ -42,7 +49,7 @@ def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, tran
                 IMAGE_IN_RUNS=1 < channels <= tile["LANES"] and image.stride(1) == 1 and image.stride(3) == channels,
             )  # fmt: skip
 
-    return cascade.analysis(launch, image, levels, dtype)
+    return cascade.analysis(launch, image, levels, dtype, memory_format)
 
 
 def synthesis(

@@ -54,6 +54,60 @@ def test_inverse(backend: str, device: str, size: tuple[int, int], levels: int, 
     assert_close(haar_idwt2d(garbled, scaling=scaling, size=size, backend=backend), image, scale=10)
 
 
+MEMORY_FORMATS = [torch.contiguous_format, torch.channels_last]
+
+
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("size", [(13, 10), (16, 24)])
+def test_memory_format_of_the_result(
+    backend: str, device: str, memory_format: torch.memory_format, dtype: torch.dtype, size: tuple[int, int]
+) -> None:
+    """The bits of a result that is converted afterwards, from an image of any strides."""
+    for name, image in sample_layouts(torch.float32, device, size):
+        image = (image * 60 + 128).clamp(0, 255).to(dtype) if dtype == torch.uint8 else image.to(dtype)
+        expected = haar_dwt2d(image, 3, dtype=torch.float32, backend=backend)
+        pyramid = haar_dwt2d(image, 3, dtype=torch.float32, memory_format=memory_format, backend=backend)
+        for packed, other in zip(pyramid, expected, strict=True):
+            assert torch.equal(packed, other), name
+            assert packed.is_contiguous(memory_format=memory_format), name
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5, 20])
+@pytest.mark.parametrize("size", [(8, 16), (37, 42)])
+def test_memory_format_of_any_number_of_channels_and_levels(
+    backend: str, device: str, channels: int, size: tuple[int, int]
+) -> None:
+    """Five levels are two launches on a GPU; 20 channels do not fit a tile of few of them."""
+    image = image_of(*size, dtype=torch.float32, device=device, channels=channels)
+    for source, result in (MEMORY_FORMATS, MEMORY_FORMATS[::-1]):
+        image = image.contiguous(memory_format=source)
+        for levels in (2, 5):
+            pyramid = haar_dwt2d(image, levels, memory_format=result, backend=backend)
+            for packed, expected in zip(pyramid, haar_dwt2d(image, levels, backend="reference"), strict=True):
+                assert_close(packed, expected.double(), scale=4)
+                assert packed.is_contiguous(memory_format=result)
+
+
+@pytest.mark.parametrize("memory_format", MEMORY_FORMATS)
+@pytest.mark.parametrize("size", [(5, 7), (8, 16)])
+def test_memory_format_has_the_same_derivatives(
+    backend: str, device: str, memory_format: torch.memory_format, size: tuple[int, int]
+) -> None:
+    """Exact: the numbers are small integers over 4. Each level's gradient has the level's own format, or another."""
+    for source in MEMORY_FORMATS:
+        image = (image_of(*size, device=device) * 4).round().contiguous(memory_format=source).requires_grad_()
+        plain = haar_dwt2d(image, 2, backend="reference")
+        pyramid = haar_dwt2d(image, 2, memory_format=memory_format, backend=backend)
+        weights = [torch.arange(packed.numel(), device=device).view_as(packed) % 7 for packed in plain]
+
+        def gradient(levels: tuple[Tensor, ...], image: Tensor = image, weights: list[Tensor] = weights) -> Tensor:
+            total = sum((level * weight).sum() for level, weight in zip(levels, weights, strict=True))
+            return torch.autograd.grad(total, image)[0]
+
+        assert torch.equal(gradient(pyramid), gradient(plain))
+
+
 @pytest.mark.parametrize("channels", [1, 2, 5, 20])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("size", [(8, 16), (7, 10)])
@@ -87,7 +141,7 @@ def test_every_size_and_level_equals_the_reference(
 
     def maps(name: str) -> list[Tensor]:
         return [
-            *ops.haar_dwt2d(image, levels, 0.5, torch.float64, name),
+            *ops.haar_dwt2d(image, levels, 0.5, torch.float64, torch.preserve_format, name),
             ops.haar_idwt2d(pyramid, height, width, 0.5, name),
             ops.haar_dwt2d_backward(pyramid, height, width, 0.5, torch.float64, name),
             *ops.haar_idwt2d_backward(image, levels, 0.5, name),
@@ -277,8 +331,9 @@ def test_registration(backend: str, device: str, layout: str) -> None:
     pyramid = [packed.detach().requires_grad_() for packed in haar_dwt2d(image, 2)]
     pixels = dict(sample_layouts(torch.uint8, device))[layout]
     calls = [
-        (ops.haar_dwt2d, (image, 2, 0.5, torch.float32, backend)),
-        (ops.haar_dwt2d, (pixels, 2, 0.5, torch.bfloat16, backend)),
+        (ops.haar_dwt2d, (image, 2, 0.5, torch.float32, torch.preserve_format, backend)),
+        (ops.haar_dwt2d, (image, 2, 0.5, torch.float32, torch.channels_last, backend)),
+        (ops.haar_dwt2d, (pixels, 2, 0.5, torch.bfloat16, torch.contiguous_format, backend)),
         (ops.haar_dwt2d_backward, (pyramid, 13, 10, 0.5, torch.float32, backend)),
         (ops.haar_idwt2d, (pyramid, 13, 10, 0.5, backend)),
         (ops.haar_idwt2d_backward, (image, 2, 0.5, backend)),
@@ -287,10 +342,11 @@ def test_registration(backend: str, device: str, layout: str) -> None:
         torch.library.opcheck(op, arguments)
 
 
+@pytest.mark.parametrize("memory_format", [torch.preserve_format, torch.channels_last])
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_compiles_to_one_graph(dynamic: bool) -> None:
+def test_compiles_to_one_graph(dynamic: bool, memory_format: torch.memory_format) -> None:
     def round_trip(image: Tensor) -> tuple[Tensor, Tensor]:
-        pyramid = haar_dwt2d(image, 3, scaling="mean")
+        pyramid = haar_dwt2d(image, 3, scaling="mean", memory_format=memory_format)
         height, width = image.shape[-2:]
         return haar_idwt2d(pyramid, scaling="mean", size=(height, width)), pyramid[1]
 
@@ -300,6 +356,7 @@ def test_compiles_to_one_graph(dynamic: bool) -> None:
         image = eager_image.detach().clone().requires_grad_()
         for one, two in zip(compiled(image), round_trip(eager_image), strict=True):
             assert torch.equal(one, two)
+            assert one.stride() == two.stride()
             (one.square().sum()).backward(retain_graph=True)
             (two.square().sum()).backward(retain_graph=True)
         torch.testing.assert_close(image.grad, eager_image.grad)
