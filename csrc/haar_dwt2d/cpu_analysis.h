@@ -196,9 +196,11 @@ class Analysis {
                 level_row(1, row, top, inside || !transpose_ ? bottom : zero_pixels_.data(),
                           {address(next), bytes, strides_[2] * int64_t(sizeof(Image)) - bytes});
             } else {
-                dispatch<GatherRow<T, Image>>(top, strides_[1], strides_[3], shape_.widths[0], channels_, image_rows_[0]);
-                dispatch<GatherRow<T, Image>>(bottom, strides_[1], strides_[3], shape_.widths[0], channels_,
-                                              image_rows_[1]);
+                const Image* rows[] = {top, bottom};
+                for (int k = 0; k < 2; k++) {
+                    dispatch<GatherRow<T, Image>>(rows[k], strides_[1], strides_[3], shape_.widths[0], channels_,
+                                                  image_rows_[k]);
+                }
                 level_row<T>(1, row, image_rows_[0], inside || !transpose_ ? image_rows_[1] : zeros_,
                              in_cache(image_rows_[0]));
             }

@@ -35,14 +35,15 @@ LITEVAE_DEVICE void synthesise_level(Tile<Image, Pyramid, kLevels>& tile, const 
     __syncthreads();
 }
 
-// As haar_dwt2d_bwd_kernel, of dense channels_last sub-bands; low_copy is channels_last too.
+// As haar_dwt2d_bwd_kernel, with sub-bands, low_copy and image in channels_last. The blocks and the parameters of tiles
+// are those of haar_dwt2d_fwd_channels_last_kernel.
 template <typename Image, typename Pyramid, int kLevels>
 __global__ void __launch_bounds__(kTileThreads)
-    haar_dwt2d_bwd_channels_last_kernel(const Pyramid* level1, const Pyramid* level2, const Pyramid* level3,
-                                        const Pyramid* level4, const Wider<Image, Pyramid>* low_copy, Image* image,
-                                        int64_t channels, int64_t height, int64_t width, int32_t tile_columns,
-                                        int32_t tiles_in_a_row, int32_t tile_channels, int32_t parts, double factor,
-                                        int32_t transpose) {
+    haar_dwt2d_bwd_channels_last_kernel(
+        const Pyramid* level1, const Pyramid* level2, const Pyramid* level3, const Pyramid* level4,
+        const Wider<Image, Pyramid>* low_copy, Image* image, int64_t channels, int64_t height, int64_t width,
+        int32_t tile_columns, int32_t tiles_in_a_row, int32_t tile_channels, int32_t parts, double factor,
+        int32_t transpose) {
     __shared__ Tile<Image, Pyramid, kLevels> tile;
     const TilePlace<kLevels> place(channels, height, width, tile_columns, tiles_in_a_row, tile_channels, parts);
     const Wider<Image, Pyramid> f(factor);

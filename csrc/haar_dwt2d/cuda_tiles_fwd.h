@@ -37,14 +37,19 @@ LITEVAE_DEVICE void analyse_level(Tile<Image, Result, kLevels>& tile, const Tile
     }
 }
 
-// As haar_dwt2d_fwd_kernel, with sub-bands and low_copy in channels_last.
+// As haar_dwt2d_fwd_kernel, with sub-bands and low_copy in channels_last. There is a block for each of
+// B ceil(H / 2^kLevels) tiles_in_a_row parts tiles.
 template <typename Image, typename Result, int kLevels>
 __global__ void __launch_bounds__(kTileThreads)
-    haar_dwt2d_fwd_channels_last_kernel(const Image* image, Result* level1, Result* level2, Result* level3,
-                                        Result* level4, Wider<Image, Result>* low_copy, int64_t stride_b,
-                                        int64_t stride_c, int64_t stride_h, int64_t stride_w, int64_t channels,
-                                        int64_t height, int64_t width, int32_t tile_columns, int32_t tiles_in_a_row,
-                                        int32_t tile_channels, int32_t parts, double factor, int32_t transpose) {
+    haar_dwt2d_fwd_channels_last_kernel(
+        const Image* image, Result* level1, Result* level2, Result* level3, Result* level4,
+        Wider<Image, Result>* low_copy, int64_t stride_b, int64_t stride_c, int64_t stride_h, int64_t stride_w,
+        int64_t channels, int64_t height, int64_t width,
+        int32_t tile_columns,    // of a tile at the coarsest level, of which it has one row
+        int32_t tiles_in_a_row,  // that cover the coarsest level's width
+        int32_t tile_channels,   // of a tile, at most
+        int32_t parts,           // tiles that share the channels of a pixel
+        double factor, int32_t transpose) {
     __shared__ Tile<Image, Result, kLevels> tile;
     const TilePlace<kLevels> place(channels, height, width, tile_columns, tiles_in_a_row, tile_channels, parts);
     const Wider<Image, Result> f(factor);

@@ -54,9 +54,9 @@ struct SumRow {
             square += u * u;
             if (kGrad) product += grad[j] * u;
         }
-        for (int k = 1; k < kVectors; k++) squares[0] = squares[0] + squares[k], products[0] = products[0] + products[k];
+        const Values all_squares = squares[0] + squares[1], all_products = products[0] + products[1];
         for (int lane = 0; lane < Values::kLanes; lane++) {
-            square += squares[0].value[lane], product += products[0].value[lane];
+            square += all_squares.value[lane], product += all_products.value[lane];
         }
         sums[0] = square, sums[1] = product;
     }
