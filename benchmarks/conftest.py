@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
@@ -20,7 +21,7 @@ from benchmarks.harness import measure
 from benchmarks.harness.available import missing_import
 from benchmarks.harness.report import RESULTS, Results, conditions, document, markdown, write
 from benchmarks.harness.rows import Planned, planned
-from benchmarks.harness.schedule import DEFAULT_MINUTES, UNLIMITED, Schedule, Share, positive_minutes
+from benchmarks.harness.schedule import DEFAULT_MINUTES, UNLIMITED, Schedule, Share, positive
 from litevae_kernels.files import check_folder
 
 # LiteVAE itself is a diffusers model; its encoder and the operators are not, and are measured without it.
@@ -34,10 +35,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--results", type=Path, metavar="FOLDER", help="folder for the tables, if not benchmarks/results")
     group.addoption(
         "--minutes",
-        type=positive_minutes,
+        type=positive,
         default=DEFAULT_MINUTES,
         metavar="N",
         help=f"time of the run, {DEFAULT_MINUTES:g}",
+    )
+    group.addoption(
+        "--row-seconds",
+        type=positive,
+        default=math.inf,
+        metavar="N",
+        help="the rounds of a row take no longer, whatever time is left",
     )
     group.addoption("--quick", action="store_true", help="fewest rounds, to try; stores only in a folder of --results")
     group.addoption("--all-rows", action="store_true", help="also rows in a precision that this machine only emulates")
@@ -120,6 +128,7 @@ class Run:
         if self.config.getoption("quick"):
             return UNLIMITED
         share = self.schedule.share(item.nodeid)
+        share.rounds_s = self.config.getoption("row_seconds") * len(test.labels)
         if reason := share.lacks(0.0):
             self._leave_out(test, reason)
             pytest.skip(reason)
