@@ -19,6 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # these files are no installed 
 
 from benchmarks.harness import measure
 from benchmarks.harness.available import missing_import
+from benchmarks.harness.disturbance import Watch
 from benchmarks.harness.report import RESULTS, Results, conditions, document, markdown, write
 from benchmarks.harness.rows import Planned, planned
 from benchmarks.harness.schedule import DEFAULT_MINUTES, UNLIMITED, Schedule, Share, positive
@@ -111,7 +112,7 @@ class Run:
         """Those to come, by id."""
         self.stored: dict[str, str] = {}
         """What became of the file of each table that is finished."""
-        self._count, self._said_s = 0, 0.0
+        self._count, self._said_s, self._watch = 0, 0.0, Watch()
         self._conditions = conditions(shlex.join(["pytest", *map(str, config.invocation_params.args)]))
 
     @property
@@ -186,6 +187,8 @@ class Run:
     def _store(self, name: str) -> None:
         measured = self.results.tables.get(name)
         if measured and measured.rows:
+            if disturbance := self._watch.disturbance():
+                measured.conditions["disturbed"] = disturbance
             table = document(measured, self._conditions)
             self.stored[name] = write(table, self.folder) if self.folder else "not stored, because of --quick"
 
