@@ -19,6 +19,11 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
     return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
 
+def stored(x: Tensor, dtype: torch.dtype, memory_format: torch.memory_format) -> Tensor:
+    """x rounded to `dtype`, dense in `memory_format`."""
+    return torch.empty_like(x, dtype=dtype, memory_format=memory_format).copy_(x)
+
+
 def stored_like(x: Tensor, dtype: torch.dtype, like: Tensor) -> Tensor:
     """x rounded to `dtype`, dense in the memory format of `like`."""
-    return torch.empty_like(x, dtype=dtype, memory_format=memory_format_of(like)).copy_(x)
+    return stored(x, dtype, memory_format_of(like))

@@ -41,9 +41,10 @@ void with_single_or_half(Dtype dtype, const Body& body) {
 // ---------------------------------------------------------------------------------------------------- C interface
 
 // The argument of both functions. sizes: batch, channels, height and width of the image. strides: the image's, in
-// elements; an image that is channels_last or written must be dense. transpose: compute the gradient of the other
-// function instead. The struct is followed by the addresses of `levels` dense tensors, the pyramid, finest first, in
-// the image's memory format. Either both dtypes are float64 or neither is.
+// elements: any for one that is read; one that is written must be dense. transpose: compute the gradient of the other
+// function instead. The struct is followed by the addresses of `levels` dense tensors, the pyramid, finest first.
+// channels_last: the pyramid's memory format, and that of an image that is written. Either both dtypes are float64 or
+// neither is.
 struct HaarArguments {
     void* image;
     int64_t image_dtype, pyramid_dtype, sizes[4], strides[4], levels, channels_last, transpose, threads;

@@ -168,10 +168,10 @@ class Analysis {
              bool transpose)
         : shape_(shape), image_(image), strides_(strides), pyramid_(pyramid), factor_(factor), transpose_(transpose),
           stream_(shape.values() * int64_t(sizeof(Packed)) >= kStreamBytes), channels_(shape.channels_of_a_pixel()),
-          dense_(kChannelsLast || strides[3] == 1 || shape.widths[0] == 1),
+          dense_((channels_ == 1 || strides[1] == 1) && (shape.widths[0] == 1 || strides[3] == channels_)),
           scratch_(channels_ * (5 * shape.widths[0] + 4 * shape.widths[1] + 2 * kMaxLevels), 4 + 2 * kMaxLevels),
           zero_pixels_(transpose ? size_t(shape.widths[0] * channels_) : 0) {
-        for (T*& row : image_rows_) row = scratch_.take(shape.widths[0]);
+        for (T*& row : image_rows_) row = scratch_.take(shape.widths[0] * channels_);
         zeros_ = scratch_.take(shape.widths[0] * channels_);
         packed_row_ = scratch_.take(4 * shape.widths[1] * channels_);
         for (int level = 1; level <= shape.levels; level++) {
@@ -196,8 +196,11 @@ class Analysis {
                 level_row(1, row, top, inside || !transpose_ ? bottom : zero_pixels_.data(),
                           {address(next), bytes, strides_[2] * int64_t(sizeof(Image)) - bytes});
             } else {
-                gather_row(top, strides_[3], shape_.widths[0], 1, image_rows_[0]);
-                gather_row(bottom, strides_[3], shape_.widths[0], 1, image_rows_[1]);
+                const Image* rows[] = {top, bottom};
+                for (int k = 0; k < 2; k++) {
+                    dispatch<GatherRow<T, Image>>(rows[k], strides_[1], strides_[3], shape_.widths[0], channels_,
+                                                  image_rows_[k]);
+                }
                 level_row<T>(1, row, image_rows_[0], inside || !transpose_ ? image_rows_[1] : zeros_,
                              in_cache(image_rows_[0]));
             }
@@ -238,7 +241,7 @@ class Analysis {
     T factor_;
     bool transpose_, stream_;
     int64_t channels_;  // of a pixel
-    bool dense_;
+    bool dense_;  // the values of a row of the image lie side by side, in the order of the result
     Plane places_[kMaxLevels + 1];
     Scratch<T> scratch_;
     T *image_rows_[2], *zeros_, *packed_row_;

@@ -173,8 +173,9 @@ class Synthesis {
         for (int level = 1; level <= shape_.levels; level++) places_[level] = shape_.plane(plane, level, 4);
         const int coarsest = shape_.levels;
         for (int64_t row = first_coarse_row; row < last_coarse_row; row++) {
-            gather_row(packed_row(coarsest, row), places_[coarsest].pitch, shape_.widths[coarsest], channels_,
-                       rows_[coarsest][0]);
+            const Packed* low = packed_row(coarsest, row);
+            dispatch<GatherRow<T, Packed>>(low, int64_t(1), places_[coarsest].pitch, shape_.widths[coarsest], channels_,
+                                           rows_[coarsest][0]);
             level_row(coarsest, row, rows_[coarsest][0]);
         }
     }

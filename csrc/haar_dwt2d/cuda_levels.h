@@ -18,20 +18,6 @@ struct WiderType<double, double> { using Type = double; };
 template <typename A, typename B>
 using Wider = typename WiderType<A, B>::Type;
 
-LITEVAE_INLINE float fused(float a, float b, float c) { return fmaf(a, b, c); }
-LITEVAE_INLINE double fused(double a, double b, double c) { return fma(a, b, c); }
-
-// As load<T>, with the quotient of an image of 8 bits from a multiplication and a correction: the quotient that a
-// division gives, for all 256 values, at a fraction of its instructions and registers.
-template <typename T, typename Image>
-LITEVAE_INLINE T load_pixel(const Image& x) { return load<T>(x); }
-template <typename T>
-LITEVAE_INLINE T load_pixel(const uint8_t& x) {
-    constexpr T reciprocal = T(1) / T(127.5);
-    const T pixel = T(x), quotient = pixel * reciprocal;
-    return fused(fused(-quotient, T(127.5), pixel), reciprocal, quotient) - T(1);
-}
-
 // ceil(side / 2^level): rounding up at every level is rounding up once.
 LITEVAE_INLINE int64_t side_at(int64_t side, int level) { return (side + (int64_t(1) << level) - 1) >> level; }
 

@@ -106,13 +106,22 @@ struct SynthesisStrip {
     }
 };
 
-// The image from H, V, D of every level and the last L. transpose: every level's L is added, and what lies past an odd
-// edge folds onto the last row or column instead of being dropped. The last L comes from low_copy, unless that is null.
+// For each 2x2 block with rows (a, b) and (c, d), from the coarsest level up; the result is the L of the next one:
+//
+//     a = f (L + H + V + D)    b = f (L + H - V - D)    c = f (L - H + V - D)    d = f (L - H - V + D)
+//
+// Values past an odd edge are dropped. Gradient: haar_dwt2d_fwd_kernel with transpose.
 template <typename Image, typename Pyramid, int kLevels>
 __global__ void __launch_bounds__(kStripThreads, 2)
-    haar_dwt2d_bwd_kernel(const Pyramid* level1, const Pyramid* level2, const Pyramid* level3, const Pyramid* level4,
-                          const Wider<Image, Pyramid>* low_copy, Image* image, int64_t batch, int64_t channels,
-                          int64_t height, int64_t width, double factor, int32_t transpose) {
+    haar_dwt2d_bwd_kernel(
+        const Pyramid* level1,  // packed L H V D, [B, 4C, ceil(H / 2), ceil(W / 2)] in NCHW
+        const Pyramid* level2,  // [B, 4C, ceil(H / 4), ceil(W / 4)] and so on; those past kLevels are not accessed
+        const Pyramid* level3, const Pyramid* level4,
+        const Wider<Image, Pyramid>* low_copy,  // L of the coarsest level, [B, C, h, w], of the launch before; or null
+        Image* image,                           // the result, [B, C, H, W] in NCHW
+        int64_t batch, int64_t channels, int64_t height, int64_t width,  // B, C, H, W
+        double factor,        // f: 1/2, or 1 for the mean; in the gradient of the DWT that of the DWT
+        int32_t transpose) {  // the gradient of the DWT: what lies past an odd edge folds, and every L is added
     using T = Wider<Image, Pyramid>;
     const StripPlace<Image, kLevels> place(batch, channels, height, width);
     const Pyramid* const packed[] = {level1, level2, level3, level4};

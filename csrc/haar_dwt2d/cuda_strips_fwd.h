@@ -39,7 +39,7 @@ struct AnalysisStrip {
         if constexpr (kLevel == 0) {
             Row<0> result;
 #pragma unroll
-            for (int j = 0; j < kColumns; j++) result.values[j] = load_pixel<T>(rows->values[j]);
+            for (int j = 0; j < kColumns; j++) result.values[j] = load<T>(rows->values[j]);
             return result;
         } else {
             const Row<kLevel - 1> top = reduce<kLevel - 1>(rows, 2 * row);
@@ -103,14 +103,23 @@ struct AnalysisStrip {
     }
 };
 
-// L, H, V, D of every level from the image, which may have any strides. transpose: zeros past an odd edge, and no L but
-// the last. The last L goes to low_copy as well, unless that is null.
+// For each 2x2 block with rows (a, b) and (c, d), at every level; L is the image of the next one (tile.h):
+//
+//     L = f (a + b + c + d)    H = f (a + b - c - d)    V = f (a - b + c - d)    D = f (a - b - c + d)
+//
+// Gradient: haar_dwt2d_bwd_kernel with transpose.
 template <typename Image, typename Result, int kLevels>
 __global__ void __launch_bounds__(kStripThreads)
-    haar_dwt2d_fwd_kernel(const Image* image, Result* level1, Result* level2, Result* level3, Result* level4,
-                          Wider<Image, Result>* low_copy, int64_t stride_b, int64_t stride_c, int64_t stride_h,
-                          int64_t stride_w, int64_t batch, int64_t channels, int64_t height, int64_t width,
-                          double factor, int32_t transpose) {
+    haar_dwt2d_fwd_kernel(
+        const Image* image,  // [B, C, H, W] of any strides: floating point, or uint8 for p / 127.5 - 1
+        Result* level1,      // results: packed L H V D, [B, 4C, ceil(H / 2), ceil(W / 2)] in NCHW
+        Result* level2,      // [B, 4C, ceil(H / 4), ceil(W / 4)] and so on; those past kLevels are not accessed
+        Result* level3, Result* level4,
+        Wider<Image, Result>* low_copy,  // the last L unrounded, [B, C, h, w], the image of the next launch; or null
+        int64_t stride_b, int64_t stride_c, int64_t stride_h, int64_t stride_w,  // of the image, in elements
+        int64_t batch, int64_t channels, int64_t height, int64_t width,          // B, C, H, W
+        double factor,        // f: 1/2, or 1/4 for the mean
+        int32_t transpose) {  // the gradient of the inverse: zeros past an odd edge, and no L but the last
     constexpr int columns = kStripColumns<Image>;
     const StripPlace<Image, kLevels> place(batch, channels, height, width);
     Result* const packed[] = {level1, level2, level3, level4};

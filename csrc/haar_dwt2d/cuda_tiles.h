@@ -26,6 +26,8 @@ struct Divider {
     }
 };
 
+struct ImageStrides { int64_t batch, channel, row, column; };  // in elements
+
 // rows x columns x length elements, dense in shared memory; in global memory rows and columns lie some steps apart.
 struct Box {
     int rows, columns, length;
@@ -145,6 +147,55 @@ struct TilePlace {
         const int64_t first_row = sample * side_at(height, level) + (int64_t(row) << shift);
         return (first_row * side_at(width, level) + (int64_t(column) << shift)) * copies * channels + channel;
     }
+    // The tile's part of the image, which may have any strides, dense in shared memory: [row, column, channel].
+    template <typename Stored>
+    LITEVAE_DEVICE void load_image(const Stored* image, const ImageStrides& strides, Stored* shared) const {
+        const int64_t first_row = int64_t(row) << kLevels, first_column = int64_t(column) << kLevels;
+        image += sample * strides.batch + channel * strides.channel + first_row * strides.row;
+        image += first_column * strides.column;
+        constexpr int kPack = 4;
+        const bool in_packs = strides.column == 1 && is_aligned<Stored, kPack>(image) && columns_at(0) % kPack == 0 &&
+                              strides.row % kPack == 0 && strides.channel % kPack == 0;
+        if (channels == 1 || strides.channel == 1) {
+            Box(rows_at(0), columns_at(0), tile_channels, strides.row, strides.column).load(image, shared);
+        } else if (in_packs) {
+            interleave<kPack>(image, strides, shared);
+        } else {
+            interleave<1>(image, strides, shared);
+        }
+    }
+
+    // Neighbouring threads read neighbouring columns of one channel, kPack each, some of them under way together.
+    template <int kPack, typename Stored>
+    LITEVAE_DEVICE void interleave(const Stored* image, const ImageStrides& strides, Stored* shared) const {
+        constexpr int kTogether = 4;
+        const int columns = columns_at(0), packs = columns / kPack, rows = rows_at(0);
+        const int count = tile_channels * rows * packs;
+        const Divider by_packs(packs), by_rows(rows);
+        Pack<Stored, kPack> values[kTogether];
+#pragma unroll 1
+        for (int first = threadIdx.x; first < count; first += kTogether * kTileThreads) {
+            int at_channel[kTogether], at_row[kTogether], at_pack[kTogether];
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                int channel_row;
+                by_packs.divide(first + k * kTileThreads, channel_row, at_pack[k]);
+                by_rows.divide(channel_row, at_channel[k], at_row[k]);
+                if (first + k * kTileThreads >= count) continue;
+                const Stored* from = image + at_channel[k] * strides.channel + at_row[k] * strides.row;
+                values[k] = load_pack<kPack>(from + at_pack[k] * kPack * strides.column);
+            }
+#pragma unroll
+            for (int k = 0; k < kTogether; k++) {
+                if (first + k * kTileThreads >= count) continue;
+                const int pixel = at_row[k] * columns + at_pack[k] * kPack;
+                Stored* to = shared + pixel * tile_channels + at_channel[k];
+#pragma unroll
+                for (int j = 0; j < kPack; j++) to[j * tile_channels] = values[k].values[j];
+            }
+        }
+    }
+
     LITEVAE_DEVICE Box box(int level, int copies) const {
         return {rows_at(level), columns_at(level) * copies, tile_channels, side_at(width, level) * copies * channels,
                 channels};
@@ -182,125 +233,5 @@ struct Tile {
 
     static LITEVAE_DEVICE constexpr int start(int level) { return values_below(kValues, level - 1); }
 };
-
-// ------------------------------------------------------------------------------------------------------- analysis
-
-// Level kLevel of the tile from what comes before it: the image, or L of the finer level.
-template <int kLevel, typename Image, typename Result, int kLevels>
-LITEVAE_DEVICE void analyse_level(Tile<Image, Result, kLevels>& tile, const TilePlace<kLevels>& place,
-                                  Wider<Image, Result> factor, bool transpose, Wider<Image, Result>* low_copy) {
-    using T = Wider<Image, Result>;
-    const int rows = place.rows_at(kLevel - 1), columns = place.columns_at(kLevel - 1), channels = place.tile_channels;
-    const bool hide_low = transpose && (kLevel < kLevels || low_copy != nullptr);
-    Result* packed = tile.packed + 4 * tile.start(kLevel);
-    place.for_each_value(kLevel, [&](int row, int column, int channel, int index) {
-        const auto finer = [&](int at_row, int at_column) {
-            const bool outside = at_row >= rows || at_column >= columns;
-            if (outside && transpose) return T(0);
-            at_row = at_row < rows ? at_row : rows - 1, at_column = at_column < columns ? at_column : columns - 1;
-            const int at = (at_row * columns + at_column) * channels + channel;
-            if constexpr (kLevel == 1) return load_pixel<T>(tile.image[at]);
-            else return tile.low[tile.start(kLevel - 1) + at];
-        };
-        const Four<T> s = haar_block(finer(2 * row, 2 * column), finer(2 * row, 2 * column + 1),
-                                     finer(2 * row + 1, 2 * column), finer(2 * row + 1, 2 * column + 1), factor);
-        Result* to = packed + 4 * (index - channel) + channel;
-        store(hide_low ? T(0) : s.first, to[0]);
-        store(s.second, to[channels]);
-        store(s.third, to[2 * channels]);
-        store(s.fourth, to[3 * channels]);
-        tile.low[tile.start(kLevel) + index] = s.first;
-    });
-    __syncthreads();
-    if (kLevel == kLevels && low_copy != nullptr) {
-        place.box(kLevel, 1).store(tile.low + tile.start(kLevel), low_copy + place.start(kLevel, 1));
-    }
-}
-
-// As haar_dwt2d_fwd_kernel, of a dense channels_last image; low_copy is channels_last too.
-template <typename Image, typename Result, int kLevels>
-__global__ void __launch_bounds__(kTileThreads)
-    haar_dwt2d_fwd_channels_last_kernel(const Image* image, Result* level1, Result* level2, Result* level3,
-                                        Result* level4, Wider<Image, Result>* low_copy, int64_t channels,
-                                        int64_t height, int64_t width, int32_t tile_columns, int32_t tiles_in_a_row,
-                                        int32_t tile_channels, int32_t parts, double factor, int32_t transpose) {
-    __shared__ Tile<Image, Result, kLevels> tile;
-    const TilePlace<kLevels> place(channels, height, width, tile_columns, tiles_in_a_row, tile_channels, parts);
-    const Wider<Image, Result> f(factor);
-    place.box(0, 1).load(image + place.start(0, 1), tile.image);
-    __syncthreads();
-    // A level is copied out while the next one is made.
-    analyse_level<1>(tile, place, f, transpose, low_copy);
-    place.box(1, 4).store(tile.packed, level1 + place.start(1, 4));
-    if constexpr (kLevels >= 2) {
-        analyse_level<2>(tile, place, f, transpose, low_copy);
-        place.box(2, 4).store(tile.packed + 4 * tile.start(2), level2 + place.start(2, 4));
-    }
-    if constexpr (kLevels >= 3) {
-        analyse_level<3>(tile, place, f, transpose, low_copy);
-        place.box(3, 4).store(tile.packed + 4 * tile.start(3), level3 + place.start(3, 4));
-    }
-    if constexpr (kLevels >= 4) {
-        analyse_level<4>(tile, place, f, transpose, low_copy);
-        place.box(4, 4).store(tile.packed + 4 * tile.start(4), level4 + place.start(4, 4));
-    }
-}
-
-// ------------------------------------------------------------------------------------------------------ synthesis
-
-// The image, or L of the finer level, from level kLevel of the tile.
-template <int kLevel, typename Image, typename Pyramid, int kLevels>
-LITEVAE_DEVICE void synthesise_level(Tile<Image, Pyramid, kLevels>& tile, const TilePlace<kLevels>& place,
-                                     Wider<Image, Pyramid> factor, bool transpose, bool from_copy) {
-    using T = Wider<Image, Pyramid>;
-    const int rows = place.rows_at(kLevel - 1), columns = place.columns_at(kLevel - 1), channels = place.tile_channels;
-    const bool has_low = kLevel < kLevels || from_copy, adds_low = transpose || !has_low;
-    const Pyramid* packed = tile.packed + 4 * tile.start(kLevel);
-    place.for_each_value(kLevel, [&](int row, int column, int channel, int index) {
-        const Pyramid* from = packed + 4 * (index - channel) + channel;
-        T low = has_low ? tile.low[tile.start(kLevel) + index] : T(0);
-        if (adds_low) low += load<T>(from[0]);
-        const T h = load<T>(from[channels]), v = load<T>(from[2 * channels]), d = load<T>(from[3 * channels]);
-        Four<T> s = haar_block(low, h, v, d, factor);
-        const bool past_column = 2 * column + 1 == columns, past_row = 2 * row + 1 == rows;
-        if (transpose && past_column) s.first += s.second, s.third += s.fourth;
-        if (transpose && past_row) s.first += s.third, s.second += s.fourth;
-        const auto put = [&](int at_row, int at_column, T value) {
-            const int at = (at_row * columns + at_column) * channels + channel;
-            if constexpr (kLevel == 1) store(value, tile.image[at]);
-            else tile.low[tile.start(kLevel - 1) + at] = value;
-        };
-        put(2 * row, 2 * column, s.first);
-        if (!past_column) put(2 * row, 2 * column + 1, s.second);
-        if (!past_row) put(2 * row + 1, 2 * column, s.third);
-        if (!past_column && !past_row) put(2 * row + 1, 2 * column + 1, s.fourth);
-    });
-    __syncthreads();
-}
-
-// As haar_dwt2d_bwd_kernel, of dense channels_last sub-bands; low_copy is channels_last too.
-template <typename Image, typename Pyramid, int kLevels>
-__global__ void __launch_bounds__(kTileThreads)
-    haar_dwt2d_bwd_channels_last_kernel(const Pyramid* level1, const Pyramid* level2, const Pyramid* level3,
-                                        const Pyramid* level4, const Wider<Image, Pyramid>* low_copy, Image* image,
-                                        int64_t channels, int64_t height, int64_t width, int32_t tile_columns,
-                                        int32_t tiles_in_a_row, int32_t tile_channels, int32_t parts, double factor,
-                                        int32_t transpose) {
-    __shared__ Tile<Image, Pyramid, kLevels> tile;
-    const TilePlace<kLevels> place(channels, height, width, tile_columns, tiles_in_a_row, tile_channels, parts);
-    const Wider<Image, Pyramid> f(factor);
-    const bool from_copy = low_copy != nullptr;
-    place.box(1, 4).load(level1 + place.start(1, 4), tile.packed);
-    if constexpr (kLevels >= 2) place.box(2, 4).load(level2 + place.start(2, 4), tile.packed + 4 * tile.start(2));
-    if constexpr (kLevels >= 3) place.box(3, 4).load(level3 + place.start(3, 4), tile.packed + 4 * tile.start(3));
-    if constexpr (kLevels >= 4) place.box(4, 4).load(level4 + place.start(4, 4), tile.packed + 4 * tile.start(4));
-    if (from_copy) place.box(kLevels, 1).load(low_copy + place.start(kLevels, 1), tile.low + tile.start(kLevels));
-    __syncthreads();
-    if constexpr (kLevels >= 4) synthesise_level<4>(tile, place, f, transpose, from_copy);
-    if constexpr (kLevels >= 3) synthesise_level<3>(tile, place, f, transpose, from_copy);
-    if constexpr (kLevels >= 2) synthesise_level<2>(tile, place, f, transpose, from_copy);
-    synthesise_level<1>(tile, place, f, transpose, from_copy);
-    place.box(0, 1).store(tile.image, image + place.start(0, 1));
-}
 
 }  // namespace litevae

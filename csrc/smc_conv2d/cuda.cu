@@ -62,12 +62,16 @@ __device__ void sum_over_block(T (&values)[kCount], T* shared) {
     }
 }
 
-// w' = gain r s w; gain may be null, for 1.
+// w' = gain r u with u = s w and r = (sum of u^2 + eps)^(-1/2) over a row. Gradient: smc_weight_bwd_kernel.
 template <typename Weight, typename Scale, typename Result, bool kChannelsLast, int kVector, int kHeld, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1)
-    smc_weight_fwd_kernel(const Weight* __restrict__ weight, const Scale* __restrict__ scales,
-                          const Scale* __restrict__ gain, Result* __restrict__ result, int32_t inputs, int32_t taps,
-                          Arithmetic<Weight> eps) {
+    smc_weight_fwd_kernel(
+        const Weight* __restrict__ weight,  // w, dense [O, I, K] or, with kChannelsLast, [O, K, I]
+        const Scale* __restrict__ scales,   // s, [I]
+        const Scale* __restrict__ gain,     // one element, or null for 1
+        Result* __restrict__ result,        // w', as weight
+        int32_t inputs, int32_t taps,       // I, K
+        Arithmetic<Weight> eps) {
     using T = Arithmetic<Weight>;
     __shared__ T shared[kThreads + kWarp];
     const RowShape<kChannelsLast> shape{inputs, taps};
@@ -113,13 +117,15 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
 }
 
-// dw, and in shares[o] the row's shares of ds [I] and, last, of dgain. Arguments otherwise as above.
+// With v = r u: dgain = sum(grad v), du = gain r (grad - v sum(grad v)), dw = s du, ds[i] = sum over k of (w du).
 template <typename Weight, typename Scale, typename Grad, bool kChannelsLast, int kVector, int kHeld, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1)
-    smc_weight_bwd_kernel(const Grad* __restrict__ grad, const Weight* __restrict__ weight,
-                          const Scale* __restrict__ scales, const Scale* __restrict__ gain,
-                          Weight* __restrict__ weight_grad, Arithmetic<Weight>* __restrict__ shares, int32_t inputs,
-                          int32_t taps, Arithmetic<Weight> eps) {
+    smc_weight_bwd_kernel(
+        const Grad* __restrict__ grad,  // of w', as weight
+        const Weight* __restrict__ weight, const Scale* __restrict__ scales, const Scale* __restrict__ gain,
+        Weight* __restrict__ weight_grad,         // result: dw, as weight
+        Arithmetic<Weight>* __restrict__ shares,  // result: [O, I + 1], each row's share of ds and, last, of dgain
+        int32_t inputs, int32_t taps, Arithmetic<Weight> eps) {
     using T = Arithmetic<Weight>;
     __shared__ T shared[2 * (kThreads + kWarp)];
     __shared__ Pack<T, kVector> products[kThreads * kHeld];  // w du of a tile
@@ -199,11 +205,15 @@ __global__ void __launch_bounds__(kThreads, 1)
     }
 }
 
-// ds [I] and dgain from the shares [O, I + 1] of the rows, a warp's width of columns a block. dgain: 0 without a gain.
+// ds[i] = sum over o of shares[o, i], dgain = sum over o of shares[o, I]. A block has a warp's width of columns.
 template <typename T, typename Scale, int kThreads>
 __global__ void __launch_bounds__(kThreads, 1)
-    smc_shares_kernel(const T* __restrict__ shares, Scale* __restrict__ scales_grad, Scale* __restrict__ gain_grad,
-                      int32_t outputs, int32_t inputs, int32_t has_gain) {
+    smc_shares_kernel(
+        const T* __restrict__ shares,      // [O, I + 1]
+        Scale* __restrict__ scales_grad,   // result: ds, [I]
+        Scale* __restrict__ gain_grad,     // result: dgain, one element
+        int32_t outputs, int32_t inputs,   // O, I
+        int32_t has_gain) {                // dgain is 0 without
     constexpr int kGroups = kThreads / kWarp;
     __shared__ T by_group[kGroups][kWarp];
     const int32_t lane = threadIdx.x % kWarp, group = threadIdx.x / kWarp;

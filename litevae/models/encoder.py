@@ -56,9 +56,8 @@ class Encoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         self.check(image)
         dtype = next(self.parameters()).dtype if image.dtype == torch.uint8 else image.dtype
-        pyramid = haar_dwt2d(  # level l: [B, 4C, H/2^l, W/2^l]
-            image.contiguous(memory_format=torch.channels_last), LEVELS, scaling="mean", dtype=dtype
-        )
+        # level l: [B, 4C, H/2^l, W/2^l] in channels_last, from an image of any strides
+        pyramid = haar_dwt2d(image, LEVELS, scaling="mean", dtype=dtype, memory_format=torch.channels_last)
         features = [
             downsample(extract(bands))  # [B, 4C, H/8, W/8]
             for bands, extract, downsample in zip(pyramid, self.extraction, self.downsample, strict=True)

@@ -14,6 +14,7 @@ from litevae_kernels.haar_dwt2d import ops
 
 MAX_LEVELS = 16
 SCALINGS = ("orthonormal", "mean")
+MEMORY_FORMATS = (torch.preserve_format, torch.contiguous_format, torch.channels_last)
 
 
 def haar_dwt2d(
@@ -22,6 +23,7 @@ def haar_dwt2d(
     *,
     scaling: str = "orthonormal",
     dtype: torch.dtype | None = None,
+    memory_format: torch.memory_format = torch.preserve_format,
     backend: str | None = None,
 ) -> tuple[Tensor, ...]:
     """Multi-level 2D Haar wavelet transform, all levels from one read of the image.
@@ -37,14 +39,17 @@ def haar_dwt2d(
         levels: 1 to 16. At every level an odd side repeats its last row or column.
         scaling: "orthonormal" preserves the energy. "mean", the paper's, makes L the local mean.
         dtype: of the result. None takes the image's, or float32 for uint8.
+        memory_format: of the result. torch.preserve_format takes the image's, channels_last if it is dense in that
+            order, else NCHW. torch.contiguous_format and torch.channels_last convert on the way, without a copy before.
         backend: "triton", "cuda", "cpu" or "reference"; None takes `LITEVAE_KERNELS_BACKEND` or the fastest one.
 
     Returns:
         One packed tensor a level, finest first: [B, 4C, ceil(H/2^l), ceil(W/2^l)], sub-bands L H V D band-major
-        on the channel axis, contiguous in the image's memory format (channels_last if it is, else NCHW).
+        on the channel axis, contiguous in the memory format that was asked for.
 
     Arithmetic is float32 (float64 if the image or the result is) with one rounding at the end. Differentiable any
-    number of times (uint8 has no gradient). Deterministic. Autocast does not change the dtype. Inside torch.func
+    number of times (uint8 has no gradient); the image's gradient has the memory format of the sub-bands' gradients.
+    Deterministic. Autocast does not change the dtype. Inside torch.func
     (grad, vmap, jvp, ...) and with forward-mode tangents the reference runs, in NCHW.
 
     Raises:
@@ -65,8 +70,9 @@ def haar_dwt2d(
         checks.check_dtype("dtype", dtype)
     if dtype is None:
         dtype = torch.float32 if image.dtype == torch.uint8 else image.dtype
+    _check_memory_format(memory_format)
     factor = 0.5 if scaling == "orthonormal" else 0.25
-    return tuple(dispatch.run(ops.haar_dwt2d, backend, image, levels, factor, dtype))
+    return tuple(dispatch.run(ops.haar_dwt2d, backend, image, levels, factor, dtype, memory_format))
 
 
 def haar_idwt2d(
@@ -111,6 +117,13 @@ def _check_image_dtype(image: Any) -> None:
     if image.dtype != torch.uint8 and image.dtype not in checks.FLOATING_DTYPES:
         way_out = "convert pixels from 0 to 255 with .to(torch.uint8), other values with .float()"
         raise checks.wrong_kind("image", "have dtype float64, float32, float16, bfloat16 or uint8", image, way_out)
+
+
+def _check_memory_format(memory_format: Any) -> None:
+    if not isinstance(memory_format, torch.memory_format):
+        raise checks.wrong_kind("memory_format", "be a torch.memory_format", memory_format)
+    if memory_format not in MEMORY_FORMATS:
+        raise checks.wrong_value("memory_format", f"be one of {', '.join(map(str, MEMORY_FORMATS))}", memory_format)
 
 
 def _check_pyramid(pyramid: Any) -> None:

@@ -9,17 +9,19 @@ import torch
 from torch import Tensor
 
 from litevae_kernels.formats import arithmetic_dtype, memory_format_of
-from litevae_kernels.haar_dwt2d.geometry import empty_image, empty_pyramid, level_sizes
+from litevae_kernels.haar_dwt2d.geometry import empty_image, empty_pyramid, level_sizes, result_format
 
 MAX_FUSED_LEVELS = 4
-# launch(image, packed levels, L of the coarsest one, memory format). L is absent where the pyramid ends.
+# launch(image, packed levels, L of the coarsest one, memory format of the levels). L is absent where the pyramid ends.
 Launch = Callable[[Tensor, Sequence[Tensor], Tensor | None, torch.memory_format], None]
 
 
-def analysis(launch: Launch, image: Tensor, levels: int, dtype: torch.dtype) -> list[Tensor]:
+def analysis(
+    launch: Launch, image: Tensor, levels: int, dtype: torch.dtype, memory_format: torch.memory_format
+) -> list[Tensor]:
     """The packed levels, finest first; `launch` fills those that it gets from the image, and L."""
-    memory_format, arithmetic = memory_format_of(image), arithmetic_dtype(image.dtype, dtype)
-    pyramid = empty_pyramid(image, levels, dtype)
+    memory_format, arithmetic = result_format(image, memory_format), arithmetic_dtype(image.dtype, dtype)
+    pyramid = empty_pyramid(image, levels, dtype, memory_format)
     if image.numel() == 0:
         return pyramid
     source = image

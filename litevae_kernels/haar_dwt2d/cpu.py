@@ -7,15 +7,23 @@ from torch import Tensor
 
 from litevae_kernels import native
 from litevae_kernels.formats import memory_format_of
-from litevae_kernels.haar_dwt2d.geometry import empty_image, empty_pyramid, values_of
+from litevae_kernels.haar_dwt2d.geometry import empty_image, empty_pyramid, result_format, values_of
 
 
-def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose: bool = False) -> list[Tensor]:
+def analysis(
+    image: Tensor,
+    levels: int,
+    factor: float,
+    dtype: torch.dtype,
+    transpose: bool = False,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> list[Tensor]:
     """As `reference.analysis`; for an image of any strides, without a copy."""
     if dtype != image.dtype and torch.float64 in (dtype, image.dtype):  # the kernel mixes no dtype with float64
-        pyramid = analysis(values_of(image, torch.float64), levels, factor, torch.float64, transpose)
+        memory_format = result_format(image, memory_format)
+        pyramid = analysis(values_of(image, torch.float64), levels, factor, torch.float64, transpose, memory_format)
         return [packed.to(dtype) for packed in pyramid]
-    pyramid = empty_pyramid(image, levels, dtype)
+    pyramid = empty_pyramid(image, levels, dtype, memory_format)
     _call("litevae_haar_analysis", image, pyramid, factor, transpose)
     return pyramid
 

@@ -17,7 +17,14 @@ from litevae_kernels.haar_dwt2d.geometry import level_sizes
 STRIP_THREADS, TILE_THREADS = 128, 256  # kStripThreads of cuda_strips.h, kTileThreads of cuda_tiles.h
 
 
-def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose: bool = False) -> list[Tensor]:
+def analysis(
+    image: Tensor,
+    levels: int,
+    factor: float,
+    dtype: torch.dtype,
+    transpose: bool = False,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> list[Tensor]:
     """As `reference.analysis`; for an image of any strides, without a copy."""
 
     def launch(
@@ -26,7 +33,7 @@ def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, tran
         tensors = [image, *cascade.four(outputs), low]
         _launch("fwd", tensors, image, image.stride(), outputs, memory_format, factor, transpose)
 
-    return cascade.analysis(launch, image, levels, dtype)
+    return cascade.analysis(launch, image, levels, dtype, memory_format)
 
 
 def synthesis(
@@ -59,7 +66,7 @@ def _launch(
         kernel = f"litevae::haar_dwt2d_{direction}_channels_last_kernel<{types}>"
         in_double = arithmetic_dtype(image.dtype, packed[0].dtype) == torch.float64
         tiles, blocks = _tiles(batch, channels, height, width, len(packed), 2048 if in_double else 4096)
-        arguments = [*tensors, *sides, *map(c_int32, tiles), *options]
+        arguments = [*tensors, *map(c_int64, strides), *sides, *map(c_int32, tiles), *options]
         nvrtc.launch("haar_dwt2d", kernel, (blocks, 1, 1), TILE_THREADS, arguments, image.device)
     else:
         kernel = f"litevae::haar_dwt2d_{direction}_kernel<{types}>"

@@ -25,10 +25,19 @@ def values_of(image: Tensor, dtype: torch.dtype) -> Tensor:
     return image.to(dtype) / torch.full((), 127.5, dtype=dtype, device=image.device) - 1
 
 
-def empty_pyramid(image: Tensor, levels: int, dtype: torch.dtype) -> list[Tensor]:
-    """The packed levels of an image, finest first, in its memory format."""
+def result_format(image: Tensor, memory_format: torch.memory_format) -> torch.memory_format:
+    """The memory format of an image's sub-bands; preserve_format stands for the image's, and all do in torch.func."""
+    if memory_format == torch.preserve_format or torch._C._are_functorch_transforms_active():
+        return memory_format_of(image)
+    return memory_format
+
+
+def empty_pyramid(
+    image: Tensor, levels: int, dtype: torch.dtype, memory_format: torch.memory_format = torch.preserve_format
+) -> list[Tensor]:
+    """The packed levels of an image, finest first."""
     batch, channels, height, width = image.shape
-    memory_format = memory_format_of(image)
+    memory_format = result_format(image, memory_format)
     return [
         torch.empty((batch, 4 * channels, h, w), dtype=dtype, device=image.device, memory_format=memory_format)
         for h, w in level_sizes(height, width, levels)[1:]

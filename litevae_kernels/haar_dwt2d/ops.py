@@ -7,6 +7,7 @@ Four operators, pairwise transposes, so that derivatives of any order stay among
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from litevae_kernels.dispatch import define
@@ -14,13 +15,13 @@ from litevae_kernels.haar_dwt2d.geometry import empty_image, empty_pyramid
 
 
 def _save_analysis(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-    image, _, ctx.factor, _, ctx.backend = inputs
+    image, _, ctx.factor, _, _, ctx.backend = inputs
     (ctx.height, ctx.width), ctx.dtype = image.shape[-2:], image.dtype
 
 
 def _analysis_gradient(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     gradient = haar_dwt2d_backward(grads, ctx.height, ctx.width, ctx.factor, ctx.dtype, ctx.backend)
-    return gradient, None, None, None, None
+    return gradient, None, None, None, None, None
 
 
 def _save_analysis_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -29,7 +30,8 @@ def _save_analysis_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> N
 
 
 def _analysis_backward_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return haar_dwt2d(grad, ctx.levels, ctx.factor, ctx.dtype, ctx.backend), None, None, None, None, None
+    second = haar_dwt2d(grad, ctx.levels, ctx.factor, ctx.dtype, torch.preserve_format, ctx.backend)
+    return second, None, None, None, None, None
 
 
 def _save_synthesis(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -52,9 +54,10 @@ def _synthesis_backward_gradient(ctx: Any, grads: list[Tensor]) -> tuple[Any, ..
 
 haar_dwt2d = define(
     "haar_dwt2d",
-    "haar_dwt2d(Tensor image, int levels, float factor, ScalarType dtype, str? backend) -> Tensor[]",
-    lambda module, *arguments: module.analysis(*arguments),
-    lambda image, levels, factor, dtype: empty_pyramid(image, levels, dtype),
+    "haar_dwt2d(Tensor image, int levels, float factor, ScalarType dtype, MemoryFormat memory_format, str? backend)"
+    " -> Tensor[]",
+    lambda module, *arguments: module.analysis(*arguments[:-1], memory_format=arguments[-1]),
+    lambda image, levels, factor, dtype, memory_format: empty_pyramid(image, levels, dtype, memory_format),
     _analysis_gradient,
     _save_analysis,
 )

@@ -14,11 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from litevae_kernels.formats import arithmetic_dtype, stored_like
-from litevae_kernels.haar_dwt2d.geometry import level_sizes, values_of
+from litevae_kernels.formats import arithmetic_dtype, stored, stored_like
+from litevae_kernels.haar_dwt2d.geometry import level_sizes, result_format, values_of
 
 
-def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, transpose: bool = False) -> list[Tensor]:
+def analysis(
+    image: Tensor,
+    levels: int,
+    factor: float,
+    dtype: torch.dtype,
+    transpose: bool = False,
+    memory_format: torch.memory_format = torch.preserve_format,
+) -> list[Tensor]:
     """Image [B, C, H, W] -> packed sub-bands, level 1 first: [B, 4C, ceil(H/2^l), ceil(W/2^l)], L H V D.
 
     For each 2x2 block (a b / c d), L = factor * (a + b + c + d) and so on; L is the next level's image.
@@ -34,7 +41,7 @@ def analysis(image: Tensor, levels: int, factor: float, dtype: torch.dtype, tran
         details = [factor * (a + b - c - d), factor * (a - b + c - d), factor * (a - b - c + d)]
         hides_low = transpose and level < levels
         packed = torch.cat([torch.zeros_like(low) if hides_low else low, *details], dim=1)  # [B, 4C, h, w]
-        pyramid.append(stored_like(packed, dtype, like=image))
+        pyramid.append(stored(packed, dtype, result_format(image, memory_format)))
     return pyramid
 
 

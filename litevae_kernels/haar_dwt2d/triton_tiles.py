@@ -2,16 +2,33 @@
 
 [image -> DWT] -> feature extraction -> aggregation -> latent -> decoder -> losses
 
-A tile is [ROWS, COLUMNS, LANES]. Lanes are channels: one in NCHW, up to MAX_LANES in channels_last. Where the lanes
-hold all channels, a row of the tile is contiguous in memory. It is read and written in that order, 16 bytes a thread
-where it is aligned, and reordered in shared memory. Every channel count compiles a kernel of its own. All offsets are
-64-bit.
+A program has one tile of the coarsest level of its launch, [rows, columns, lanes] of one sample, and all that lies
+below it: 2^FINER times as many rows and columns FINER levels below. Lanes are channels: one in NCHW, several in
+channels_last. Where the lanes hold all channels, a row of the tile is contiguous in memory, a run. It is read and
+written in that order, 16 bytes a thread where it is aligned, and reordered in shared memory. Every channel count
+compiles a kernel of its own. All offsets are 64-bit.
+
+Shapes in comments are those of the values in a program: R = rows << FINER, S = columns << FINER, N = lanes.
 """
+
+from typing import Any, NamedTuple
 
 import triton
 import triton.language as tl
 
 from litevae_kernels.triton_rounding import rounded
+
+
+class Tile(NamedTuple):
+    """What a kernel is compiled for, the same in every program of a launch."""
+
+    rows: int  # of the coarsest level; powers of two, as columns and lanes are
+    columns: int
+    lanes: int
+    channels: int  # C of the image
+    channels_last: bool  # the memory format of all tensors but the image that is read
+    runs: bool  # channels_last with all channels in the lanes
+    arithmetic: Any  # tl.float32 or tl.float64
 
 
 @triton.jit
@@ -54,14 +71,15 @@ def extended(positions, LEVELS: tl.constexpr, image_side):
 
 @triton.jit
 def pixel_values(pixels, ARITHMETIC: tl.constexpr):
-    """An 8-bit pixel p is p / 127.5 - 1, with PyTorch's correctly rounded division."""
+    """The values of pixels; an 8-bit pixel p is p / 127.5 - 1, with the bits of a correctly rounded division.
+
+    1 / 127.5 is 257 / 2^15 + 257 / 2^15 / 65535. p times the first term is exact, so the sum is rounded once, and it
+    does not matter whether the compiler fuses it.
+    """
+    values = pixels.to(ARITHMETIC)
     if pixels.dtype == tl.uint8:
-        if ARITHMETIC == tl.float64:
-            return pixels.to(tl.float64) / 127.5 - 1.0
-        else:
-            return tl.div_rn(pixels.to(tl.float32), 127.5) - 1.0
-    else:
-        return pixels.to(ARITHMETIC)
+        values = (257.0 / 32768) * values + (257.0 / 32768 / 65535) * values - 1.0
+    return values
 
 
 @triton.jit
@@ -91,101 +109,100 @@ def butterfly(a, b, c, d, factor):
 
 
 @triton.jit
-def lanes_of_runs(x, BANDS: tl.constexpr, COLUMNS: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr):
-    """Contiguous rows [ROWS, COLUMNS * BANDS * LANES] -> [BANDS, ROWS, COLUMNS, LANES]; surplus lanes are undefined.
+def lanes_of_runs(x, BANDS: tl.constexpr, TILE: tl.constexpr):
+    """Runs [R, S * BANDS * N] -> [BANDS, R, S, N]; the values of lanes past the channels are undefined.
 
-    A row has BANDS * CHANNELS elements a pixel, then surplus. One gather over the whole tile goes through shared memory
+    A run has BANDS * channels elements a pixel, then surplus. One gather over the whole tile goes through shared memory
     once; a gather along rows, within a warp, would compile to a shuffle for every pair of elements.
     """
-    ROWS: tl.constexpr = x.shape[0]
-    RUN: tl.constexpr = COLUMNS * BANDS * LANES
-    bands, rows = tl.arange(0, BANDS)[:, None, None, None], tl.arange(0, ROWS)[None, :, None, None]
-    columns, lanes = tl.arange(0, COLUMNS)[None, None, :, None], tl.arange(0, LANES)[None, None, None, :]
-    source = rows * RUN + (columns * BANDS + bands) * CHANNELS + lanes
-    x = tl.gather(tl.reshape(x, (ROWS * RUN,)), tl.reshape(source, (ROWS * RUN,)), 0)
-    return tl.reshape(x, (BANDS, ROWS, COLUMNS, LANES))
+    R: tl.constexpr = x.shape[0]
+    RUN: tl.constexpr = x.shape[1]
+    S: tl.constexpr = RUN // (BANDS * TILE.lanes)
+    bands, rows = tl.arange(0, BANDS)[:, None, None, None], tl.arange(0, R)[None, :, None, None]
+    columns, lanes = tl.arange(0, S)[None, None, :, None], tl.arange(0, TILE.lanes)[None, None, None, :]
+    source = rows * RUN + (columns * BANDS + bands) * TILE.channels + lanes  # [BANDS, R, S, N]
+    x = tl.gather(tl.reshape(x, (R * RUN,)), tl.reshape(source, (R * RUN,)), 0)
+    return tl.reshape(x, (BANDS, R, S, TILE.lanes))
 
 
 @triton.jit
-def _runs_of_lanes(x, CHANNELS: tl.constexpr):
-    """The inverse of `lanes_of_runs`."""
+def _runs_of_lanes(x, TILE: tl.constexpr):
+    """The inverse of `lanes_of_runs`: [BANDS, R, S, N] -> [R, S * BANDS * N]."""
     BANDS: tl.constexpr = x.shape[0]
-    ROWS: tl.constexpr = x.shape[1]
-    COLUMNS: tl.constexpr = x.shape[2]
-    LANES: tl.constexpr = x.shape[3]
-    RUN: tl.constexpr = COLUMNS * BANDS * LANES
-    rows, i = tl.arange(0, ROWS)[:, None], tl.arange(0, RUN)[None, :]
-    columns, bands, lanes = tl.minimum(i // (CHANNELS * BANDS), COLUMNS - 1), i // CHANNELS % BANDS, i % CHANNELS
-    source = ((bands * ROWS + rows) * COLUMNS + columns) * LANES + lanes
-    x = tl.gather(tl.reshape(x, (ROWS * RUN,)), tl.reshape(source, (ROWS * RUN,)), 0)
-    return tl.reshape(x, (ROWS, RUN))
+    R: tl.constexpr = x.shape[1]
+    S: tl.constexpr = x.shape[2]
+    RUN: tl.constexpr = S * BANDS * TILE.lanes
+    rows, i = tl.arange(0, R)[:, None], tl.arange(0, RUN)[None, :]
+    columns, bands = tl.minimum(i // (TILE.channels * BANDS), S - 1), i // TILE.channels % BANDS
+    source = ((bands * R + rows) * S + columns) * TILE.lanes + i % TILE.channels  # [R, S * BANDS * N]
+    x = tl.gather(tl.reshape(x, (R * RUN,)), tl.reshape(source, (R * RUN,)), 0)
+    return tl.reshape(x, (R, RUN))
 
 
 @triton.jit
 def _places(
-    tensor, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr, BANDS: tl.constexpr,
-    FIRST_BAND: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
-):  # fmt: skip
-    """Pointers to a tile of a dense tensor [B, BANDS * CHANNELS, height, width], and their mask.
-
-    [BANDS, ROWS, COLUMNS, LANES], but [ROWS, COLUMNS * BANDS * LANES] where a row of the tile is contiguous in memory.
-    """
-    sample, group, first_row, first_column = tile
-    rows, first_column = tile_rows(first_row, ROWS, FINER), first_column << FINER
-    if CHANNELS_LAST and CHANNELS <= LANES:
-        i = tl.arange(0, (COLUMNS << FINER) * BANDS * LANES)[None, :]
-        start = ((sample * height + rows) * width + first_column) * (BANDS * CHANNELS)
-        mask = (rows < height)[:, None] & (i < (width - first_column) * (BANDS * CHANNELS))
-        return tensor + start[:, None] + i, mask & (i < (COLUMNS << FINER) * (BANDS * CHANNELS))
+    tensor,  # dense [B, BANDS * C, height, width], in the tile's memory format
+    height,  # of this level
+    width,
+    place,  # of the program's tile, from tile_of_program
+    TILE: tl.constexpr,
+    FINER: tl.constexpr,  # how many levels this one lies below the coarsest
+    BANDS: tl.constexpr,  # 4 for packed sub-bands, 1 for an image or L alone
+    FIRST_BAND: tl.constexpr,  # bands before it are masked
+):
+    """Pointers to the program's part of a tensor, and their mask: [BANDS, R, S, N], or [R, S * BANDS * N] in runs."""
+    sample, group, first_row, first_column = place
+    rows, first_column = tile_rows(first_row, TILE.rows, FINER), first_column << FINER  # [R]
+    if TILE.runs:
+        i = tl.arange(0, (TILE.columns << FINER) * BANDS * TILE.lanes)[None, :]
+        start = ((sample * height + rows) * width + first_column) * (BANDS * TILE.channels)  # [R]
+        mask = (rows < height)[:, None] & (i < (width - first_column) * (BANDS * TILE.channels))
+        return tensor + start[:, None] + i, mask & (i < (TILE.columns << FINER) * (BANDS * TILE.channels))
     else:
         rows = rows[None, :, None, None]
-        columns = (first_column + tl.arange(0, COLUMNS << FINER))[None, None, :, None]
+        columns = (first_column + tl.arange(0, TILE.columns << FINER))[None, None, :, None]
         bands = tl.arange(0, BANDS)[:, None, None, None]
-        channels = (group * LANES + tl.arange(0, LANES))[None, None, None, :]
-        mask = (rows < height) & (columns < width) & (bands >= FIRST_BAND) & (channels < CHANNELS)
-        channels += bands * CHANNELS
-        if CHANNELS_LAST:
-            offsets = ((sample * height + rows) * width + columns) * (BANDS * CHANNELS) + channels
+        channels = (group * TILE.lanes + tl.arange(0, TILE.lanes))[None, None, None, :]
+        mask = (rows < height) & (columns < width) & (bands >= FIRST_BAND) & (channels < TILE.channels)
+        channels += bands * TILE.channels  # [BANDS, 1, 1, N]
+        if TILE.channels_last:
+            offsets = ((sample * height + rows) * width + columns) * (BANDS * TILE.channels) + channels
         else:
-            offsets = ((sample * (BANDS * CHANNELS) + channels) * height + rows) * width + columns
+            offsets = ((sample * (BANDS * TILE.channels) + channels) * height + rows) * width + columns
         return tensor + offsets, mask
 
 
 @triton.jit
 def load_tile(
-    tensor, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr, BANDS: tl.constexpr,
-    FIRST_BAND: tl.constexpr, LANES: tl.constexpr, CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
-):  # fmt: skip
-    """[BANDS, ROWS, COLUMNS, LANES]. Values of bands below FIRST_BAND are undefined."""
-    pointers, mask = _places(
-        tensor, tile, height, width, ROWS, COLUMNS, FINER, BANDS, FIRST_BAND, LANES, CHANNELS, CHANNELS_LAST
-    )  # fmt: skip
+    tensor, height, width, place, TILE: tl.constexpr, FINER: tl.constexpr, BANDS: tl.constexpr, FIRST_BAND: tl.constexpr
+):
+    """[BANDS, R, S, N] in the arithmetic's dtype; bands below FIRST_BAND are undefined. Parameters: _places."""
+    pointers, mask = _places(tensor, height, width, place, TILE, FINER, BANDS, FIRST_BAND)
     x = tl.load(pointers, mask=mask, other=0)
-    if CHANNELS_LAST and CHANNELS <= LANES:
-        x = lanes_of_runs(x, BANDS, COLUMNS << FINER, LANES, CHANNELS)
-    return x
+    if TILE.runs:
+        x = lanes_of_runs(x, BANDS, TILE)
+    return x.to(TILE.arithmetic)
 
 
 @triton.jit
-def store_tile(
-    tensor, x, tile, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr, FINER: tl.constexpr,
-    CHANNELS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
-):  # fmt: skip
-    """x is [BANDS, ROWS, COLUMNS, LANES]."""
-    BANDS: tl.constexpr = x.shape[0]
-    LANES: tl.constexpr = x.shape[3]
-    pointers, mask = _places(
-        tensor, tile, height, width, ROWS, COLUMNS, FINER, BANDS, 0, LANES, CHANNELS, CHANNELS_LAST
-    )  # fmt: skip
+def store_tile(tensor, x, height, width, place, TILE: tl.constexpr, FINER: tl.constexpr):
+    """Stores x, [BANDS, R, S, N], rounded to the tensor's dtype. Parameters: _places."""
+    pointers, mask = _places(tensor, height, width, place, TILE, FINER, x.shape[0], 0)
     x = rounded(x, tensor.dtype.element_ty)
-    if CHANNELS_LAST and CHANNELS <= LANES:
-        x = _runs_of_lanes(x, CHANNELS)
+    if TILE.runs:
+        x = _runs_of_lanes(x, TILE)
     tl.store(pointers, x, mask=mask)
 
 
 @triton.jit
-def tile_of_program(tiles, tiles_w, ROWS: tl.constexpr, COLUMNS: tl.constexpr, GROUPS: tl.constexpr):
-    """Sample, group of channels, first row and first column of the coarsest level."""
-    program = tl.program_id(0).to(tl.int64)
+def tile_of_program(tiles, tiles_w, TILE: tl.constexpr):
+    """Sample, group of channels, and first row and column of the coarsest level: divided in 32 bits, then widened.
+
+    `tiles` cover a sample's group of channels, `tiles_w` of them side by side.
+    """
+    program = tl.program_id(0)
     plane, tile = program // tiles, program % tiles
-    return plane // GROUPS, plane % GROUPS, tile // tiles_w * ROWS, tile % tiles_w * COLUMNS
+    groups = (TILE.channels + TILE.lanes - 1) // TILE.lanes
+    sample, group = plane // groups, plane % groups
+    row, column = tile // tiles_w * TILE.rows, tile % tiles_w * TILE.columns
+    return sample.to(tl.int64), group.to(tl.int64), row.to(tl.int64), column.to(tl.int64)

@@ -12,27 +12,35 @@ from litevae_kernels.triton_rounding import rounded
 
 @triton.jit
 def smc_weight_fwd_kernel(
-    weight, scales, gain, result, inputs, size, eps,
-    BLOCK: tl.constexpr, BLOCK_I: tl.constexpr, ONE_BLOCK: tl.constexpr, TAPS: tl.constexpr, BLOCK_K: tl.constexpr,
-    CHANNELS_LAST: tl.constexpr, HAS_GAIN: tl.constexpr, ARITHMETIC: tl.constexpr,
-):  # fmt: skip
-    """w'[o] = gain * r * s w[o] with r = (sum over i,k of (s w[o])^2 + eps)^(-1/2)."""
-    weight += tl.program_id(0).to(tl.int64) * size
-    result += tl.program_id(0).to(tl.int64) * size
-    offsets, i, mask = row_block(0, inputs, size, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
-    u = load(scales + i, mask, ARITHMETIC) * load(weight + offsets, mask, ARITHMETIC)
+    weight,  # w, [O, I, kh, kw], dense in the row's memory format
+    scales,  # s, [I]
+    gain,  # one element, read with HAS_GAIN
+    result,  # w', as weight, of any floating dtype
+    inputs,  # I
+    eps,
+    ROW: tl.constexpr,
+    HAS_GAIN: tl.constexpr,
+):
+    """w'[o] = gain * r * u with u = s w[o] and r = (sum of u^2 + eps)^(-1/2), sums over input channels and taps.
+
+    Gradient: smc_weight_bwd_kernel.
+    """
+    row = tl.program_id(0).to(tl.int64) * inputs * ROW.taps
+    weight, result = weight + row, result + row
+    offsets, i, mask = row_block(0, inputs, ROW)
+    u = load(scales + i, mask, ROW) * load(weight + offsets, mask, ROW)  # the shape of a block
     squares = sum_all(u * u)
-    if not ONE_BLOCK:
-        for first in range(BLOCK_I, inputs, BLOCK_I):
-            others, i, inside = row_block(first, inputs, size, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
-            more = load(scales + i, inside, ARITHMETIC) * load(weight + others, inside, ARITHMETIC)
+    if not ROW.one_block:
+        for first in range(ROW.block_inputs, inputs, ROW.block_inputs):
+            others, i, inside = row_block(first, inputs, ROW)
+            more = load(scales + i, inside, ROW) * load(weight + others, inside, ROW)
             squares += sum_all(more * more)
     factor = 1.0 / tl.sqrt(squares + eps)
     if HAS_GAIN:
-        factor *= tl.load(gain).to(ARITHMETIC)
+        factor *= tl.load(gain).to(ROW.arithmetic)
     tl.store(result + offsets, rounded(factor * u, result.dtype.element_ty), mask=mask)
-    if not ONE_BLOCK:
-        for first in range(BLOCK_I, inputs, BLOCK_I):
-            others, i, inside = row_block(first, inputs, size, BLOCK, BLOCK_I, TAPS, BLOCK_K, CHANNELS_LAST)
-            more = load(scales + i, inside, ARITHMETIC) * load(weight + others, inside, ARITHMETIC)
+    if not ROW.one_block:
+        for first in range(ROW.block_inputs, inputs, ROW.block_inputs):
+            others, i, inside = row_block(first, inputs, ROW)
+            more = load(scales + i, inside, ROW) * load(weight + others, inside, ROW)
             tl.store(result + others, rounded(factor * more, result.dtype.element_ty), mask=inside)

@@ -69,15 +69,15 @@ def haar_cases(
     name: str, image: Tensor, levels: int, dtype: torch.dtype, transpose: bool = False
 ) -> Iterator[tuple[str, Case]]:
     size = (image.shape[-2], image.shape[-1])
+    memory_format = torch.channels_last if "channels_last" in name else torch.contiguous_format
     pyramid = [
-        torch.empty(
-            (image.shape[0], 4 * image.shape[1], h, w),
-            dtype=dtype,
-            memory_format=torch.channels_last if "channels_last" in name else torch.contiguous_format,
-        )
+        torch.empty((image.shape[0], 4 * image.shape[1], h, w), dtype=dtype, memory_format=memory_format)
         for h, w in level_sizes(*size, levels)[1:]
     ]
-    yield f"haar_dwt2d analysis, {name}", lambda: haar_dwt2d.analysis(image, levels, 0.5, dtype, transpose)
+    yield (
+        f"haar_dwt2d analysis, {name}",
+        lambda: haar_dwt2d.analysis(image, levels, 0.5, dtype, transpose, memory_format),
+    )
     yield (
         f"haar_dwt2d synthesis, {name}",
         lambda: haar_dwt2d.synthesis(pyramid, *size, 0.5, torch.float32 if image.dtype == torch.uint8 else image.dtype),
@@ -125,6 +125,7 @@ def aligned_cases(kinds: Sequence[tuple[str, str]]) -> Iterator[tuple[str, Case]
         yield from group_norm_cases(f"{name} with skip", x, torch.empty_like(x[:, :64]), 32)
     image = torch.empty((2, 3, 256, 256), dtype=torch.uint8)
     yield from haar_cases("uint8 to bf16 NCHW", image, 3, torch.bfloat16)
+    yield from haar_cases("uint8 NCHW to bf16 channels_last", image, 3, torch.bfloat16)
 
 
 def variant_cases() -> Iterator[tuple[str, Case]]:

@@ -58,6 +58,14 @@ def bad_inputs(backend: str | None = None) -> dict[str, BadInput]:
             dwt(image, scaling="unit"), ValueError, "scaling must be one of 'orthonormal', 'mean', got 'unit'"
         ),
         "dtype": BadInput(dwt(image, dtype=torch.int32), ValueError, f"dtype must be {DTYPE_RULE}"),
+        "memory_format is a str": BadInput(
+            dwt(image, memory_format="channels_last"), TypeError, "memory_format must be a torch.memory_format"
+        ),
+        "memory_format of videos": BadInput(
+            dwt(image, memory_format=torch.channels_last_3d),
+            ValueError,
+            "memory_format must be one of torch.preserve_format, torch.contiguous_format, torch.channels_last, got",
+        ),
         "pyramid is a dict": BadInput(idwt({}), TypeError, "pyramid must be a tensor or a sequence of tensors"),
         "pyramid is empty": BadInput(idwt(()), ValueError, "pyramid must have 1 to 16 levels"),
         "pyramid of 3 channels": BadInput(

@@ -87,7 +87,7 @@ def test_every_size_and_level_equals_the_reference(
 
     def maps(name: str) -> list[Tensor]:
         return [
-            *ops.haar_dwt2d(image, levels, 0.5, torch.float64, name),
+            *ops.haar_dwt2d(image, levels, 0.5, torch.float64, torch.preserve_format, name),
             ops.haar_idwt2d(pyramid, height, width, 0.5, name),
             ops.haar_dwt2d_backward(pyramid, height, width, 0.5, torch.float64, name),
             *ops.haar_idwt2d_backward(image, levels, 0.5, name),
@@ -128,6 +128,14 @@ def test_uint8_pixels_are_the_values_from_minus_1_to_1(
         assert packed.dtype == (dtype or torch.float32)
         assert packed.stride() == exact.stride()
         assert torch.equal(packed, exact)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_each_of_the_256_pixels_is_the_exact_quotient(backend: str, device: str, dtype: torch.dtype) -> None:
+    """On a 1x1 image with scaling "mean", L is the value itself: no kernel divides, all have the division's bits."""
+    pixels = torch.arange(256, dtype=torch.uint8).view(256, 1, 1, 1)
+    low = haar_dwt2d(pixels.to(device), scaling="mean", dtype=dtype, backend=backend)[0][:, :1]
+    assert torch.equal(low.cpu(), pixels.to(dtype) / 127.5 - 1)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16, torch.float64])
@@ -269,8 +277,9 @@ def test_registration(backend: str, device: str, layout: str) -> None:
     pyramid = [packed.detach().requires_grad_() for packed in haar_dwt2d(image, 2)]
     pixels = dict(sample_layouts(torch.uint8, device))[layout]
     calls = [
-        (ops.haar_dwt2d, (image, 2, 0.5, torch.float32, backend)),
-        (ops.haar_dwt2d, (pixels, 2, 0.5, torch.bfloat16, backend)),
+        (ops.haar_dwt2d, (image, 2, 0.5, torch.float32, torch.preserve_format, backend)),
+        (ops.haar_dwt2d, (image, 2, 0.5, torch.float32, torch.channels_last, backend)),
+        (ops.haar_dwt2d, (pixels, 2, 0.5, torch.bfloat16, torch.contiguous_format, backend)),
         (ops.haar_dwt2d_backward, (pyramid, 13, 10, 0.5, torch.float32, backend)),
         (ops.haar_idwt2d, (pyramid, 13, 10, 0.5, backend)),
         (ops.haar_idwt2d_backward, (image, 2, 0.5, backend)),
@@ -279,10 +288,11 @@ def test_registration(backend: str, device: str, layout: str) -> None:
         torch.library.opcheck(op, arguments)
 
 
+@pytest.mark.parametrize("memory_format", [torch.preserve_format, torch.channels_last])
 @pytest.mark.parametrize("dynamic", [False, True])
-def test_compiles_to_one_graph(dynamic: bool) -> None:
+def test_compiles_to_one_graph(dynamic: bool, memory_format: torch.memory_format) -> None:
     def round_trip(image: Tensor) -> tuple[Tensor, Tensor]:
-        pyramid = haar_dwt2d(image, 3, scaling="mean")
+        pyramid = haar_dwt2d(image, 3, scaling="mean", memory_format=memory_format)
         height, width = image.shape[-2:]
         return haar_idwt2d(pyramid, scaling="mean", size=(height, width)), pyramid[1]
 
@@ -292,6 +302,7 @@ def test_compiles_to_one_graph(dynamic: bool) -> None:
         image = eager_image.detach().clone().requires_grad_()
         for one, two in zip(compiled(image), round_trip(eager_image), strict=True):
             assert torch.equal(one, two)
+            assert one.stride() == two.stride()
             (one.square().sum()).backward(retain_graph=True)
             (two.square().sum()).backward(retain_graph=True)
         torch.testing.assert_close(image.grad, eager_image.grad)
