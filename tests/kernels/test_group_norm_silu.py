@@ -1,6 +1,7 @@
 """Is it silu(group_norm(cat(x, skip))): against PyTorch in float64, on every backend, and with all its derivatives?"""
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -383,25 +384,34 @@ def test_compiles_to_one_graph_with_the_fused_backward(
     assert not any("sigmoid" in name or "rsqrt" in name for name in graphs.forward + graphs.backward)
 
 
-@pytest.mark.parametrize("programs", [1, 10**6])
-@pytest.mark.parametrize("memory_format", FORMATS, ids=["NCHW", "channels_last"])
-def test_triton_with_partial_results(
-    monkeypatch: pytest.MonkeyPatch, programs: int, memory_format: torch.memory_format
-) -> None:
-    """Large groups: one program with many tiles, or as many as there are tiles; x and skip of unlike channels."""
+SMALL_PLANS = {
+    "many parts": {"TILE_ELEMENTS": 64, "PART_TILES": 1, "ENOUGH_PROGRAMS": 10**6, "FEWEST_TILES": 1},
+    "one part": {"TILE_ELEMENTS": 64, "PART_TILES": 10**6, "ENOUGH_PROGRAMS": 1},
+    "few long slices": {"TILE_ELEMENTS": 64, "PART_TILES": 2, "ENOUGH_PROGRAMS": 1},
+}
+
+
+@pytest.fixture
+def triton_plans(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Partial results even for small groups, divided as the constants of the parameter say."""
     pytest.importorskip("triton")
-    triton_backend = importlib.import_module("litevae_kernels.group_norm_silu.triton_backend")
+    plans = importlib.import_module("litevae_kernels.group_norm_silu.triton_plans")
+    caches = (plans.forward_launches, plans.backward_launches)
+    for name, value in ({"WHOLE_GROUPS_ELEMENTS": 0} | SMALL_PLANS[request.param]).items():
+        monkeypatch.setattr(plans, name, value)
+    for cached in caches:
+        cached.cache_clear()
+    yield plans
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize("triton_plans", SMALL_PLANS, indirect=True)
+@pytest.mark.parametrize("memory_format", FORMATS, ids=["NCHW", "channels_last"])
+def test_triton_with_partial_results(triton_plans: Any, memory_format: torch.memory_format) -> None:
+    """Parts and slices of one tile or of many; x and skip of unlike channels; groups larger than a block."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    monkeypatch.setattr(triton_backend, "WHOLE_GROUPS_ELEMENTS", 0)
-    monkeypatch.setattr(triton_backend, "TILE_ELEMENTS", 64)
-    monkeypatch.setattr(triton_backend, "ENOUGH_PROGRAMS", programs)
-    triton_backend.whole_groups.cache_clear()
-    triton_backend.parts.cache_clear()
-    try:
-        for channels, skip_channels, num_groups, size in [(5, 4, 3, (13, 10)), (6, 0, 1, (9, 7)), (32, 16, 24, (3, 5))]:
-            dtype = torch.float32 if num_groups == 3 else torch.float64
-            given = inputs(channels, skip_channels, size, dtype, device, memory_format, batch=1)
-            check_against_torch("triton", num_groups, given, scale=4)
-    finally:
-        triton_backend.whole_groups.cache_clear()
-        triton_backend.parts.cache_clear()
+    for channels, skip_channels, num_groups, size in [(5, 4, 3, (13, 10)), (6, 0, 1, (9, 7)), (32, 16, 24, (3, 5))]:
+        dtype = torch.float32 if num_groups == 3 else torch.float64
+        given = inputs(channels, skip_channels, size, dtype, device, memory_format, batch=1)
+        check_against_torch("triton", num_groups, given, scale=4)
