@@ -24,12 +24,12 @@ from litevae_kernels.group_norm_silu.triton_tiles import (
     load_groups,
     load_statistics,
     members_of_groups,
+    membership,
     parameters,
     parts_of_members,
     silu_gradient,
     store_groups,
     sum_over_groups,
-    sum_where,
     tensor_of,
     tile_at,
     wide,
@@ -169,7 +169,7 @@ def group_norm_silu_bwd_apply_kernel(
 def _coefficients(partials, parts, weight, sizes, sample, channel, MEMBERS: tl.constexpr, BLOCK_C: tl.constexpr):
     """c1 and c2 [BLOCK_C] of the groups of a block of channels, from [B, 2, parts, C]."""
     first, end = members_of_groups(channel, sizes, BLOCK_C)
-    group = (channel + tl.arange(0, BLOCK_C)) // sizes.group_size  # [BLOCK_C]
+    group_first = (channel + tl.arange(0, BLOCK_C)) // sizes.group_size * sizes.group_size  # [BLOCK_C]
     c1 = tl.zeros((BLOCK_C,), dtype=partials.dtype.element_ty)
     c2 = tl.zeros_like(c1)
     for start in range(first, end, MEMBERS):
@@ -181,9 +181,10 @@ def _coefficients(partials, parts, weight, sizes, sample, channel, MEMBERS: tl.c
             s1 += part_s1
             s2 += part_s2
         w, _ = parameters(weight, None, member, member < end, c1.dtype)  # [MEMBERS]
-        belongs = group[:, None] == (member // sizes.group_size)[None, :]  # [BLOCK_C, MEMBERS]
-        c1 += sum_where(belongs, w * tl.sum(s1, axis=0))
-        c2 += sum_where(belongs, w * tl.sum(s2, axis=0))
+        member_s1, member_s2 = w * tl.sum(s1, axis=0), w * tl.sum(s2, axis=0)
+        belongs, _ = membership(member, start, group_first, sizes, MEMBERS)  # [MEMBERS, BLOCK_C]
+        c1 += tl.sum(tl.where(belongs, member_s1[:, None], 0.0), axis=0)
+        c2 += tl.sum(tl.where(belongs, member_s2[:, None], 0.0), axis=0)
     n = tl.full((), 1, c1.dtype) * sizes.group_size * sizes.pixels
     return c1 / n, c2 / n
 

@@ -20,11 +20,11 @@ from litevae_kernels.group_norm_silu.triton_tiles import (
     groups_of_program,
     load_groups,
     members_of_groups,
+    membership,
     parameters,
     parts_of_members,
     sigmoid,
     sum_over_groups,
-    sum_where,
     tensor_of,
     tile_at,
     wide,
@@ -174,40 +174,41 @@ def _statistics(partials, parts, sizes, sample, channel, MEMBERS: tl.constexpr, 
     """
     first, end = members_of_groups(channel, sizes, BLOCK_C)
     about = tl.load(partials + sample * 2 * parts.count * (sizes.x_channels + sizes.skip_channels) + first)
-    group = (channel + tl.arange(0, BLOCK_C)) // sizes.group_size  # [BLOCK_C]
-    seen = tl.zeros((BLOCK_C,), dtype=about.dtype)  # members of each group
-    mean, squares = tl.zeros_like(seen), tl.zeros_like(seen)
+    group_first = (channel + tl.arange(0, BLOCK_C)) // sizes.group_size * sizes.group_size  # [BLOCK_C]
+    mean = tl.zeros((BLOCK_C,), dtype=about.dtype)
+    squares, seen = tl.zeros_like(mean), tl.zeros_like(mean)  # seen: members of each group
     for start in range(first, end, MEMBERS):
         member = start + tl.arange(0, MEMBERS)
         member_mean, member_squares = _join_parts(partials, parts, sizes, sample, member, end, about)  # [MEMBERS]
-        belongs = (group[:, None] == (member // sizes.group_size)[None, :]) & (member < end)[None, :]
-        count = tl.sum(belongs.to(about.dtype), axis=1)  # [BLOCK_C]
-        block_mean = sum_where(belongs, member_mean) / tl.maximum(count, 1.0)
-        difference = member_mean[None, :] - block_mean[:, None]  # [BLOCK_C, MEMBERS]
-        block_squares = tl.where(belongs, member_squares[None, :] + sizes.pixels * difference * difference, 0.0)
+        belongs, count = membership(member, start, group_first, sizes, MEMBERS)  # [MEMBERS, BLOCK_C], [BLOCK_C]
+        count = count.to(about.dtype)
+        block_mean = tl.sum(tl.where(belongs, member_mean[:, None], 0.0), axis=0) / tl.maximum(count, 1.0)
+        difference = member_mean[:, None] - block_mean[None, :]  # [MEMBERS, BLOCK_C]
+        block_squares = tl.where(belongs, member_squares[:, None] + sizes.pixels * difference * difference, 0.0)
         share, step = count / tl.maximum(seen + count, 1.0), block_mean - mean
-        squares += tl.sum(block_squares, axis=1) + sizes.pixels * step * step * seen * share
+        squares += tl.sum(block_squares, axis=0) + sizes.pixels * step * step * seen * share
         mean += step * share
         seen += count
-    return about + mean, squares / (tl.maximum(seen, 1.0) * sizes.pixels)
+    return about + mean, squares / (tl.full((), 1, about.dtype) * sizes.group_size * sizes.pixels)
 
 
 @triton.jit
 def _join_parts(partials, parts, sizes, sample, member, end, about):
     """Mean, less `about`, and sum of squares about it, [MEMBERS], of channels: those of all their parts together."""
-    seen = tl.zeros_like(about)  # pixels
     mean = tl.zeros(member.shape, dtype=about.dtype)
-    squares = tl.zeros_like(mean)
+    squares, seen = tl.zeros_like(mean), tl.zeros_like(about)  # seen: pixels
+    left = tl.zeros_like(sample) + sizes.pixels
     for first_part in range(0, parts.count, PARTS):
         part_mean, part_squares = parts_of_members(partials, parts, first_part, member, end, sizes, sample)
         part_mean -= about  # [PARTS, MEMBERS]
-        left = sizes.pixels - (first_part + tl.arange(0, PARTS)).to(tl.int64) * parts.pixels
-        n = tl.minimum(tl.maximum(left, 0), parts.pixels).to(about.dtype)[:, None]
-        count = tl.sum(n)
-        block_mean = tl.sum(n * part_mean, axis=0) / count  # [MEMBERS]
+        pixels = tl.minimum(left, parts.pixels * PARTS).to(tl.int32)  # of all these parts; n: of each
+        n = tl.minimum(tl.maximum(pixels - tl.arange(0, PARTS) * parts.pixels, 0), parts.pixels)[:, None]
+        n, count = n.to(about.dtype), pixels.to(about.dtype)
+        block_mean = tl.sum(n * part_mean, axis=0) * (1.0 / count)  # [MEMBERS]
         difference = part_mean - block_mean[None, :]
         share, step = count / (seen + count), block_mean - mean
-        squares += tl.sum(part_squares + n * difference * difference, axis=0) + step * step * seen * share
+        squares += tl.sum(part_squares + n * difference * difference, axis=0) + step * step * (seen * share)
         mean += step * share
         seen += count
+        left -= parts.pixels * PARTS
     return mean, squares

@@ -195,7 +195,7 @@ def _sizes(shape: torch.Size, skip_channels: int, num_groups: int) -> Sizes:
 
 
 def _members(tile: dict[str, int]) -> int:
-    return 64 if tile["BLOCK_C"] >= 16 else 16
+    return 32 if tile["BLOCK_C"] >= 16 else 16
 
 
 def _workspace(batch: int, sizes: Sizes, parts: int) -> int:

@@ -158,23 +158,28 @@ def sum_over_groups(channel_values, group, ONE_GROUP: tl.constexpr):
     if ONE_GROUP:
         return tl.broadcast_to(tl.sum(channel_values), channel_values.shape)
     else:
-        return sum_where(group[:, None] == group[None, :], channel_values)
-
-
-@triton.jit
-def sum_where(belongs, values):
-    """belongs [M, N], values [N] -> [M]: the sums of the values that belong."""
-    return tl.sum(tl.where(belongs, values[None, :], 0.0), axis=1)
+        return tl.sum(tl.where(group[:, None] == group[None, :], channel_values[:, None], 0.0), axis=0)
 
 
 @triton.jit
 def members_of_groups(channel, sizes, BLOCK_C: tl.constexpr):
     """The first channel, and the one after the last, of the groups that the block of channels from `channel` on meets.
 
-    MEMBERS of them are loaded at once; a group may be larger, and go on in the next block.
+    MEMBERS of them are looked at at once; a group may be larger than that, and reach out of the block on both sides.
     """
     last = tl.minimum(channel + BLOCK_C, sizes.x_channels + sizes.skip_channels) - 1
     return channel // sizes.group_size * sizes.group_size, (last // sizes.group_size + 1) * sizes.group_size
+
+
+@triton.jit
+def membership(member, start, group_first, sizes, MEMBERS: tl.constexpr):
+    """Which of the MEMBERS channels from `start` on belong to the groups that begin at group_first [BLOCK_C].
+
+    As a mask [MEMBERS, BLOCK_C], and how many belong to each: [BLOCK_C].
+    """
+    group_end = group_first + sizes.group_size
+    belongs = (member[:, None] >= group_first[None, :]) & (member[:, None] < group_end[None, :])
+    return belongs, tl.maximum(tl.minimum(group_end, start + MEMBERS) - tl.maximum(group_first, start), 0)
 
 
 @triton.jit
