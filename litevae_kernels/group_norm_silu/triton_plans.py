@@ -18,7 +18,7 @@ import triton
 from litevae_kernels.group_norm_silu import triton_backward, triton_forward
 from litevae_kernels.triton_launch import Launch
 
-WHOLE_GROUPS_ELEMENTS = 16384  # at most, in the registers of a program for whole groups (float64: a quarter)
+WHOLE_GROUPS_ELEMENTS = 16384  # at most, of a program for whole groups: so many that a multiprocessor has registers for two
 TILE_ELEMENTS = 2048  # of a program for a part of the pixels (float64: half)
 PART_TILES = 8  # of a part, at least: below, joining the parts costs as much as reading them
 ENOUGH_PARTS = 32  # of a block of channels; larger parts than PART_TILES where there would be more,
@@ -142,21 +142,27 @@ def backward_launches(
 
 def whole_groups(sizes: Sizes, channels_last: bool, dtype: torch.dtype, backward: bool) -> Whole | None:
     """The tile [BLOCK_C, BLOCK_P] of whole groups of one sample, CHANNELS channels; None where they are too large."""
+    channels = sizes.x_channels + sizes.skip_channels
     most_elements = WHOLE_GROUPS_ELEMENTS // (4 if dtype == torch.float64 else 1)
-    if backward and sizes.skip_channels > 0:
+    if channels_last:
+        most_elements //= 4 if backward else 2
+    elif backward and sizes.skip_channels > 0:
         most_elements //= 2  # pointers to five tensors instead of three
-    channels, groups = sizes.x_channels + sizes.skip_channels, 1
-    if channels_last:  # enough for accesses of at least 32 bytes, aligned to 16
+    block_p = triton.next_power_of_2(sizes.pixels)
+    for access in (32, 16) if channels_last else (0,):  # bytes side by side, at least; aligned to 16
         group_bytes = sizes.group_size * dtype.itemsize
-        step = 16 // math.gcd(16, group_bytes)
-        groups = min(step * triton.cdiv(32, step * group_bytes), channels // sizes.group_size)
-    block_c, block_p = triton.next_power_of_2(groups * sizes.group_size), triton.next_power_of_2(sizes.pixels)
-    elements = block_c * block_p
-    if elements > most_elements or (groups > 1 and block_c > 64):
+        step = 16 // math.gcd(16, group_bytes) if channels_last else 1
+        groups = min(max(step * triton.cdiv(access, step * group_bytes), 1), channels // sizes.group_size)
+        block_c = triton.next_power_of_2(groups * sizes.group_size)
+        if block_c * block_p <= most_elements:
+            break
+    else:
+        return None
+    if groups > 1 and block_c > 64:
         return None
     constants = {"CHANNELS": groups * sizes.group_size, "ONE_GROUP": groups == 1}
     constants |= {"BLOCK_C": block_c, "BLOCK_P": block_p}
-    return Whole(triton.cdiv(channels, groups * sizes.group_size), constants, min(max(elements // 512, 1), 16))
+    return Whole(triton.cdiv(channels, groups * sizes.group_size), constants, min(max(block_c * block_p // 512, 1), 16))
 
 
 def cut_sample(sizes: Sizes, channels_last: bool, dtype: torch.dtype) -> Cut:
