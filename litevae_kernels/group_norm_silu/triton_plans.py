@@ -18,14 +18,14 @@ import triton
 from litevae_kernels.group_norm_silu import triton_backward, triton_forward
 from litevae_kernels.triton_launch import Launch
 
-WHOLE_GROUPS_ELEMENTS = 16384  # at most, of a program for whole groups: so many that a multiprocessor has registers for two
+WHOLE_GROUPS_ELEMENTS = 16384  # of a program for whole groups, at most: a multiprocessor has registers for two
 TILE_ELEMENTS = 2048  # of a program for a part of the pixels (float64: half)
-PART_TILES = 8  # of a part, at least: below, joining the parts costs as much as reading them
-ENOUGH_PARTS = 32  # of a block of channels; larger parts than PART_TILES where there would be more,
-MOST_PART_TILES = 32  # up to this; and then more parts,
+PART_TILES = 8  # tiles of a part or slice, at least: to join the parts takes a program as long as two or three tiles
+ENOUGH_PARTS = 32  # of a block of channels; where there would be more, parts are larger,
+MOST_PART_TILES = 32  # up to this; and then there are more,
 MOST_PARTS = 256  # up to this
-ENOUGH_PROGRAMS = 4096  # of the second launch: four times what a large GPU has room for at once
-FEWEST_TILES = 2  # of each of them, for the next one to be loaded meanwhile
+FEWEST_PROGRAMS = 256  # of the second launch, two for each multiprocessor of a large GPU: its slices are smaller before
+ENOUGH_PROGRAMS = 2048  # two waves, with room for seven programs on a multiprocessor: its slices are larger before
 PARAMETERS_TILE = (16, 64)  # channels, and parts, of a program that sums the gradients of weight and bias
 
 
@@ -185,9 +185,10 @@ def cut_sample(sizes: Sizes, channels_last: bool, dtype: torch.dtype) -> Cut:
 
 
 def slices_of(cut: Cut, pixels: int, batch: int) -> Slices:
-    """The slices of the second launch: of as many tiles as leave enough programs."""
+    """The slices of the second launch, on which no result depends: they follow the batch."""
     tiles = triton.cdiv(pixels, cut.constants["BLOCK_P"])
-    of_each = max(batch * cut.blocks * tiles // ENOUGH_PROGRAMS, FEWEST_TILES)
+    all_tiles = batch * cut.blocks * tiles
+    of_each = max(all_tiles // ENOUGH_PROGRAMS, min(all_tiles // FEWEST_PROGRAMS, PART_TILES), 1)
     return _slices(tiles, min(of_each, tiles), cut.constants["BLOCK_P"])
 
 

@@ -7,10 +7,10 @@ import os
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
-assert os.environ.get("TRITON_INTERPRET") != "1", "the interpreter launches nothing"
-
 from triton.backends.compiler import GPUTarget
 from triton.runtime.driver import driver
+
+assert os.environ.get("TRITON_INTERPRET") != "1", "the interpreter launches nothing"
 
 
 class Launched(NamedTuple):
