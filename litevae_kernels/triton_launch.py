@@ -5,14 +5,11 @@ what it compiled for them: 16 us, beside 2 for the launch. A `Launch` does that 
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from torch import Tensor
 
 ALIGNMENT = 16  # bytes; Triton compiles another kernel for a pointer that is not a multiple of it
-_NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 class Launch:
@@ -54,9 +51,3 @@ class Launch:
 
     def _launch(self, tensors: tuple[Tensor | None, ...]) -> Any:
         return self.kernel[self.grid](*tensors, *self.numbers, **self.constants, num_warps=self.num_warps)
-
-
-def on_device_of(tensor: Tensor) -> AbstractContextManager[Any]:
-    """A context in which the tensor's device is the current one; free where it is already."""
-    index = tensor.get_device()  # -1 on the CPU
-    return _NOTHING if index < 0 or index == torch.cuda.current_device() else torch.cuda.device(index)

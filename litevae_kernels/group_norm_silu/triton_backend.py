@@ -8,10 +8,10 @@ triton_plans.py divides the work.
 import torch
 from torch import Tensor
 
+from litevae_kernels.devices import on_device
 from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 from litevae_kernels.group_norm_silu.results import empty_gradients, empty_output, empty_statistics
 from litevae_kernels.group_norm_silu.triton_plans import backward_launches, forward_launches
-from litevae_kernels.triton_launch import on_device_of
 
 
 def group_norm_silu(
@@ -40,7 +40,7 @@ def group_norm_silu(
         x.get_device(),
         keeps_statistics,
     )
-    with on_device_of(x):
+    with on_device(x.get_device()):
         if launches.partials is None:
             launches.result(x, skip, weight, bias, output, mean, rstd)
         else:
@@ -80,7 +80,7 @@ def group_norm_silu_backward(
     )
     partials = mean.new_empty(launches.workspace)
     inputs, targets = (grad, x, skip, weight, bias, mean, rstd), (x_grad, None if skip is None else skip_grad)
-    with on_device_of(x):
+    with on_device(x.get_device()):
         if launches.partials is not None:
             launches.partials(*inputs, partials)
         launches.result(*inputs, *targets, partials)

@@ -144,10 +144,7 @@ def whole_groups(sizes: Sizes, channels_last: bool, dtype: torch.dtype, backward
     """The tile [BLOCK_C, BLOCK_P] of whole groups of one sample, CHANNELS channels; None where they are too large."""
     channels = sizes.x_channels + sizes.skip_channels
     most_elements = WHOLE_GROUPS_ELEMENTS // (4 if dtype == torch.float64 else 1)
-    if channels_last:
-        most_elements //= 4 if backward else 2
-    elif backward and sizes.skip_channels > 0:
-        most_elements //= 2  # pointers to five tensors instead of three
+    most_elements //= (2 if channels_last else 1) * (2 if backward else 1)
     block_p = triton.next_power_of_2(sizes.pixels)
     for access in (32, 16) if channels_last else (0,):  # bytes side by side, at least; aligned to 16
         group_bytes = sizes.group_size * dtype.itemsize
