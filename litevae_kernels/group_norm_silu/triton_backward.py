@@ -118,9 +118,9 @@ def group_norm_silu_bwd_partials_kernel(
         dz = silu_gradient(g, xhat * w[:, None] + b[:, None])
         s1 += dz
         s2 += dz * xhat
-    place = partials + (sample * 2 * parts.count + part) * channels + channel + c
+    place = partials + (sample * 2 * parts.number + part) * channels + channel + c
     tl.store(place, tl.sum(s1, axis=1), mask=inside)
-    tl.store(place + parts.count * channels, tl.sum(s2, axis=1), mask=inside)
+    tl.store(place + parts.number * channels, tl.sum(s2, axis=1), mask=inside)
 
 
 @triton.jit(do_not_specialize=["parts", "slices"])
@@ -176,7 +176,7 @@ def _coefficients(partials, parts, weight, sizes, sample, channel, MEMBERS: tl.c
         member = start + tl.arange(0, MEMBERS)
         s1 = tl.zeros((PARTS, MEMBERS), dtype=c1.dtype)
         s2 = tl.zeros_like(s1)
-        for first_part in range(0, parts.count, PARTS):
+        for first_part in range(0, parts.number, PARTS):
             part_s1, part_s2 = parts_of_members(partials, parts, first_part, member, end, sizes, sample)
             s1 += part_s1
             s2 += part_s2

@@ -117,9 +117,9 @@ def group_norm_silu_fwd_partials_kernel(
     residue = tl.sum(counts * difference, axis=1) / n
     total = tl.sum(squares + counts * difference * difference, axis=1) - n * residue * residue
     channels = sizes.x_channels + sizes.skip_channels
-    place = partials + (sample * 2 * parts.count + part) * channels + channel + c
+    place = partials + (sample * 2 * parts.number + part) * channels + channel + c
     tl.store(place, about + residue, mask=inside)
-    tl.store(place + parts.count * channels, total, mask=inside)
+    tl.store(place + parts.number * channels, total, mask=inside)
 
 
 @triton.jit(do_not_specialize=["parts", "slices"])
@@ -173,7 +173,7 @@ def _statistics(partials, parts, sizes, sample, channel, MEMBERS: tl.constexpr, 
     Means are counted from a value near to all of them, `about`, so that rounding takes little from a large mean.
     """
     first, end = members_of_groups(channel, sizes, BLOCK_C)
-    about = tl.load(partials + sample * 2 * parts.count * (sizes.x_channels + sizes.skip_channels) + first)
+    about = tl.load(partials + sample * 2 * parts.number * (sizes.x_channels + sizes.skip_channels) + first)
     group_first = (channel + tl.arange(0, BLOCK_C)) // sizes.group_size * sizes.group_size  # [BLOCK_C]
     mean = tl.zeros((BLOCK_C,), dtype=about.dtype)
     squares, seen = tl.zeros_like(mean), tl.zeros_like(mean)  # seen: members of each group
@@ -198,7 +198,7 @@ def _join_parts(partials, parts, sizes, sample, member, end, about):
     mean = tl.zeros(member.shape, dtype=about.dtype)
     squares, seen = tl.zeros_like(mean), tl.zeros_like(about)  # seen: pixels
     left = tl.zeros_like(sample) + sizes.pixels
-    for first_part in range(0, parts.count, PARTS):
+    for first_part in range(0, parts.number, PARTS):
         part_mean, part_squares = parts_of_members(partials, parts, first_part, member, end, sizes, sample)
         part_mean -= about  # [PARTS, MEMBERS]
         pixels = tl.minimum(left, parts.pixels * PARTS).to(tl.int32)  # of all these parts; n: of each

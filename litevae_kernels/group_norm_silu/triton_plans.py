@@ -39,9 +39,9 @@ class Sizes(NamedTuple):
 
 
 class Slices(NamedTuple):
-    """The pixels of a sample, cut: `count` slices of `pixels` each, a multiple of a tile's; the last may be smaller."""
+    """The pixels of a sample, cut: `number` slices of `pixels` each, a multiple of a tile's; the last may be smaller."""
 
-    count: int
+    number: int
     pixels: int
 
 
@@ -95,15 +95,15 @@ def forward_launches(
     blocks, parts, tile = cut = cut_sample(sizes, channels_last, dtype)
     slices = slices_of(cut, sizes.pixels, batch)
     partials = Launch(
-        triton_forward.group_norm_silu_fwd_partials_kernel, batch * blocks * parts.count, (sizes, parts), tile | flags
+        triton_forward.group_norm_silu_fwd_partials_kernel, batch * blocks * parts.number, (sizes, parts), tile | flags
     )
     result = Launch(
         triton_forward.group_norm_silu_fwd_apply_kernel,
-        batch * blocks * slices.count,
+        batch * blocks * slices.number,
         (sizes, parts, slices),
         {"EPS": eps, "MEMBERS": _members(tile)} | tile | flags,
     )
-    return Launches(partials, result, None, _workspace(batch, sizes, parts.count))
+    return Launches(partials, result, None, _workspace(batch, sizes, parts.number))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -128,16 +128,16 @@ def backward_launches(
     blocks, parts, tile = cut = cut_sample(sizes, channels_last, dtype)
     slices = slices_of(cut, sizes.pixels, batch)
     partials = Launch(
-        triton_backward.group_norm_silu_bwd_partials_kernel, batch * blocks * parts.count, (sizes, parts), tile | flags
+        triton_backward.group_norm_silu_bwd_partials_kernel, batch * blocks * parts.number, (sizes, parts), tile | flags
     )
     result = Launch(
         triton_backward.group_norm_silu_bwd_apply_kernel,
-        batch * blocks * slices.count,
+        batch * blocks * slices.number,
         (sizes, parts, slices),
         {"MEMBERS": _members(tile)} | tile | flags,
     )
-    parameters = _parameters(batch, sizes, parts.count, dtypes)
-    return Launches(partials, result, parameters, _workspace(batch, sizes, parts.count))
+    parameters = _parameters(batch, sizes, parts.number, dtypes)
+    return Launches(partials, result, parameters, _workspace(batch, sizes, parts.number))
 
 
 def whole_groups(sizes: Sizes, channels_last: bool, dtype: torch.dtype, backward: bool) -> Whole | None:

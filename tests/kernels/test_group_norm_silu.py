@@ -16,7 +16,7 @@ from litevae_kernels import group_norm_silu
 from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 from litevae_kernels.group_norm_silu import ops
 
-from .samples import SIZES, assert_close, sample_layouts
+from .samples import SIZES, TOLERANCES, assert_close, sample_layouts
 
 # The interpreter computes exp(-z) in NumPy, which warns where a float32 overflows to infinity, as it should.
 pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning")
@@ -314,6 +314,26 @@ def test_large_values_saturate(backend: str, device: str) -> None:
     )
 
 
+def test_the_error_of_the_gpus_own_exponential_and_division() -> None:
+    """What CUDA promises of __expf (2 + 1.173 |z| units in the last place) and __fdividef (2), both at their worst.
+
+    To silu they do a sixteenth of the tolerance of float32; to its derivative, where z is 87 and 1 - s is the rounding
+    of s, less than three of it (with the division that Triton's `/` is, it has always been so).
+    """
+    z, unit = torch.linspace(-87, 87, 100_001, dtype=torch.float64), 2.0**-23
+    exact = torch.sigmoid(z)
+    for sign in (-1, 1):
+        exponential = torch.exp(-z) * (1 + sign * (2 + 1.173 * z.abs()) * unit)
+        s = 1 / (1 + exponential) * (1 - sign * 2 * unit)
+        assert_allowed(z * s, z * exact, 1 / 16)
+        assert_allowed(s * (1 + z * (1 - s)), exact * (1 + z * (1 - exact)), 3)
+
+
+def assert_allowed(actual: Tensor, expected: Tensor, scale: float) -> None:
+    absolute, relative = (scale * tolerance for tolerance in TOLERANCES[torch.float32])
+    torch.testing.assert_close(actual, expected, atol=absolute, rtol=relative)
+
+
 def test_autocast_leaves_the_dtype_of_x(backend: str, device: str) -> None:
     given = inputs(6, 0, dtype=torch.float32, device=device)
     expected = group_norm_silu(num_groups=3, backend=backend, **given)
@@ -409,7 +429,7 @@ def triton_plans(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("backend", ["triton", "cuda"], indirect=True)
 @pytest.mark.parametrize("memory_format", FORMATS, ids=["NCHW", "channels_last"])
-@pytest.mark.parametrize(("skip_channels", "size"), [(0, (9, 16)), (4, (24, 40))])
+@pytest.mark.parametrize(("skip_channels", "size"), [(4, (24, 40)), (0, (9, 16))])
 @pytest.mark.parametrize("triton_plans", ["slices by the batch"], indirect=True)
 def test_a_sample_does_not_depend_on_its_batch(
     backend: str,
