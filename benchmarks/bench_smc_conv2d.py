@@ -215,7 +215,7 @@ def test_smc_conv2d(row: SmcRow, benchmark: BenchmarkFixture, results: Results, 
         return
     benchmark.extra_info.update(
         time_ms=timing.median_s * 1e3,
-        iqr_ms=timing.iqr_s * 1e3,
+        iqr_ms=timing.iqr_ms,
         to_conv2d=timing.ratios["conv2d"],
         extra_memory_mib=measure.peak_allocated_bytes(own) / MIB,
         rounds=timing.rounds,

@@ -41,11 +41,11 @@ def copy_step(tensors: Sequence[Tensor], turns: Iterator[int]) -> measure.Step:
     return measure.consuming(lambda turn: copy(tensors[turn]), turns)
 
 
-def speed(timing: Timing, moved_bytes: float, copied: Tensor) -> dict[str, float]:
+def speed(timing: Timing, moved_bytes: float, copied: Tensor) -> dict[str, float | None]:
     """The values of `COLUMNS` for a row that moves `moved_bytes` and had a copy of `copied` among its rivals."""
     return {
         "time_ms": timing.median_s * 1e3,
-        "iqr_ms": timing.iqr_s * 1e3,
+        "iqr_ms": timing.iqr_ms,
         "gb_per_s": moved_bytes / timing.median_s / 1e9,
         "share_of_copy": 100 * moved_bytes / (2 * bytes_of(copied)) / timing.ratios[COPY],
     }

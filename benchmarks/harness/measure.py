@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import math
 import statistics
@@ -71,22 +72,25 @@ class Timing:
         return statistics.median(self.own_s)
 
     @property
-    def quartiles_s(self) -> tuple[float, float]:
+    def quartiles_s(self) -> tuple[float, float] | None:
+        """None of a single round."""
+        if self.rounds == 1:
+            return None
         low, _, high = statistics.quantiles(self.own_s, n=4, method="inclusive")
         return low, high
 
     @property
-    def iqr_s(self) -> float:
-        return self.quartiles_s[1] - self.quartiles_s[0]
+    def iqr_ms(self) -> float | None:
+        return None if self.quartiles_s is None else 1e3 * (self.quartiles_s[1] - self.quartiles_s[0])
 
     @property
     def ratios(self) -> Mapping[str, float]:
         """By rival: the median over the rounds of (row's time / rival's time in that round)."""
         return {name: _median_of(truediv, self.own_s, times) for name, times in self.rivals_s.items()}
 
-    def images_per_second(self, batch: int) -> dict[str, float]:
-        low, high = self.quartiles_s
-        return {"img_per_s": batch / self.median_s, "iqr_img_per_s": batch / low - batch / high, "rounds": self.rounds}
+    def images_per_second(self, batch: int) -> dict[str, float | None]:
+        iqr = None if self.quartiles_s is None else batch / self.quartiles_s[0] - batch / self.quartiles_s[1]
+        return {"img_per_s": batch / self.median_s, "iqr_img_per_s": iqr, "rounds": self.rounds}
 
     def of(self, name: str, own: str) -> Timing:
         """The rounds of a rival; among its own rivals the row itself is called `own`."""
@@ -160,6 +164,17 @@ def seconds_per_call(step: Step, calls: int) -> float:
     for _ in range(calls):
         step()
     return (clock() - start) / calls
+
+
+@functools.cache
+def seconds_a_gmac(dtype: torch.dtype) -> float:
+    """What 10^9 multiply-accumulates take here in a convolution as most are in the large rows: 3x3, 128 to 128
+    channels, NCHW."""
+    convolution = nn.Conv2d(128, 128, 3, padding=1, device=DEVICE, dtype=dtype)
+    image = torch.randn(1, 128, 128, 128, device=DEVICE).to(dtype)
+    with torch.no_grad():
+        seconds = min(seconds_per_call(lambda: convolution(image), 1) for _ in range(3))
+    return seconds / (multiply_accumulates(convolution, image) / 1e9)
 
 
 def beyond_cache(make: Callable[[], Any]) -> list[Any]:

@@ -21,7 +21,7 @@ from litevae.training.update import Update
 from litevae_kernels.precision import tf32
 
 ON_GPU = DEVICE.type == "cuda"
-BATCH = 8 if ON_GPU else 2  # on a GPU the paper's, 16 on two
+BATCHES = (8,) if ON_GPU else (2, 1)  # the largest that a run has time for; on a GPU the paper's, 16 on two
 RECIPES = {128: "imagenet128", 256: "imagenet256-full"}
 OVERRIDES = ["perceptual.trunk=random", "loss.adversarial_start=0"]
 # tf32: float32 tensors, convolutions and matrix products with 10 bits of mantissa, which only a GPU has.
@@ -56,12 +56,12 @@ def cases(on_gpu: bool) -> dict[tuple[int, str], list[str]]:
     return {(side, precision): names for precision, names in by_precision.items() for side in RECIPES}
 
 
-def config_of(name: str, resolution: int, precision: str) -> RunConfig:
+def config_of(name: str, resolution: int, precision: str, batch: int = BATCHES[0]) -> RunConfig:
     """The paper's recipe, with the discriminator from the first step."""
     from litevae.runs.recipes import load_config  # needs omegaconf
 
     settings = {
-        "train.batch_size": BATCH,
+        "train.batch_size": batch,
         "train.device": DEVICE.type,
         "train.mixed_precision": "bf16" if precision == BFLOAT16 else "float32",
     }
@@ -83,9 +83,9 @@ def copied_networks(resolution: int) -> Networks:
 class Training:
     """A row and one batch of images: calling it makes an update."""
 
-    def __init__(self, name: str, resolution: int, precision: str) -> None:
+    def __init__(self, name: str, resolution: int, precision: str, batch: int = BATCHES[0]) -> None:
         self.name, self.resolution, self.precision = name, resolution, precision
-        config = config_of(name, resolution, precision)
+        config = config_of(name, resolution, precision, batch)
         self.is_plain = name in (PLAIN, TWO_FORWARDS)
         self.source = copied_networks(resolution) if self.is_plain else Networks(config, processes())
         """What a plain loop with the same weights is made from."""
@@ -102,7 +102,7 @@ class Training:
             self.optimizers = [learner.optimizer for learner in self.source.learners]
             self.perceptual = self.source.loss.perceptual
         generator = torch.Generator().manual_seed(0)
-        shape = (BATCH, 3, config.data.crop_size, config.data.crop_size)
+        shape = (batch, 3, config.data.crop_size, config.data.crop_size)
         self.pixels = torch.randint(256, shape, dtype=torch.uint8, generator=generator).to(DEVICE)
 
     def __call__(self, **options: Tensor) -> dict[str, Tensor]:
@@ -143,7 +143,8 @@ def check(training: Training) -> None:
 
 def plain_update(training: Training, precision: str, noise: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """The losses and both networks' gradients of a plain loop with the same weights, images and noise."""
-    loop = PlainLoop(config_of(training.name, training.resolution, precision), training.source)
+    config = config_of(training.name, training.resolution, precision, len(training.pixels))
+    loop = PlainLoop(config, training.source)
     with without_updates(loop.networks, loop.optimizers) as gradients, tf32(precision == TF32):
         losses = loop(training.pixels, noise=noise)
     return [torch.stack([losses[term] for term in TERMS])], [*map(joined, gradients)]
@@ -156,7 +157,7 @@ def first_update(training: Training) -> tuple[Tensor, dict[str, Tensor], list[di
     with without_updates(training.networks, training.optimizers) as gradients:
         if training.is_plain:
             side = training.pixels.shape[-1] // 8
-            noise = torch.randn(BATCH, training.update.latent_channels, side, side, device=DEVICE)
+            noise = torch.randn(len(training.pixels), training.update.latent_channels, side, side, device=DEVICE)
             losses = training(noise=noise)
         else:
             losses = training()
