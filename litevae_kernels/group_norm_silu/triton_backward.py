@@ -82,7 +82,7 @@ def group_norm_silu_bwd_kernel(
     store_groups(dx, x_grad, skip_grad, sizes, sample, first, mask, BLOCK_C, BLOCK_P, CHANNELS_LAST)
 
 
-@triton.jit(do_not_specialize=["parts"])
+@triton.jit(do_not_specialize=["parts", "part_tiles"])
 def group_norm_silu_bwd_partials_kernel(
     grad,  # of y: [B, C, P]
     x,  # [B, C1, P]
@@ -93,7 +93,8 @@ def group_norm_silu_bwd_partials_kernel(
     rstd,  # [B, G]
     partials,  # [B, 2, parts, C]: S1 and S2
     sizes,
-    parts,  # slices of the pixels, each a program's
+    parts,  # of the pixels of a sample, each a program's
+    part_tiles,
     BLOCK_C: tl.constexpr,  # channels of a tile
     BLOCK_P: tl.constexpr,  # pixels of a tile
     CHANNELS_LAST: tl.constexpr,
@@ -105,10 +106,10 @@ def group_norm_silu_bwd_partials_kernel(
     inside, channels = c < tensor_channels - first, sizes.x_channels + sizes.skip_channels
     m, r = load_statistics(mean, rstd, sizes, sample, channel + c, inside)  # [BLOCK_C]
     w, b = parameters(weight, bias, channel + c, inside, m.dtype)
-    first_pixel = part.to(tl.int64) * parts.pixels
+    first_pixel = part.to(tl.int64) * part_tiles * BLOCK_P
     s1 = tl.zeros((BLOCK_C, BLOCK_P), dtype=m.dtype)
     s2 = tl.zeros((BLOCK_C, BLOCK_P), dtype=m.dtype)
-    for i in tl.range(0, parts.pixels // BLOCK_P, num_stages=3):
+    for i in tl.range(0, part_tiles, num_stages=3):
         pixel = first_pixel + i * BLOCK_P
         mask = inside[:, None] & (p < sizes.pixels - pixel)[None, :]
         base, offsets = tile_at(sample, channel, pixel, channels, sizes.pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
@@ -118,12 +119,12 @@ def group_norm_silu_bwd_partials_kernel(
         dz = silu_gradient(g, xhat * w[:, None] + b[:, None])
         s1 += dz
         s2 += dz * xhat
-    place = partials + (sample * 2 * parts.number + part) * channels + channel + c
+    place = partials + (sample * 2 * parts + part) * channels + channel + c
     tl.store(place, tl.sum(s1, axis=1), mask=inside)
-    tl.store(place + parts.number * channels, tl.sum(s2, axis=1), mask=inside)
+    tl.store(place + parts * channels, tl.sum(s2, axis=1), mask=inside)
 
 
-@triton.jit(do_not_specialize=["parts", "slices"])
+@triton.jit(do_not_specialize=["parts", "part_tiles", "slices", "slice_tiles"])
 def group_norm_silu_bwd_apply_kernel(
     grad,  # of y: [B, C, P]
     x,  # [B, C1, P]
@@ -136,8 +137,10 @@ def group_norm_silu_bwd_apply_kernel(
     skip_grad,  # [B, C2, P] or None
     partials,  # [B, 2, parts, C]: S1 and S2
     sizes,
-    parts,  # slices that the partial results are of
-    slices,  # of the pixels, each a program's
+    parts,  # that the partial results are of
+    part_tiles,
+    slices,  # of the pixels of a sample, each a program's
+    slice_tiles,
     MEMBERS: tl.constexpr,  # channels whose partial results are joined at once
     BLOCK_C: tl.constexpr,  # channels of a tile
     BLOCK_P: tl.constexpr,  # pixels of a tile
@@ -152,8 +155,8 @@ def group_norm_silu_bwd_apply_kernel(
     m, r = load_statistics(mean, rstd, sizes, sample, channel + c, inside)  # [BLOCK_C]
     w, b = parameters(weight, bias, channel + c, inside, m.dtype)
     c1, c2 = _coefficients(partials, parts, weight, sizes, sample, channel, MEMBERS, BLOCK_C)  # [BLOCK_C]
-    first_pixel = index.to(tl.int64) * slices.pixels
-    for i in tl.range(0, slices.pixels // BLOCK_P, num_stages=3):
+    first_pixel = index.to(tl.int64) * slice_tiles * BLOCK_P
+    for i in tl.range(0, slice_tiles, num_stages=3):
         pixel = first_pixel + i * BLOCK_P
         mask = inside[:, None] & (p < sizes.pixels - pixel)[None, :]
         base, offsets = tile_at(sample, channel, pixel, channels, sizes.pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
@@ -176,7 +179,7 @@ def _coefficients(partials, parts, weight, sizes, sample, channel, MEMBERS: tl.c
         member = start + tl.arange(0, MEMBERS)
         s1 = tl.zeros((PARTS, MEMBERS), dtype=c1.dtype)
         s2 = tl.zeros_like(s1)
-        for first_part in range(0, parts.number, PARTS):
+        for first_part in range(0, parts, PARTS):
             part_s1, part_s2 = parts_of_members(partials, parts, first_part, member, end, sizes, sample)
             s1 += part_s1
             s2 += part_s2

@@ -8,7 +8,7 @@ With the mean and the variance of a group's n = group_size P elements, rstd = 1 
 
 Larger groups take two launches. The first computes the mean and the sum of squares about it of every channel and slice
 of pixels; in the second, every program joins those of its own channels' groups, and then computes y. triton_tiles.py
-says what the parameters `sizes` and slices are.
+says what sizes, parts and slices are.
 """
 
 import triton
@@ -76,13 +76,14 @@ def group_norm_silu_fwd_kernel(
     tl.store(output + base + offsets, rounded(z * sigmoid(z), output.dtype.element_ty), mask=mask)
 
 
-@triton.jit(do_not_specialize=["parts"])
+@triton.jit(do_not_specialize=["parts", "part_tiles"])
 def group_norm_silu_fwd_partials_kernel(
     x,  # [B, C1, P]
     skip,  # [B, C2, P] or None
     partials,  # [B, 2, parts, C]: means, and sums of (x - mean)^2
     sizes,
-    parts,  # slices of the pixels, each a program's
+    parts,  # of the pixels of a sample, each a program's
+    part_tiles,
     BLOCK_C: tl.constexpr,  # channels of a tile
     BLOCK_P: tl.constexpr,  # pixels of a tile
     CHANNELS_LAST: tl.constexpr,
@@ -95,11 +96,11 @@ def group_norm_silu_fwd_partials_kernel(
     tensor, tensor_channels, first = tensor_of(channel, x, skip, sizes)
     c, p = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_P)
     inside = c < tensor_channels - first
-    first_pixel, iterations = part.to(tl.int64) * parts.pixels, parts.pixels // BLOCK_P
+    first_pixel = part.to(tl.int64) * part_tiles * BLOCK_P
     mean = tl.zeros((BLOCK_C, BLOCK_P), dtype=partials.dtype.element_ty)
     squares = tl.zeros((BLOCK_C, BLOCK_P), dtype=partials.dtype.element_ty)
     count = tl.full((), 0, partials.dtype.element_ty)
-    for i in tl.range(0, iterations, num_stages=3):
+    for i in tl.range(0, part_tiles, num_stages=3):
         pixel = first_pixel + i * BLOCK_P
         base, offsets = tile_at(sample, first, pixel, tensor_channels, sizes.pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
         mask = inside[:, None] & (p < sizes.pixels - pixel)[None, :]
@@ -110,19 +111,19 @@ def group_norm_silu_fwd_partials_kernel(
         squares += delta * (values - mean)
 
     left = sizes.pixels - first_pixel
-    counts = tl.minimum(tl.maximum((left - p + (BLOCK_P - 1)) // BLOCK_P, 0), iterations).to(mean.dtype)[None, :]
-    n = tl.minimum(left, parts.pixels).to(mean.dtype)
+    counts = tl.minimum(tl.maximum((left - p + (BLOCK_P - 1)) // BLOCK_P, 0), part_tiles).to(mean.dtype)[None, :]
+    n = tl.minimum(left, part_tiles * BLOCK_P).to(mean.dtype)
     about = tl.sum(counts * mean, axis=1) / n  # [BLOCK_C]
     difference = mean - about[:, None]
     residue = tl.sum(counts * difference, axis=1) / n
     total = tl.sum(squares + counts * difference * difference, axis=1) - n * residue * residue
     channels = sizes.x_channels + sizes.skip_channels
-    place = partials + (sample * 2 * parts.number + part) * channels + channel + c
+    place = partials + (sample * 2 * parts + part) * channels + channel + c
     tl.store(place, about + residue, mask=inside)
-    tl.store(place + parts.number * channels, total, mask=inside)
+    tl.store(place + parts * channels, total, mask=inside)
 
 
-@triton.jit(do_not_specialize=["parts", "slices"])
+@triton.jit(do_not_specialize=["parts", "part_tiles", "slices", "slice_tiles"])
 def group_norm_silu_fwd_apply_kernel(
     x,  # [B, C1, P]
     skip,  # [B, C2, P] or None
@@ -133,8 +134,10 @@ def group_norm_silu_fwd_apply_kernel(
     rstd,  # [B, G] or None
     partials,  # [B, 2, parts, C]
     sizes,
-    parts,  # slices that the partial results are of
-    slices,  # of the pixels, each a program's
+    parts,  # that the partial results are of
+    part_tiles,
+    slices,  # of the pixels of a sample, each a program's
+    slice_tiles,
     EPS: tl.constexpr,
     MEMBERS: tl.constexpr,  # channels whose partial results are joined at once
     BLOCK_C: tl.constexpr,  # channels of a tile
@@ -146,7 +149,9 @@ def group_norm_silu_fwd_apply_kernel(
     tensor, tensor_channels, first = tensor_of(channel, x, skip, sizes)
     c, p = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_P)
     inside, channels = c < tensor_channels - first, sizes.x_channels + sizes.skip_channels
-    m, variance = _statistics(partials, parts, sizes, sample, channel, MEMBERS, BLOCK_C)  # [BLOCK_C]
+    m, variance = _statistics(
+        partials, parts, part_tiles * BLOCK_P, sizes, sample, channel, MEMBERS, BLOCK_C
+    )  # [BLOCK_C]
     r = tl.rsqrt(variance + EPS)
     if mean is not None:
         place = sample * (channels // sizes.group_size) + (channel + c) // sizes.group_size
@@ -156,8 +161,8 @@ def group_norm_silu_fwd_apply_kernel(
 
     w, b = parameters(weight, bias, channel + c, inside, m.dtype)
     m, factor, b = m[:, None], (r * w)[:, None], b[:, None]
-    first_pixel = index.to(tl.int64) * slices.pixels
-    for i in tl.range(0, slices.pixels // BLOCK_P, num_stages=3):
+    first_pixel = index.to(tl.int64) * slice_tiles * BLOCK_P
+    for i in tl.range(0, slice_tiles, num_stages=3):
         pixel = first_pixel + i * BLOCK_P
         base, offsets = tile_at(sample, first, pixel, tensor_channels, sizes.pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
         mask = inside[:, None] & (p < sizes.pixels - pixel)[None, :]
@@ -167,19 +172,21 @@ def group_norm_silu_fwd_apply_kernel(
 
 
 @triton.jit
-def _statistics(partials, parts, sizes, sample, channel, MEMBERS: tl.constexpr, BLOCK_C: tl.constexpr):
+def _statistics(partials, parts, part_pixels, sizes, sample, channel, MEMBERS: tl.constexpr, BLOCK_C: tl.constexpr):
     """mean and variance [BLOCK_C] of the groups of a block of channels, from [B, 2, parts, C], all by Chan's formula.
 
     Means are counted from a value near to all of them, `about`, so that rounding takes little from a large mean.
     """
     first, end = members_of_groups(channel, sizes, BLOCK_C)
-    about = tl.load(partials + sample * 2 * parts.number * (sizes.x_channels + sizes.skip_channels) + first)
+    about = tl.load(partials + sample * 2 * parts * (sizes.x_channels + sizes.skip_channels) + first)
     group_first = (channel + tl.arange(0, BLOCK_C)) // sizes.group_size * sizes.group_size  # [BLOCK_C]
     mean = tl.zeros((BLOCK_C,), dtype=about.dtype)
     squares, seen = tl.zeros_like(mean), tl.zeros_like(mean)  # seen: members of each group
     for start in range(first, end, MEMBERS):
         member = start + tl.arange(0, MEMBERS)
-        member_mean, member_squares = _join_parts(partials, parts, sizes, sample, member, end, about)  # [MEMBERS]
+        member_mean, member_squares = _join_parts(
+            partials, parts, part_pixels, sizes, sample, member, end, about
+        )  # [MEMBERS]
         belongs, count = membership(member, start, group_first, sizes, MEMBERS)  # [MEMBERS, BLOCK_C], [BLOCK_C]
         count = count.to(about.dtype)
         block_mean = tl.sum(tl.where(belongs, member_mean[:, None], 0.0), axis=0) / tl.maximum(count, 1.0)
@@ -193,16 +200,16 @@ def _statistics(partials, parts, sizes, sample, channel, MEMBERS: tl.constexpr, 
 
 
 @triton.jit
-def _join_parts(partials, parts, sizes, sample, member, end, about):
+def _join_parts(partials, parts, part_pixels, sizes, sample, member, end, about):
     """Mean, less `about`, and sum of squares about it, [MEMBERS], of channels: those of all their parts together."""
     mean = tl.zeros(member.shape, dtype=about.dtype)
     squares, seen = tl.zeros_like(mean), tl.zeros_like(about)  # seen: pixels
     left = tl.zeros_like(sample) + sizes.pixels
-    for first_part in range(0, parts.number, PARTS):
+    for first_part in range(0, parts, PARTS):
         part_mean, part_squares = parts_of_members(partials, parts, first_part, member, end, sizes, sample)
         part_mean -= about  # [PARTS, MEMBERS]
-        pixels = tl.minimum(left, parts.pixels * PARTS).to(tl.int32)  # of all these parts; n: of each
-        n = tl.minimum(tl.maximum(pixels - tl.arange(0, PARTS) * parts.pixels, 0), parts.pixels)[:, None]
+        pixels = tl.minimum(left, part_pixels * PARTS).to(tl.int32)  # of all these parts; n: of each
+        n = tl.minimum(tl.maximum(pixels - tl.arange(0, PARTS) * part_pixels, 0), part_pixels)[:, None]
         n, count = n.to(about.dtype), pixels.to(about.dtype)
         block_mean = tl.sum(n * part_mean, axis=0) * (1.0 / count)  # [MEMBERS]
         difference = part_mean - block_mean[None, :]
@@ -210,5 +217,5 @@ def _join_parts(partials, parts, sizes, sample, member, end, about):
         squares += tl.sum(part_squares + n * difference * difference, axis=0) + step * step * (seen * share)
         mean += step * share
         seen += count
-        left -= parts.pixels * PARTS
+        left -= part_pixels * PARTS
     return mean, squares

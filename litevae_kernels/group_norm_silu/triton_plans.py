@@ -39,10 +39,10 @@ class Sizes(NamedTuple):
 
 
 class Slices(NamedTuple):
-    """The pixels of a sample, cut: `number` slices of `pixels` each, a multiple of a tile's; the last may be smaller."""
+    """The pixels of a sample, cut into `number` slices of so many tiles each, the last one perhaps smaller."""
 
     number: int
-    pixels: int
+    tiles: int
 
 
 class Whole(NamedTuple):
@@ -95,12 +95,12 @@ def forward_launches(
     blocks, parts, tile = cut = cut_sample(sizes, channels_last, dtype)
     slices = slices_of(cut, sizes.pixels, batch)
     partials = Launch(
-        triton_forward.group_norm_silu_fwd_partials_kernel, batch * blocks * parts.number, (sizes, parts), tile | flags
+        triton_forward.group_norm_silu_fwd_partials_kernel, batch * blocks * parts.number, (sizes, *parts), tile | flags
     )
     result = Launch(
         triton_forward.group_norm_silu_fwd_apply_kernel,
         batch * blocks * slices.number,
-        (sizes, parts, slices),
+        (sizes, *parts, *slices),
         {"EPS": eps, "MEMBERS": _members(tile)} | tile | flags,
     )
     return Launches(partials, result, None, _workspace(batch, sizes, parts.number))
@@ -128,12 +128,15 @@ def backward_launches(
     blocks, parts, tile = cut = cut_sample(sizes, channels_last, dtype)
     slices = slices_of(cut, sizes.pixels, batch)
     partials = Launch(
-        triton_backward.group_norm_silu_bwd_partials_kernel, batch * blocks * parts.number, (sizes, parts), tile | flags
+        triton_backward.group_norm_silu_bwd_partials_kernel,
+        batch * blocks * parts.number,
+        (sizes, *parts),
+        tile | flags,
     )
     result = Launch(
         triton_backward.group_norm_silu_bwd_apply_kernel,
         batch * blocks * slices.number,
-        (sizes, parts, slices),
+        (sizes, *parts, *slices),
         {"MEMBERS": _members(tile)} | tile | flags,
     )
     parameters = _parameters(batch, sizes, parts.number, dtypes)
@@ -178,19 +181,19 @@ def cut_sample(sizes: Sizes, channels_last: bool, dtype: torch.dtype) -> Cut:
     tiles = triton.cdiv(sizes.pixels, block_p)
     parts = min(triton.cdiv(tiles, MOST_PART_TILES), MOST_PARTS)
     parts = min(max(parts, ENOUGH_PARTS), triton.cdiv(tiles, PART_TILES))
-    return Cut(blocks, _slices(tiles, triton.cdiv(tiles, parts), block_p), {"BLOCK_C": block_c, "BLOCK_P": block_p})
+    return Cut(blocks, _slices(tiles, triton.cdiv(tiles, parts)), {"BLOCK_C": block_c, "BLOCK_P": block_p})
 
 
 def slices_of(cut: Cut, pixels: int, batch: int) -> Slices:
     """The slices of the second launch, on which no result depends: they follow the batch."""
     tiles = triton.cdiv(pixels, cut.constants["BLOCK_P"])
     all_tiles = batch * cut.blocks * tiles
-    of_each = max(all_tiles // ENOUGH_PROGRAMS, min(all_tiles // FEWEST_PROGRAMS, PART_TILES), 1)
-    return _slices(tiles, min(of_each, tiles), cut.constants["BLOCK_P"])
+    tiles_of_each = max(all_tiles // ENOUGH_PROGRAMS, min(all_tiles // FEWEST_PROGRAMS, PART_TILES), 1)
+    return _slices(tiles, min(tiles_of_each, tiles))
 
 
-def _slices(tiles: int, tiles_of_each: int, block_p: int) -> Slices:
-    return Slices(triton.cdiv(tiles, tiles_of_each), tiles_of_each * block_p)
+def _slices(tiles: int, tiles_of_each: int) -> Slices:
+    return Slices(triton.cdiv(tiles, tiles_of_each), tiles_of_each)
 
 
 def _sizes(shape: torch.Size, skip_channels: int, num_groups: int) -> Sizes:

@@ -2,11 +2,13 @@
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 
-The kernels' names for sizes, and the named tuples of numbers that they get (triton_plans.py makes them):
+The kernels' names for sizes, and the numbers that they get (triton_plans.py makes them):
 
     B samples of C = C1 + C2 channels, those of x and then those of skip, and P = H W pixels; G groups of C / G channels
     sizes   x_channels C1, skip_channels C2 (0 without a skip), pixels P, group_size C / G
-    slices  the pixels of a sample, cut into `number` slices of `pixels` each, the last one perhaps smaller
+    parts, part_tiles      the pixels of a sample are cut into so many parts, of so many tiles each, the last perhaps
+                           smaller: a partial result is of one part
+    slices, slice_tiles    likewise, for the programs of a second launch
 
 Tensors are dense [B, channels, P], or [B, P, channels] if CHANNELS_LAST; None for one that is absent. A program goes
 through tiles [BLOCK_C channels, BLOCK_P pixels]; Triton finds out which axis of a tile is contiguous. A tile's first
@@ -64,7 +66,7 @@ def block_of_program(program, skip, sizes, slices, BLOCK_C: tl.constexpr):
 
     Slices of a block follow one another, then blocks of a sample. No block has channels of both x and skip.
     """
-    row, index = program // slices.number, program % slices.number
+    row, index = program // slices, program % slices
     x_blocks = tl.cdiv(sizes.x_channels, BLOCK_C)
     if skip is None:
         return (row // x_blocks).to(tl.int64), row % x_blocks * BLOCK_C, index
@@ -187,12 +189,10 @@ def parts_of_members(partials, parts, first_part, member, end, sizes, sample):
     """Both partial results [PARTS, MEMBERS] of some parts and channels, from [B, 2, parts, C]; 0 past either's end."""
     channels = sizes.x_channels + sizes.skip_channels
     part = first_part + tl.arange(0, PARTS)
-    mask = (part < parts.number)[:, None] & (member < end)[None, :]
-    first = partials + sample * 2 * parts.number * channels
+    mask = (part < parts)[:, None] & (member < end)[None, :]
+    first = partials + sample * 2 * parts * channels
     offsets = part[:, None] * channels + member[None, :]
-    return tl.load(first + offsets, mask=mask, other=0), tl.load(
-        first + parts.number * channels + offsets, mask=mask, other=0
-    )
+    return tl.load(first + offsets, mask=mask, other=0), tl.load(first + parts * channels + offsets, mask=mask, other=0)
 
 
 # ---------------------------------------------------------------------------------------------------------- formulas
