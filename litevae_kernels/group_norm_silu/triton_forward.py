@@ -196,7 +196,7 @@ def _statistics(partials, parts, part_pixels, sizes, sample, channel, MEMBERS: t
         squares += tl.sum(block_squares, axis=0) + sizes.pixels * step * step * seen * share
         mean += step * share
         seen += count
-    return about + mean, squares / (tl.full((), 1, about.dtype) * sizes.group_size * sizes.pixels)
+    return about + mean, tl.maximum(squares, 0.0) / (tl.full((), 1, about.dtype) * sizes.group_size * sizes.pixels)
 
 
 @triton.jit
