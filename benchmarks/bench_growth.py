@@ -183,7 +183,7 @@ def test_growth(row: ImageBatch, benchmark: BenchmarkFixture, results: Results, 
     if row.is_timed:
         one = one_image(row.dtype)
         expected_s = one.expected_s / one.calls * row.megapixels / (BATCH_SIDE**2 / 1e6)
-        checks_s = 3 * one.expected_s / one.calls * row.batch
+        checks_s = 3 * one.expected_s / one.calls * row.batch * (SIDES[0] / BATCH_SIDE) ** 2
         if reason := share.lacks(one.expected_s + expected_s, checks_s + expected_s):  # and a warm-up
             pytest.skip(reason)
         model, images, step = encoding(row)

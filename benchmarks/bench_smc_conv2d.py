@@ -178,7 +178,7 @@ WEIGHT_TABLE = Table(
         Column("rounds", "rounds", "d"),
     ],
     order=[row.label for row in WEIGHT_ROWS],
-    notes=[bandwidth.SHARE_NOTE, "Launches and autograd are in the time."],
+    notes=[*bandwidth.NOTES, "Launches and autograd are in the time."],
 )
 
 

@@ -110,7 +110,7 @@ class TrainingCase(NamedTuple):
         return emulated(torch.bfloat16) if self.precision == BFLOAT16 else ""
 
 
-@measures(TABLE, [TrainingCase(*case) for case in CASES], seconds=100.0)
+@measures(TABLE, [TrainingCase(*case) for case in CASES], seconds=lambda case: 20.0 * (1 + len(case.names)))
 def test_training_step(row: TrainingCase, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     """All rows of a size and precision, which take turns."""
     gmac = len(row.names) * GMAC_AN_IMAGE * (row.resolution / 128) ** 2

@@ -30,6 +30,7 @@ if DEVICE.type != "cuda":
     del DTYPES["tf32"]
 BEYOND_CACHE_BYTES = 256 * 2**20  # more than the last-level cache of a GPU (H200: 60 MB) or of most CPUs
 ROUND_S = 0.002  # a round repeats a shorter step until it lasts this long
+HOST_SHARE = 0.8  # of a row's time: with more it is marked
 SLOW_S = 0.5  # a longer step has no warm-up round
 MIB = 2**20
 
@@ -62,6 +63,13 @@ class Timing:
     own_s: Sequence[float]
     rivals_s: Mapping[str, Sequence[float]]
     iterations: int
+    host_s: float | None = None
+    """Of a call, until the device has been given all of it; None where the host itself computes."""
+
+    @property
+    def measures_host(self) -> bool:
+        """Whether the row's time is rather the host's than the device's."""
+        return self.host_s is not None and self.host_s > HOST_SHARE * self.median_s
 
     @property
     def rounds(self) -> int:
@@ -156,7 +164,19 @@ def time_interleaved(
     own_s = [float(seconds) for seconds in benchmark.stats.stats.data]
     # The rivals also ran after the warm-up round; with several calls a round, once more after the last.
     rivals_s = {name: times[warmup_rounds : len(own_s) + warmup_rounds] for name, times in rival_times.items()}
-    return Timing(own_s, rivals_s, own.calls)
+    return Timing(own_s, rivals_s, own.calls, host_seconds(own.step))
+
+
+def host_seconds(step: Step) -> float | None:
+    """What `step` takes the host until it returns, with nothing waiting in the device's queue."""
+    if DEVICE.type != "cuda":
+        return None
+    taken = []
+    for _ in range(5):
+        start = clock()
+        step()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def seconds_per_call(step: Step, calls: int) -> float:

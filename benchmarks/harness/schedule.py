@@ -25,8 +25,8 @@ Clock = Callable[[], float]
 Event = Callable[[], None]
 
 
-def positive_minutes(text: str) -> float:
-    """What is typed after --minutes."""
+def positive(text: str) -> float:
+    """What is typed after --minutes and --row-seconds."""
     try:
         value = float(text)
     except ValueError:
@@ -39,18 +39,23 @@ def positive_minutes(text: str) -> float:
 class Share:
     """What one test may take. `end` is where its rounds stop, `latest` where the fewest rounds must have ended."""
 
+    rounds_s = math.inf
+    """The longest that the rounds may take."""
+
     def __init__(
         self, end: float, latest: float = math.inf, clock: Clock = time.monotonic, on_rounds: Event = lambda: None
     ) -> None:
         self.end, self.latest, self._clock, self._on_rounds = end, latest, clock, on_rounds
 
     def shortened(self, seconds: float) -> Share:
-        return Share(self.end - seconds, self.latest - seconds, self._clock, self._on_rounds)
+        shorter = Share(self.end - seconds, self.latest - seconds, self._clock, self._on_rounds)
+        shorter.rounds_s = self.rounds_s
+        return shorter
 
     def rounds(self, round_s: float) -> int:
         """As many as fit, within the limits; they begin now."""
         self._on_rounds()
-        fitting = int((self.end - self._clock()) / max(round_s, 1e-9))
+        fitting = int(min(self.end - self._clock(), self.rounds_s) / max(round_s, 1e-9))
         return min(MOST_ROUNDS, max(FEWEST_ROUNDS, fitting))
 
     def lacks(self, round_s: float, more_s: float = 0.0) -> str:

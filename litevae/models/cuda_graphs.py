@@ -23,7 +23,8 @@ class CudaGraphs:
     The result is the module's, in memory of its own. Weights may change in place; where one is moved or replaced, or
     a module is, the graphs are recorded anew. Forward hooks run while a graph is recorded, not when it is replayed.
     The module itself is called where no graph can be: under a gradient, torch.func, torch.compile, a dispatch mode or
-    another capture, and for an empty batch or one that is not on a GPU. Calls from several threads and streams take turns.
+    another capture, and for an empty batch or one that is not on a GPU. Calls of several threads and streams take
+    turns.
     """
 
     def __init__(self, module: nn.Module) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -55,7 +54,7 @@ class Nothing:
 
 
 @pytest.fixture(autouse=True)
-def tapes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def tapes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Tape)
     monkeypatch.setattr(torch.cuda, "graph", lambda tape, **options: tape)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
@@ -67,7 +66,6 @@ def tapes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Tensor, "is_cuda", True, raising=False)
     monkeypatch.setattr(Tape, "recorded", 0)
     assert may_be_recorded(torch.zeros(1))
-    yield
 
 
 @pytest.fixture

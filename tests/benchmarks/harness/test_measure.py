@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from benchmarks.harness import measure
+from benchmarks.harness import bandwidth, measure
 from benchmarks.harness.schedule import FEWEST_ROUNDS, UNLIMITED, Share
 
 KILO = 1000 * 4  # bytes of 1000 float32
@@ -102,6 +103,17 @@ def test_ratios_compare_neighbours(monkeypatch: pytest.MonkeyPatch):
     assert steady.median_s == pytest.approx(0.02)
     assert steady.iqr_ms == pytest.approx(0)
     assert (steady.rounds, steady.iterations) == (20, 1)
+
+
+def test_a_row_that_measures_the_host_is_marked(monkeypatch: pytest.MonkeyPatch):
+    assert measure.DEVICE.type == "cuda" or measure.host_seconds(lambda: None) is None
+    monkeypatch.setattr(measure, "DEVICE", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    assert 0.01 < (measure.host_seconds(lambda: time.sleep(0.01)) or 0) < 1
+    timings = [measure.Timing([1.0, 1.0], {"copy": [1.0, 1.0]}, 1, host_s) for host_s in (0.7, 0.9)]
+    assert [timing.measures_host for timing in timings] == [False, True]
+    rows = [bandwidth.speed(timing, 8.0, torch.zeros(1)) for timing in timings]
+    assert [(row["host_ms"], row["bound"]) for row in rows] == [(700, None), (900, "host")]
 
 
 def test_a_single_round_has_no_scatter():

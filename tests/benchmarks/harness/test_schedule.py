@@ -88,6 +88,13 @@ def test_rounds_are_few_to_many():
     assert (UNLIMITED.rounds(1e-6), UNLIMITED.lacks(1e6)) == (FEWEST_ROUNDS, "")
 
 
+def test_rounds_may_have_a_limit_of_their_own():
+    share = Share(end=10, clock=lambda: 0)
+    share.rounds_s = 2
+    assert share.rounds(0.5) == share.shortened(1).rounds(0.5) == 4
+    assert share.rounds(3) == FEWEST_ROUNDS
+
+
 @pytest.mark.parametrize(("seconds_a_unit", "size"), [(1, 4), (2.5, 4), (2.6, 2), (5, 2), (5.1, 1), (100, 1)])
 def test_the_largest_size_that_fits_is_taken(seconds_a_unit: float, size: int):
     share = Share(end=110, clock=lambda: 100.0)
