@@ -64,7 +64,7 @@ def group_norm_silu_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu_backward`; grad is copied where it is not dense in x's memory format."""
     memory_format = memory_format_of(x)
-    x, grad = x.contiguous(memory_format=memory_format), grad.contiguous(memory_format=memory_format)
+    x, grad = (tensor.to(x.dtype).contiguous(memory_format=memory_format) for tensor in (x, grad))
     skip = _dense(skip, memory_format)
     gradients = empty_gradients(x, weight, bias, skip)
     x_grad, weight_grad, bias_grad, skip_grad = gradients

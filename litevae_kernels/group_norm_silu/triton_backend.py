@@ -69,7 +69,8 @@ def group_norm_silu_backward(
         return gradients
     memory_format = memory_format_of(x)
     x, weight, bias, skip = _dense(memory_format, x, weight, bias, skip)
-    grad, mean, rstd = grad.contiguous(memory_format=memory_format), mean.contiguous(), rstd.contiguous()
+    grad = grad.to(x.dtype).contiguous(memory_format=memory_format)
+    mean, rstd = mean.contiguous(), rstd.contiguous()
     launches = backward_launches(
         x.shape,
         0 if skip is None else skip.shape[1],
