@@ -21,7 +21,7 @@ from litevae_kernels.triton_launch import Launch
 WHOLE_GROUPS_ELEMENTS = 16384  # of a program for whole groups, at most: a multiprocessor has registers for two
 TILE_ELEMENTS = 2048  # of a program for a part of the pixels (float64: half)
 PART_TILES = 8  # tiles of a part or slice, at least: to join the parts takes a program as long as two or three tiles
-ENOUGH_PARTS = 32  # of a block of channels; where there would be more, parts are larger,
+ENOUGH_PARTS = 16  # of a block of channels, which are joined at once; where there would be more, parts are larger,
 MOST_PART_TILES = 32  # up to this; and then there are more,
 MOST_PARTS = 256  # up to this
 FEWEST_PROGRAMS = 256  # of the second launch, two for each multiprocessor of a large GPU: its slices are smaller before
@@ -162,7 +162,9 @@ def whole_groups(sizes: Sizes, channels_last: bool, dtype: torch.dtype, backward
         return None
     constants = {"CHANNELS": groups * sizes.group_size, "ONE_GROUP": groups == 1}
     constants |= {"BLOCK_C": block_c, "BLOCK_P": block_p}
-    return Whole(triton.cdiv(channels, groups * sizes.group_size), constants, min(max(block_c * block_p // 512, 1), 16))
+    # 32 elements a thread in channels_last: with fewer, sums are mostly exchanges between threads.
+    warps = block_c * block_p // (1024 if channels_last and dtype != torch.float64 else 512)
+    return Whole(triton.cdiv(channels, groups * sizes.group_size), constants, min(max(warps, 1), 16))
 
 
 def cut_sample(sizes: Sizes, channels_last: bool, dtype: torch.dtype) -> Cut:
