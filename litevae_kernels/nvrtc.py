@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from litevae_kernels.devices import on_device
 from litevae_kernels.files import replacing
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_CACHE"
@@ -67,11 +68,12 @@ def launch(
     if device.type == "cpu" and host_launch is not None:
         host_launch(operator, kernel, grid, block, arguments)
         return
-    with torch.cuda.device(device.index):
+    index = device.index
+    with on_device(index):
         core = _core()
-        _attach_thread(device.index)
-        function = _functions.get((operator, kernel, device.index)) or _load(operator, kernel, device.index)
-        stream = _stream(torch._C._cuda_getCurrentRawStream(device.index))
+        _attach_thread(index)
+        function = _functions.get((operator, kernel, index)) or _load(operator, kernel, index)
+        stream = _stream(torch._C._cuda_getCurrentRawStream(index))
         core.launch(stream, _config(grid, block), function, *map(_value, arguments))
 
 

@@ -32,6 +32,10 @@ struct Sizes {
     }
 };
 
+struct Channels {
+    int64_t first, end;  // one after the last
+};
+
 template <bool kBackwards>
 struct Order {};
 using Forwards = Order<false>;
@@ -41,6 +45,7 @@ template <typename X, int kPack, bool kChannelsLast>
 struct Walk {
     static constexpr int kChannels = kChannelsLast ? kPack : 1;  // that a thread visits
     static constexpr int kTogether = 4;                          // packs that it has under way
+    static constexpr int kBlockChannels = kChannelsLast ? kWalkThreads * kPack : kWalkThreads / kWarp;  // at most
 
     int count;                    // of packs; 0: this thread has nothing to do
     int64_t from, from_step;      // offsets of the first pack in its tensor, and from one to the next
@@ -49,13 +54,16 @@ struct Walk {
     uint32_t split;
     bool in_skip;
     int slot, slots, between;     // threads from one slot to the next
+    bool exists;                  // the block's sample: grids are rectangular
+    Channels block;               // all that the block visits, counted through x and skip
+    int64_t first_unit;           // NCHW: of the block's warps, chunks of channels
 
     // kBackwards: from the last block to the first, to meet what another launch has just left in the cache.
     template <bool kBackwards>
     LITEVAE_DEVICE Walk(const Sizes& sizes, Order<kBackwards>) : count(0) {
         const int64_t channels = sizes.channels(), place_of_sample = blockIdx.z * int64_t(gridDim.y) + blockIdx.y;
         const uint32_t place_in_sample = kBackwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x;
-        const bool exists = place_of_sample < sizes.batch;
+        exists = place_of_sample < sizes.batch;
         int64_t pixel;
         sample = kBackwards ? sizes.batch - 1 - place_of_sample : place_of_sample;
         if constexpr (kChannelsLast) {
@@ -63,22 +71,28 @@ struct Walk {
             const uint32_t skip_packs = uint32_t(sizes.skip_channels / kPack);
             const uint32_t x_blocks = sizes.splits * parts_of(x_packs);
             in_skip = place_in_sample >= x_blocks;
-            const uint32_t block = place_in_sample - (in_skip ? x_blocks : 0), packs = in_skip ? skip_packs : x_packs;
+            const uint32_t place = place_in_sample - (in_skip ? x_blocks : 0), packs = in_skip ? skip_packs : x_packs;
             const uint32_t parts = parts_of(packs);
             between = int((packs + parts - 1) / parts), slots = kWalkThreads / between;
             slot = int(threadIdx.x) / between;
-            const uint32_t pack = block % parts * between + threadIdx.x % between;
-            split = block / parts;
+            const uint32_t first_pack = place % parts * between, pack = first_pack + threadIdx.x % between;
+            split = place / parts;
             channel = int64_t(pack) * kPack, pixel = int64_t(split) * sizes.chunk + slot;
             if (exists && slot < slots && pack < packs) count = (sizes.pixels_in(split) - slot + slots - 1) / slots;
+            const uint32_t end_pack = first_pack + between < packs ? first_pack + between : packs;
+            const int64_t before = in_skip ? sizes.x_channels : 0;
+            block = {before + int64_t(first_pack) * kPack, before + int64_t(end_pack) * kPack};
         } else {
-            const uint32_t unit = place_in_sample * (kWalkThreads / kWarp) + threadIdx.x / kWarp;
+            first_unit = int64_t(place_in_sample) * (kWalkThreads / kWarp);
+            const uint32_t unit = uint32_t(first_unit) + threadIdx.x / kWarp;
             slot = threadIdx.x % kWarp, slots = kWarp, between = 1;
             split = unit % sizes.splits, channel = unit / sizes.splits;
             in_skip = channel >= sizes.x_channels;
             pixel = int64_t(split) * sizes.chunk + slot * kPack;
             if (exists && channel < channels) count = (sizes.pixels_in(split) / kPack - slot + kWarp - 1) / kWarp;
             channel -= in_skip ? sizes.x_channels : 0;
+            const int64_t end = (first_unit + kWalkThreads / kWarp - 1) / sizes.splits + 1;
+            block = {first_unit / sizes.splits, end < channels ? end : channels};
         }
         const int64_t tensor_channels = in_skip ? sizes.skip_channels : sizes.x_channels;
         from = place(sample, channel, pixel, tensor_channels, sizes.pixels);
@@ -86,6 +100,13 @@ struct Walk {
         channel += in_skip ? sizes.x_channels : 0;
         whole = place(sample, channel, pixel, channels, sizes.pixels);
         whole_step = kChannelsLast ? slots * channels : kWarp * kPack;
+    }
+
+    // Whether this block alone visits the first chunk of the channel.
+    LITEVAE_DEVICE bool leads(const Sizes& sizes, int64_t of_channel) const {
+        if constexpr (kChannelsLast) return split == 0 && of_channel >= block.first && of_channel < block.end;
+        const int64_t unit = of_channel * sizes.splits;
+        return unit >= first_unit && unit < first_unit + kWalkThreads / kWarp;
     }
 
     // Calls body(pack, step) for every pack. step: how many times from_step and whole_step lead to it.

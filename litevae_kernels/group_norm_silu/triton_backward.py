@@ -1,200 +1,222 @@
-"""The Triton kernels of the gradients of GroupNorm+SiLU: two launches for groups that fit a program, else three.
+"""The Triton kernels of the gradients of GroupNorm+SiLU, and one that sums up those of weight and bias.
 
 image -> DWT -> feature extraction [GN] -> aggregation [GN] -> latent -> decoder [GN] -> losses
 
-With xhat = (x - mean) rstd, z = w xhat + b, s = sigmoid(z) and dz = grad s (1 + z (1 - s)): every channel of a sample
-has S1 = sum of dz and S2 = sum of (dz xhat). A group of n elements has c1 = sum of (w S1) / n, c2 = sum of (w S2) / n.
-dx = rstd (w dz - c1 - xhat c2),   dw = sum over B of S2,   db = sum over B of S1.
+With xhat = (x - mean) rstd, z = weight xhat + bias, s = sigmoid(z) and dz = grad s (1 + z (1 - s)), every channel of a
+sample has two sums over its P pixels, and every group of n = group_size P elements two of those over its channels:
+
+    S1 = sum of dz                     S2 = sum of (dz xhat)
+    c1 = sum of (weight S1) / n        c2 = sum of (weight S2) / n
+    dx = rstd (weight dz - c1 - xhat c2)
+    dweight = sum over B of S2         dbias = sum over B of S1
+
+Groups that fit a program take one launch for dx. Larger ones take two: S1 and S2 of every channel and slice of pixels;
+then every program joins those of its own channels' groups to c1 and c2, and computes dx.
 """
 
 import triton
 import triton.language as tl
 
 from litevae_kernels.group_norm_silu.triton_tiles import (
+    PARTS,
     block_of_program,
-    normalisation,
-    select_tensor,
+    groups_of_program,
+    load_groups,
+    load_statistics,
+    members_of_groups,
+    membership,
+    parameters,
+    parts_of_members,
     silu_gradient,
+    store_groups,
     sum_over_groups,
+    tensor_of,
     tile_at,
+    wide,
 )
 from litevae_kernels.triton_rounding import rounded
 
 
 @triton.jit
 def group_norm_silu_bwd_kernel(
-    grad, x, skip, weight, bias, mean, rstd, x_grad, skip_grad, partials, x_channels, skip_channels, pixels, num_groups,
-    group_size,
-    CHANNELS: tl.constexpr, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, ONE_GROUP: tl.constexpr,
-    HAS_SKIP: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr, CHANNELS_LAST: tl.constexpr,
-    ARITHMETIC: tl.constexpr,
-):  # fmt: skip
-    """dx of the whole groups of CHANNELS channels, and S1, S2 in partials [B, C, 1, 2]: two reads, one write."""
-    channels = x_channels + skip_channels
-    blocks = tl.cdiv(channels, CHANNELS)
-    sample, first = (tl.program_id(0) // blocks).to(tl.int64), tl.program_id(0) % blocks * CHANNELS
-    c, p = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_P)
-    channel = first + c
-    group = channel // group_size
-    inside = (c < CHANNELS) & (channel < channels)
-    mask = inside[:, None] & (p < pixels)[None, :]
-    x_mask, skip_mask = mask & (channel < x_channels)[:, None], mask & (channel >= x_channels)[:, None]
-    base, offsets = tile_at(sample, first, 0, channels, pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
-    g = tl.load(grad + base + offsets, mask=mask, other=0).to(ARITHMETIC)
-    x_base, x_offsets = tile_at(sample, first, 0, x_channels, pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
-    value = tl.load(x + x_base + x_offsets, mask=x_mask, other=0).to(ARITHMETIC)
-    if HAS_SKIP:
-        skip_base, skip_offsets = tile_at(
-            sample, first - x_channels, 0, skip_channels, pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST
-        )  # fmt: skip
-        value += tl.load(skip + skip_base + skip_offsets, mask=skip_mask, other=0).to(ARITHMETIC)
+    grad,  # of y: [B, C, P]
+    x,  # [B, C1, P]
+    skip,  # [B, C2, P] or None
+    weight,  # [C] or None for 1
+    bias,  # [C] or None for 0
+    mean,  # [B, G]
+    rstd,  # [B, G]
+    x_grad,  # [B, C1, P]
+    skip_grad,  # [B, C2, P] or None
+    partials,  # [B, 2, 1, C]: S1 and S2
+    sizes,
+    CHANNELS: tl.constexpr,  # of a program: whole groups
+    ONE_GROUP: tl.constexpr,  # whether they are a single one
+    BLOCK_C: tl.constexpr,  # CHANNELS, padded to a power of two
+    BLOCK_P: tl.constexpr,  # P, padded
+    CHANNELS_LAST: tl.constexpr,
+):
+    """dx of all pixels of CHANNELS channels of one sample, and their S1 and S2: two reads, one write."""
+    channels = sizes.x_channels + sizes.skip_channels
+    sample, first = groups_of_program(tl.program_id(0), sizes, CHANNELS)
+    channel = first + tl.arange(0, BLOCK_C)  # [BLOCK_C]
+    group = channel // sizes.group_size
+    inside = (channel < first + CHANNELS) & (channel < channels)
+    mask = inside[:, None] & (tl.arange(0, BLOCK_P) < sizes.pixels)[None, :]  # [BLOCK_C, BLOCK_P]
+    base, offsets = tile_at(sample, first, 0, channels, sizes.pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
+    g = wide(tl.load(grad + base + offsets, mask=mask, other=0))
+    values = load_groups(x, skip, sizes, sample, first, mask, BLOCK_C, BLOCK_P, CHANNELS_LAST)
 
-    m, r, w, b = normalisation(
-        mean, rstd, weight, bias, sample, channel, inside, num_groups, group_size, HAS_WEIGHT, HAS_BIAS, ARITHMETIC
-    )  # fmt: skip
-    xhat = (value - m) * r
-    dz = silu_gradient(g, xhat * w + b)
-    s1, s2 = tl.sum(dz, axis=1), tl.sum(dz * xhat, axis=1)
-    place = (sample * channels + channel) * 2
-    tl.store(partials + place, s1, mask=inside)
-    tl.store(partials + place + 1, s2, mask=inside)
-    n = tl.full((), 1, ARITHMETIC) * group_size * pixels
-    channel_weights = tl.reshape(w, (BLOCK_C,))
-    c1 = sum_over_groups(channel_weights * s1, group, ONE_GROUP)[:, None] / n
-    c2 = sum_over_groups(channel_weights * s2, group, ONE_GROUP)[:, None] / n
-    dx = r * (w * dz - c1 - xhat * c2)
-    tl.store(x_grad + x_base + x_offsets, rounded(dx, x_grad.dtype.element_ty), mask=x_mask)
-    if HAS_SKIP:
-        tl.store(skip_grad + skip_base + skip_offsets, rounded(dx, skip_grad.dtype.element_ty), mask=skip_mask)
+    m, r = load_statistics(mean, rstd, sizes, sample, channel, inside)  # [BLOCK_C]
+    w, b = parameters(weight, bias, channel, inside, m.dtype)
+    xhat = (values - m[:, None]) * r[:, None]  # [BLOCK_C, BLOCK_P]
+    dz = silu_gradient(g, xhat * w[:, None] + b[:, None])
+    s1, s2 = tl.sum(dz, axis=1), tl.sum(dz * xhat, axis=1)  # [BLOCK_C]
+    place = partials + sample * 2 * channels + channel
+    tl.store(place, s1, mask=inside)
+    tl.store(place + channels, s2, mask=inside)
+    n = tl.full((), 1, m.dtype) * sizes.group_size * sizes.pixels
+    c1 = sum_over_groups(w * s1, group, ONE_GROUP) / n
+    c2 = sum_over_groups(w * s2, group, ONE_GROUP) / n
+    dx = r[:, None] * (w[:, None] * dz - c1[:, None] - xhat * c2[:, None])
+    store_groups(dx, x_grad, skip_grad, sizes, sample, first, mask, BLOCK_C, BLOCK_P, CHANNELS_LAST)
 
 
-@triton.jit(do_not_specialize=["splits", "iterations"])
+@triton.jit(do_not_specialize=["parts", "part_tiles"])
 def group_norm_silu_bwd_partials_kernel(
-    grad, x, skip, weight, bias, mean, rstd, partials, x_channels, skip_channels, pixels, num_groups, group_size,
-    splits, iterations, BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, HAS_SKIP: tl.constexpr,
-    HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr, CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
-):  # fmt: skip
-    """S1 and S2 of one part of the pixels, for every channel: partials [B, C, splits, 2]."""
-    sample, is_skip, first, channels, channel, split = block_of_program(
-        tl.program_id(0), x_channels, skip_channels, splits, BLOCK_C, HAS_SKIP
-    )
-    source, all_channels = select_tensor(is_skip, x, skip, HAS_SKIP), x_channels + skip_channels
+    grad,  # of y: [B, C, P]
+    x,  # [B, C1, P]
+    skip,  # [B, C2, P] or None
+    weight,  # [C] or None for 1
+    bias,  # [C] or None for 0
+    mean,  # [B, G]
+    rstd,  # [B, G]
+    partials,  # [B, 2, parts, C]: S1 and S2
+    sizes,
+    parts,  # of the pixels of a sample, each a program's
+    part_tiles,
+    BLOCK_C: tl.constexpr,  # channels of a tile
+    BLOCK_P: tl.constexpr,  # pixels of a tile
+    CHANNELS_LAST: tl.constexpr,
+):
+    """S1 and S2 of one part of the pixels, for every channel."""
+    sample, channel, part = block_of_program(tl.program_id(0), skip, sizes, parts, BLOCK_C)
+    tensor, tensor_channels, first = tensor_of(channel, x, skip, sizes)
     c, p = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_P)
-    inside = c < channels - first
-    m, r, w, b = normalisation(
-        mean, rstd, weight, bias, sample, channel + c, inside, num_groups, group_size, HAS_WEIGHT, HAS_BIAS, ARITHMETIC
-    )  # fmt: skip
-    first_pixel = split.to(tl.int64) * iterations * BLOCK_P
-    s1 = tl.zeros((BLOCK_C, BLOCK_P), dtype=ARITHMETIC)
-    s2 = tl.zeros((BLOCK_C, BLOCK_P), dtype=ARITHMETIC)
-    for i in range(iterations):
+    inside, channels = c < tensor_channels - first, sizes.x_channels + sizes.skip_channels
+    m, r = load_statistics(mean, rstd, sizes, sample, channel + c, inside)  # [BLOCK_C]
+    w, b = parameters(weight, bias, channel + c, inside, m.dtype)
+    first_pixel = part.to(tl.int64) * part_tiles * BLOCK_P
+    s1 = tl.zeros((BLOCK_C, BLOCK_P), dtype=m.dtype)
+    s2 = tl.zeros((BLOCK_C, BLOCK_P), dtype=m.dtype)
+    for i in tl.range(0, part_tiles, num_stages=3):
         pixel = first_pixel + i * BLOCK_P
-        mask = inside[:, None] & (p < pixels - pixel)[None, :]
-        base, offsets = tile_at(sample, channel, pixel, all_channels, pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
-        g = tl.load(grad + base + offsets, mask=mask, other=0).to(ARITHMETIC)
-        base, offsets = tile_at(sample, first, pixel, channels, pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
-        xhat = (tl.load(source + base + offsets, mask=mask, other=0).to(ARITHMETIC) - m) * r
-        dz = silu_gradient(g, xhat * w + b)
+        mask = inside[:, None] & (p < sizes.pixels - pixel)[None, :]
+        base, offsets = tile_at(sample, channel, pixel, channels, sizes.pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
+        g = wide(tl.load(grad + base + offsets, mask=mask, other=0))  # [BLOCK_C, BLOCK_P]
+        base, offsets = tile_at(sample, first, pixel, tensor_channels, sizes.pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
+        xhat = (wide(tl.load(tensor + base + offsets, mask=mask, other=0)) - m[:, None]) * r[:, None]
+        dz = silu_gradient(g, xhat * w[:, None] + b[:, None])
         s1 += dz
         s2 += dz * xhat
-    place = ((sample * all_channels + channel + c) * splits + split) * 2
-    tl.store(partials + place, tl.sum(s1, axis=1), mask=inside)
-    tl.store(partials + place + 1, tl.sum(s2, axis=1), mask=inside)
+    place = partials + (sample * 2 * parts + part) * channels + channel + c
+    tl.store(place, tl.sum(s1, axis=1), mask=inside)
+    tl.store(place + parts * channels, tl.sum(s2, axis=1), mask=inside)
 
 
-@triton.jit(do_not_specialize=["batch", "batch_groups", "splits"])
-def group_norm_silu_bwd_combine_kernel(
-    partials, weight, coefficients, weight_grad, bias_grad, batch, batch_groups, channels, pixels, num_groups,
-    group_size, splits, CHANNELS: tl.constexpr, BLOCK: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr,
-    ARITHMETIC: tl.constexpr,
-):  # fmt: skip
-    """The first `batch_groups` programs: c1 and c2 of one group, [B, G, 2]. Others: dw and db of CHANNELS channels."""
-    program = tl.program_id(0)
-    if program < batch_groups:
-        _combine_group(
-            partials, weight, coefficients, program, pixels, num_groups, group_size, splits,
-            BLOCK, HAS_WEIGHT, ARITHMETIC,
-        )  # fmt: skip
-    else:
-        first_channel = (program - batch_groups) * CHANNELS
-        _combine_parameters(
-            partials, weight_grad, bias_grad, first_channel, batch, channels, splits, CHANNELS, BLOCK // CHANNELS,
-            HAS_WEIGHT, HAS_BIAS, ARITHMETIC,
-        )  # fmt: skip
-
-
-@triton.jit
-def _combine_group(
-    partials, weight, coefficients, group, pixels, num_groups, group_size, splits,
-    BLOCK: tl.constexpr, HAS_WEIGHT: tl.constexpr, ARITHMETIC: tl.constexpr,
-):  # fmt: skip
-    s1, s2 = tl.zeros((BLOCK,), dtype=ARITHMETIC), tl.zeros((BLOCK,), dtype=ARITHMETIC)
-    weight += group % num_groups * group_size
-    partials += group.to(tl.int64) * group_size * splits * 2
-    for first in range(0, group_size * splits, BLOCK):
-        i = first + tl.arange(0, BLOCK)
-        mask = i < group_size * splits
-        w = tl.full((BLOCK,), 1, ARITHMETIC)
-        if HAS_WEIGHT:
-            w = tl.load(weight + i // splits, mask=mask, other=0).to(ARITHMETIC)
-        s1 += w * tl.load(partials + 2 * i, mask=mask, other=0)
-        s2 += w * tl.load(partials + 2 * i + 1, mask=mask, other=0)
-    n = tl.full((), 1, ARITHMETIC) * group_size * pixels
-    tl.store(coefficients + 2 * group, tl.sum(s1) / n)
-    tl.store(coefficients + 2 * group + 1, tl.sum(s2) / n)
-
-
-@triton.jit
-def _combine_parameters(
-    partials, weight_grad, bias_grad, first_channel, batch, channels, splits,
-    BLOCK_C: tl.constexpr, BLOCK: tl.constexpr, HAS_WEIGHT: tl.constexpr, HAS_BIAS: tl.constexpr,
-    ARITHMETIC: tl.constexpr,
-):  # fmt: skip
-    s1 = tl.zeros((BLOCK_C, BLOCK), dtype=ARITHMETIC)
-    s2 = tl.zeros((BLOCK_C, BLOCK), dtype=ARITHMETIC)
-    channel = first_channel + tl.arange(0, BLOCK_C)
-    inside = channel < channels
-    for first in range(0, batch * splits, BLOCK):
-        i = first + tl.arange(0, BLOCK)
-        mask = inside[:, None] & (i < batch * splits)[None, :]
-        row = (i // splits).to(tl.int64) * channels
-        place = ((row[None, :] + channel[:, None]) * splits + (i % splits)[None, :]) * 2
-        s1 += tl.load(partials + place, mask=mask, other=0)
-        s2 += tl.load(partials + place + 1, mask=mask, other=0)
-    if HAS_WEIGHT:
-        tl.store(weight_grad + channel, rounded(tl.sum(s2, axis=1), weight_grad.dtype.element_ty), mask=inside)
-    if HAS_BIAS:
-        tl.store(bias_grad + channel, rounded(tl.sum(s1, axis=1), bias_grad.dtype.element_ty), mask=inside)
-
-
-@triton.jit(do_not_specialize=["splits", "iterations"])
+@triton.jit(do_not_specialize=["parts", "part_tiles", "slices", "slice_tiles"])
 def group_norm_silu_bwd_apply_kernel(
-    grad, x, skip, weight, bias, mean, rstd, coefficients, x_grad, skip_grad, x_channels, skip_channels, pixels,
-    num_groups, group_size, splits, iterations,
-    BLOCK_C: tl.constexpr, BLOCK_P: tl.constexpr, HAS_SKIP: tl.constexpr, HAS_WEIGHT: tl.constexpr,
-    HAS_BIAS: tl.constexpr, CHANNELS_LAST: tl.constexpr, ARITHMETIC: tl.constexpr,
-):  # fmt: skip
-    """dx = rstd (w dz - c1 - xhat c2). Reverse order: the data read last is still in the L2 cache."""
-    sample, is_skip, first, channels, channel, split = block_of_program(
-        tl.num_programs(0) - 1 - tl.program_id(0), x_channels, skip_channels, splits, BLOCK_C, HAS_SKIP
-    )
-    source, all_channels = select_tensor(is_skip, x, skip, HAS_SKIP), x_channels + skip_channels
-    result = select_tensor(is_skip, x_grad, skip_grad, HAS_SKIP)
+    grad,  # of y: [B, C, P]
+    x,  # [B, C1, P]
+    skip,  # [B, C2, P] or None
+    weight,  # [C] or None for 1
+    bias,  # [C] or None for 0
+    mean,  # [B, G]
+    rstd,  # [B, G]
+    x_grad,  # [B, C1, P]
+    skip_grad,  # [B, C2, P] or None
+    partials,  # [B, 2, parts, C]: S1 and S2
+    sizes,
+    parts,  # that the partial results are of
+    part_tiles,
+    slices,  # of the pixels of a sample, each a program's
+    slice_tiles,
+    MEMBERS: tl.constexpr,  # channels whose partial results are joined at once
+    BLOCK_C: tl.constexpr,  # channels of a tile
+    BLOCK_P: tl.constexpr,  # pixels of a tile
+    CHANNELS_LAST: tl.constexpr,
+):
+    """dx of one slice of the pixels. Reverse order: the data read last is still in the L2 cache."""
+    sample, channel, index = block_of_program(tl.num_programs(0) - 1 - tl.program_id(0), skip, sizes, slices, BLOCK_C)
+    tensor, tensor_channels, first = tensor_of(channel, x, skip, sizes)
+    result, _, _ = tensor_of(channel, x_grad, skip_grad, sizes)
     c, p = tl.arange(0, BLOCK_C), tl.arange(0, BLOCK_P)
-    inside = c < channels - first
-    m, r, w, b = normalisation(
-        mean, rstd, weight, bias, sample, channel + c, inside, num_groups, group_size, HAS_WEIGHT, HAS_BIAS, ARITHMETIC
-    )  # fmt: skip
-    group = sample * num_groups + (channel + c) // group_size
-    c1 = tl.load(coefficients + 2 * group, mask=inside, other=0)[:, None]
-    c2 = tl.load(coefficients + 2 * group + 1, mask=inside, other=0)[:, None]
-    first_pixel = split.to(tl.int64) * iterations * BLOCK_P
-    for i in range(iterations):
+    inside, channels = c < tensor_channels - first, sizes.x_channels + sizes.skip_channels
+    m, r = load_statistics(mean, rstd, sizes, sample, channel + c, inside)  # [BLOCK_C]
+    w, b = parameters(weight, bias, channel + c, inside, m.dtype)
+    c1, c2 = _coefficients(partials, parts, weight, sizes, sample, channel, MEMBERS, BLOCK_C)  # [BLOCK_C]
+    first_pixel = index.to(tl.int64) * slice_tiles * BLOCK_P
+    for i in tl.range(0, slice_tiles, num_stages=3):
         pixel = first_pixel + i * BLOCK_P
-        mask = inside[:, None] & (p < pixels - pixel)[None, :]
-        base, offsets = tile_at(sample, channel, pixel, all_channels, pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
-        g = tl.load(grad + base + offsets, mask=mask, other=0).to(ARITHMETIC)
-        base, offsets = tile_at(sample, first, pixel, channels, pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
-        xhat = (tl.load(source + base + offsets, mask=mask, other=0).to(ARITHMETIC) - m) * r
-        dx = r * (w * silu_gradient(g, xhat * w + b) - c1 - xhat * c2)
+        mask = inside[:, None] & (p < sizes.pixels - pixel)[None, :]
+        base, offsets = tile_at(sample, channel, pixel, channels, sizes.pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
+        g = wide(tl.load(grad + base + offsets, mask=mask, other=0))  # [BLOCK_C, BLOCK_P]
+        base, offsets = tile_at(sample, first, pixel, tensor_channels, sizes.pixels, BLOCK_C, BLOCK_P, CHANNELS_LAST)
+        xhat = (wide(tl.load(tensor + base + offsets, mask=mask, other=0)) - m[:, None]) * r[:, None]
+        dz = silu_gradient(g, xhat * w[:, None] + b[:, None])
+        dx = r[:, None] * (w[:, None] * dz - c1[:, None] - xhat * c2[:, None])
         tl.store(result + base + offsets, rounded(dx, result.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _coefficients(partials, parts, weight, sizes, sample, channel, MEMBERS: tl.constexpr, BLOCK_C: tl.constexpr):
+    """c1 and c2 [BLOCK_C] of the groups of a block of channels, from [B, 2, parts, C]."""
+    first, end = members_of_groups(channel, sizes, BLOCK_C)
+    group_first = (channel + tl.arange(0, BLOCK_C)) // sizes.group_size * sizes.group_size  # [BLOCK_C]
+    c1 = tl.zeros((BLOCK_C,), dtype=partials.dtype.element_ty)
+    c2 = tl.zeros_like(c1)
+    for start in range(first, end, MEMBERS):
+        member = start + tl.arange(0, MEMBERS)
+        s1 = tl.zeros((PARTS, MEMBERS), dtype=c1.dtype)
+        s2 = tl.zeros_like(s1)
+        for first_part in range(0, parts, PARTS):
+            part_s1, part_s2 = parts_of_members(partials, parts, first_part, member, end, sizes, sample)
+            s1 += part_s1
+            s2 += part_s2
+        w, _ = parameters(weight, None, member, member < end, c1.dtype)  # [MEMBERS]
+        member_s1, member_s2 = w * tl.sum(s1, axis=0), w * tl.sum(s2, axis=0)
+        belongs, _ = membership(member, start, group_first, sizes, MEMBERS)  # [MEMBERS, BLOCK_C]
+        c1 += tl.sum(tl.where(belongs, member_s1[:, None], 0.0), axis=0)
+        c2 += tl.sum(tl.where(belongs, member_s2[:, None], 0.0), axis=0)
+    n = tl.full((), 1, c1.dtype) * sizes.group_size * sizes.pixels
+    return c1 / n, c2 / n
+
+
+@triton.jit(do_not_specialize=["batch", "parts"])
+def group_norm_silu_bwd_parameters_kernel(
+    partials,  # [B, 2, parts, C]: S1 and S2
+    weight_grad,  # [C] or None
+    bias_grad,  # [C] or None
+    channels,  # C
+    batch,  # B
+    parts,  # their number
+    BLOCK_C: tl.constexpr,  # channels of a program
+    BLOCK_ROWS: tl.constexpr,  # parts of any sample that it adds at once
+):
+    """dweight and dbias of BLOCK_C channels: the sums over samples and parts of S2 and of S1."""
+    channel = tl.program_id(0) * BLOCK_C + tl.arange(0, BLOCK_C)
+    s1 = tl.zeros((BLOCK_ROWS, BLOCK_C), dtype=partials.dtype.element_ty)
+    s2 = tl.zeros_like(s1)
+    for first in range(0, batch * parts, BLOCK_ROWS):
+        row = first + tl.arange(0, BLOCK_ROWS)
+        mask = (row < batch * parts)[:, None] & (channel < channels)[None, :]
+        place = (row // parts).to(tl.int64) * 2 * parts + row % parts  # [BLOCK_ROWS], of S1 among rows of C
+        pointers = partials + place[:, None] * channels + channel[None, :]
+        s1 += tl.load(pointers, mask=mask, other=0)
+        s2 += tl.load(pointers + parts * channels, mask=mask, other=0)
+    if weight_grad is not None:
+        total = rounded(tl.sum(s2, axis=0), weight_grad.dtype.element_ty)
+        tl.store(weight_grad + channel, total, mask=channel < channels)
+    if bias_grad is not None:
+        total = rounded(tl.sum(s1, axis=0), bias_grad.dtype.element_ty)
+        tl.store(bias_grad + channel, total, mask=channel < channels)

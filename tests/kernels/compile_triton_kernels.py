@@ -53,7 +53,10 @@ def describe(launch: Launch) -> dict[str, Any]:
 def widths(ptx: str, kind: str) -> list[int]:
     """Bytes that a thread's accesses to global memory have, widest first."""
     accesses = re.findall(rf"{kind}\.global(?:\.[a-z0-9_:]+)*?(?:\.v(\d))?\.[a-z](\d+)\s", ptx)
-    return sorted({int(vector or 1) * int(bits) // 8 for vector, bits in accesses}, reverse=True)
+    found = {int(vector or 1) * int(bits) // 8 for vector, bits in accesses}
+    if kind == "ld":  # a pipelined loop copies to shared memory meanwhile
+        found |= {int(size, 0) for size in re.findall(r"cp\.async\.c[ag]\.shared\.global.*?\], (0x[0-9a-f]+|\d+)", ptx)}
+    return sorted(found, reverse=True)
 
 
 def narrow_offsets(ttir: str) -> list[str]:

@@ -286,7 +286,8 @@ def test_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         nvrtc, "cached_kernel", lambda operator, kernel, arch: nvrtc.Compiled(arch.encode(), ("symbol",))
     )
-    monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext(core.told.append(("device", index))))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (9, index))
     monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda index: 70 + index, raising=False)
     for cached in (nvrtc._stream, nvrtc._config):
@@ -302,7 +303,7 @@ def test_launch(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = [("capture mode", "relaxed"), ("load", b"sm_91"), ("capture mode", "global")]
     assert launch(1) == [("set_current", 1), *loaded, launched]
     assert launch(1) == [launched]
-    assert [step[0] for step in launch(0)] == ["capture mode", "load", "capture mode", "launch"]
+    assert [step[0] for step in launch(0)] == ["device", "capture mode", "load", "capture mode", "launch"]
     thread = threading.Thread(target=lambda: told.extend(launch(1)))
     told: list[tuple[object, ...]] = []
     thread.start()
