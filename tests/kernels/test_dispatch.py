@@ -120,8 +120,7 @@ def test_an_operator_without_the_fastest_backend_runs_the_next(monkeypatch: pyte
     """Whatever the environment said before."""
 
     def room_of(requested: str | None = None) -> str:
-        implementation = ("conv2d_add", lambda module, x: module.__name__)
-        return dispatch._compute(implementation, requested, (torch.ones(1),))
+        return dispatch._compute("conv2d_add", lambda module, x: module.__name__, requested, (torch.ones(1),))
 
     for name in ("", "reference"):  # an empty one is none
         monkeypatch.setenv(ENVIRONMENT_VARIABLE, name)
