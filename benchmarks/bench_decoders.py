@@ -2,7 +2,8 @@
 
 image -> DWT -> feature extraction -> aggregation -> latent -> [decoder] -> losses
 
-From a latent of 4 channels at 32x32 to the image at 256x256, eval, no_grad, random weights. The rows:
+From a latent of 4 channels at 32x32 to the image at 256x256 (a CPU that is too slow for it: 16x16, 128x128), eval,
+no_grad, random weights. The rows:
 
     SD decoder          diffusers' AutoencoderKL: its 1x1 post_quant_conv and its decoder, eager, NCHW
     channels_last       the same, weights and latent in channels_last
@@ -34,9 +35,11 @@ from litevae.models.litevae import LiteVAE
 from litevae_kernels.precision import tf32
 
 RESOLUTION = 256
-LATENT_SHAPE = (4, RESOLUTION // 8, RESOLUTION // 8)
 MEMORY_BATCH = 32
-BATCH = MEMORY_BATCH if DEVICE.type == "cuda" else 1
+ON_GPU = DEVICE.type == "cuda"
+BATCH = MEMORY_BATCH if ON_GPU else 1
+TIMED_RESOLUTIONS = (RESOLUTION,) if ON_GPU else (RESOLUTION, RESOLUTION // 2)  # the largest that a run has time for
+CALLS = 5  # that every row needs at least: its check, compilation, warm-up, one round
 
 YARDSTICK, COMPILED = "SD decoder", "SD decoder, torch.compile"
 GROUP_NORM, SMC, FOLDED = "LiteVAE, group_norm", "LiteVAE, smc", "LiteVAE, smc, folded"
@@ -63,9 +66,9 @@ def build(name: str, device: torch.device | str, dtype: torch.dtype = torch.floa
     return decoder.to(dtype).eval().requires_grad_(False)
 
 
-def latents(batch: int, device: torch.device | str, name: str, dtype: torch.dtype) -> Tensor:
-    """A batch [B, 4, 32, 32] in the decoder's own memory format."""
-    latent = torch.randn(batch, *LATENT_SHAPE, device=device).to(dtype)
+def latents(batch: int, device: torch.device | str, name: str, dtype: torch.dtype, side: int = RESOLUTION) -> Tensor:
+    """A batch [B, 4, h, w] of images of `side` pixels, in the decoder's own memory format."""
+    latent = torch.randn(batch, 4, side // 8, side // 8, device=device).to(dtype)
     return latent.contiguous(memory_format=torch.channels_last) if "channels_last" in name else latent
 
 
@@ -82,7 +85,7 @@ TABLE = Table(
     name="decoders",
     title="Decoders",
     settings={
-        "resolution": f"{RESOLUTION}x{RESOLUTION}",
+        "resolution": f"the column's squared for the throughput, {RESOLUTION}x{RESOLUTION} for GMAC and memory",
         "batch": f"{BATCH} for the throughput, {MEMORY_BATCH} for the memory",
         "mode": "eval, no_grad",
     },
@@ -91,7 +94,8 @@ TABLE = Table(
         Column("parameters_m", "parameters, M", ".3f"),
         Column("gmac", "GMAC"),
         Column("live_mb", "live tensors, MB", ".0f"),
-        *([Column("cuda_mib", "CUDA peak, MiB", ".0f")] if DEVICE.type == "cuda" else []),
+        *([Column("cuda_mib", "CUDA peak, MiB", ".0f")] if ON_GPU else []),
+        Column("side", "resolution", "d"),
         Column("img_per_s", "img/s", ".4g"),
         Column("iqr_img_per_s", "IQR", ".2g"),
         Column("speed_to_sd", "/ SD decoder"),
@@ -123,6 +127,12 @@ def check(name: str, precision: str, decoder: nn.Module, latent: Tensor) -> None
     check_network(LABELS[name, precision], precision, [decoder(latent)], plain)
 
 
+def seconds_an_image(side: int, dtype: torch.dtype) -> float:
+    """An estimate for all decoders together, from their arithmetic."""
+    gmac = sum(costs(name, dtype)["gmac"] for name in DECODERS) * (side / RESOLUTION) ** 2
+    return gmac * measure.seconds_a_gmac(dtype)
+
+
 GROUPS = [
     Group(precision, [LABELS[name, precision] for name in DECODERS], emulated=emulated(dtype))
     for precision, dtype in DTYPES.items()
@@ -135,16 +145,17 @@ def test_decoders(row: Group, benchmark: BenchmarkFixture, results: Results, sha
     """All decoders at one precision, which take turns."""
     precision, dtype, turns, expected_s = row.label, DTYPES[row.label], Turns(share), 0.0
     models: dict[str, tuple[nn.Module, Tensor]] = {}
+    side = share.largest(TIMED_RESOLUTIONS, lambda size: CALLS * seconds_an_image(size, dtype))
     if reason := missing_compiler():
         turns.left_out[COMPILED] = reason
     with tf32(precision == "tf32"):
         for name in DECODERS:
             if name in turns.left_out or not turns.expects(name, expected_s):
                 continue
-            decoder, latent = build(name, DEVICE, dtype), latents(BATCH, DEVICE, name, dtype)
+            decoder, latent = build(name, DEVICE, dtype), latents(BATCH, DEVICE, name, dtype, side)
             decode: Any = compiled(decoder, LABELS[name, precision]) if name == COMPILED else decoder
             if name != YARDSTICK:
-                check(name, precision, decode, latent if name == COMPILED else latent[..., :16, :16])
+                check(name, precision, decode, latent if name == COMPILED else latent[..., : side // 16, : side // 16])
             models[name] = decoder, latent
             turns.add(name, measure.consuming(decode, itertools.repeat(latent)))
             expected_s = turns.rounds[YARDSTICK].expected_s  # all of them do the same arithmetic
@@ -152,9 +163,9 @@ def test_decoders(row: Group, benchmark: BenchmarkFixture, results: Results, sha
         for name, reason in turns.left_out.items():
             results.skip(TABLE, LABELS[name, precision], reason)
         for name, timing in (timings or {}).items():
-            values = {**costs(name, dtype), **timing.images_per_second(BATCH)}
+            values: dict[str, Any] = {**costs(name, dtype), "side": side, **timing.images_per_second(BATCH)}
             values["speed_to_sd"] = 1 / timing.ratios.get(YARDSTICK, 1.0)
-            if DEVICE.type == "cuda":
+            if ON_GPU:
                 values["cuda_mib"] = measure.cuda_mib(*models[name], turns.rounds[name].step)
             benchmark.extra_info[name] = values
             results.add(TABLE, LABELS[name, precision], values)

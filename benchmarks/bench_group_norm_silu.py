@@ -130,7 +130,7 @@ TABLE = Table(
     ],
     order=[row.label for row in ROWS],
     notes=[
-        bandwidth.SHARE_NOTE,
+        *bandwidth.NOTES,
         "Forward counts two reads and one write, backward four reads and one write. A share above 100 means that a "
         "cache answered some of the second reads.",
         "Eager: PyTorch's GroupNorm, then SiLU (before them, where there is a skip, the concatenation); torch.compile: "

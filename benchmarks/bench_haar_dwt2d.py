@@ -199,7 +199,7 @@ TABLE = Table(
     ],
     order=[row.label for row in ROWS],
     notes=[
-        bandwidth.SHARE_NOTE,
+        *bandwidth.NOTES,
         "The two ratios are medians over rounds of the row's time and the other's right after it. Ours: the same "
         "transform in the same direction by the default backend; for the copy, the DWT.",
         "The copy's ratio to the copy and ours to ours are measured too: their distance from 1 is noise.",
@@ -218,7 +218,7 @@ INPUTS_TABLE = Table(
     ],
     order=[row.label for row in INPUT_ROWS],
     notes=[
-        bandwidth.SHARE_NOTE,
+        *bandwidth.NOTES,
         "The ratio is the median over rounds of torch.compile's time for slicing and the row's, from the same input.",
     ],
 )

@@ -178,7 +178,7 @@ WEIGHT_TABLE = Table(
         Column("rounds", "rounds", "d"),
     ],
     order=[row.label for row in WEIGHT_ROWS],
-    notes=[bandwidth.SHARE_NOTE, "Launches and autograd are in the time."],
+    notes=[*bandwidth.NOTES, "Launches and autograd are in the time."],
 )
 
 
@@ -215,7 +215,7 @@ def test_smc_conv2d(row: SmcRow, benchmark: BenchmarkFixture, results: Results, 
         return
     benchmark.extra_info.update(
         time_ms=timing.median_s * 1e3,
-        iqr_ms=timing.iqr_s * 1e3,
+        iqr_ms=timing.iqr_ms,
         to_conv2d=timing.ratios["conv2d"],
         extra_memory_mib=measure.peak_allocated_bytes(own) / MIB,
         rounds=timing.rounds,

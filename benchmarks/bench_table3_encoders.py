@@ -30,7 +30,9 @@ from litevae_kernels.precision import tf32
 
 RESOLUTION = 256
 MEMORY_BATCH = 32  # the paper's
-BATCH = MEMORY_BATCH if DEVICE.type == "cuda" else 4
+BATCHES = (MEMORY_BATCH,) if DEVICE.type == "cuda" else (4, 2, 1)  # the largest that a run has time for
+CALLS = 3  # that every row needs at least: its check, compilation and warm-up, one round
+CHECKED_SIDE = 128  # of one image, before a row is timed; one that is compiled for a shape is checked with that
 
 # Table 3, one Quadro RTX 6000, batch 32: parameters (M), memory (MB), throughput (img/s).
 PAPER: dict[str, tuple[float, float, float]] = {
@@ -66,6 +68,7 @@ def _columns() -> list[Column]:
         *(measured_on_gpu if DEVICE.type == "cuda" else []),
         Column("paper_mb", "paper, MB", ".0f"),
         Column("paper_mb_to_vae", "/ VAE", ".3f"),
+        Column("batch", "batch", "d"),
         Column("img_per_s", "img/s", ".4g"),
         Column("iqr_img_per_s", "IQR", ".2g"),
         Column("speed_to_vae", "/ VAE"),
@@ -82,7 +85,7 @@ TABLE = Table(
     title="Table 3: encoders",
     settings={
         "resolution": f"{RESOLUTION}x{RESOLUTION}",
-        "batch": f"{BATCH} for the throughput, {MEMORY_BATCH} for the memory",
+        "batch": f"{MEMORY_BATCH} for the memory, the column's for the throughput",
         "mode": "eval, inference_mode; VAE eager in NCHW where the row says nothing else; VAE / VAE shows the noise",
     },
     columns=_columns(),
@@ -110,8 +113,7 @@ def check(name: str, precision: str, encoder: nn.Module, image: Tensor) -> None:
     if not name.startswith(("VAE", "LiteVAE")):
         return
     moments = encoder(image)
-    shape = (len(image), 8, RESOLUTION // 8, RESOLUTION // 8)
-    if moments.shape != shape:
+    if moments.shape != (len(image), 8, image.shape[-2] // 8, image.shape[-1] // 8):
         raise AssertionError(f"{name} must give 8 moments at an eighth of the image's side, got {moments.shape}")
     state = encoder.encoder.state_dict() if isinstance(encoder, encoders.PaperEncoder) else encoder.state_dict()
 
@@ -135,16 +137,17 @@ GROUPS = [
 def test_table3_encoders(row: Group, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     """All encoders at one precision, which take turns."""
     precision, turns = row.label, Turns(share)
+    batch = share.largest(BATCHES, lambda size: size * CALLS * seconds_an_image(DTYPES[precision]))
     torch.manual_seed(0)
     torch.compiler.reset()
     with tf32(precision == "tf32"):
-        models = set_up(precision, turns)
+        models = set_up(precision, batch, turns)
         timings = turns.time(benchmark, next(iter(models), VAE))
         for name, reason in turns.left_out.items():
             results.skip(TABLE, f"{name}, {precision}", reason)
         for name, timing in (timings or {}).items():
             if name in ROWS:
-                values = values_of(name, DTYPES[precision], timing)
+                values = values_of(name, DTYPES[precision], batch, timing)
                 if DEVICE.type == "cuda":
                     values["cuda_mib"] = measure.cuda_mib(*models[name], turns.rounds[name].step)
                     vae = measure.cuda_mib(*models[VAE], turns.rounds[VAE].step) if VAE in models else None
@@ -153,7 +156,13 @@ def test_table3_encoders(row: Group, benchmark: BenchmarkFixture, results: Resul
                 results.add(TABLE, LABELS[name, precision], values)
 
 
-def set_up(precision: str, turns: Turns) -> Mapping[str, tuple[nn.Module, Tensor]]:
+def seconds_an_image(dtype: torch.dtype) -> float:
+    """An estimate for all encoders together, from their arithmetic."""
+    rows = [costs(name, dtype)["gmac"] for name, made in ROWS.items() if not made.missing()]
+    return sum(rows) * measure.seconds_a_gmac(dtype)
+
+
+def set_up(precision: str, batch: int, turns: Turns) -> Mapping[str, tuple[nn.Module, Tensor]]:
     """Every encoder with its images, checked and warm. The first one's time and the arithmetic predict the others'."""
     dtype, seconds_a_gmac = DTYPES[precision], 0.0
     models: dict[str, tuple[nn.Module, Tensor]] = {}
@@ -161,26 +170,26 @@ def set_up(precision: str, turns: Turns) -> Mapping[str, tuple[nn.Module, Tensor
         if reason := made.missing():
             turns.left_out[name] = reason
         elif turns.expects(name, seconds_a_gmac * costs(name, dtype)["gmac"]):
-            encoder, images, step = encoding(name, dtype)
-            check(name, precision, encoder, images if made.compiled else images[:1])
+            encoder, images, step = encoding(name, batch, dtype)
+            check(name, precision, encoder, images if made.compiled else images[:1, :, :CHECKED_SIDE, :CHECKED_SIDE])
             models[name] = encoder, images
             turns.add(name, step)
             seconds_a_gmac = seconds_a_gmac or turns.rounds[name].expected_s / costs(name, dtype)["gmac"]
             if name in WITH_CONVOLUTIONS:
-                alone = Convolutions(convolutions_of(name, BATCH, RESOLUTION), DEVICE, dtype)
+                alone = Convolutions(convolutions_of(name, batch, RESOLUTION), DEVICE, dtype)
                 turns.add(f"{name}'s convolutions", measure.consuming(alone, itertools.repeat(images)))
     return models
 
 
-def encoding(name: str, dtype: torch.dtype) -> tuple[nn.Module, Tensor, Callable[[], object]]:
+def encoding(name: str, batch: int, dtype: torch.dtype) -> tuple[nn.Module, Tensor, Callable[[], object]]:
     """The encoder, an image batch, and the step that is timed: the batch to its moments."""
     encoder = encoders.build(name, DEVICE, dtype)
-    image = (torch.rand(BATCH, 3, RESOLUTION, RESOLUTION, device=DEVICE) * 2 - 1).to(dtype)
+    image = (torch.rand(batch, 3, RESOLUTION, RESOLUTION, device=DEVICE) * 2 - 1).to(dtype)
     return encoder, image, measure.consuming(encoder, itertools.repeat(image))
 
 
-def values_of(name: str, dtype: torch.dtype, timing: Timing) -> dict[str, Any]:
-    values: dict[str, Any] = {**costs(name, dtype), **timing.images_per_second(BATCH)}
+def values_of(name: str, dtype: torch.dtype, batch: int, timing: Timing) -> dict[str, Any]:
+    values: dict[str, Any] = {**costs(name, dtype), "batch": batch, **timing.images_per_second(batch)}
     values["time_to_convolutions"] = timing.ratios.get(f"{name}'s convolutions")
     if name in PAPER:
         values["paper_parameters_m"], values["paper_mb"], values["paper_img_per_s"] = PAPER[name]

@@ -26,7 +26,7 @@ from benchmarks.harness.rows import measures
 from benchmarks.harness.schedule import Share
 from benchmarks.harness.turns import Turns
 from benchmarks.rivals.training_rows import (
-    BATCH,
+    BATCHES,
     BFLOAT16,
     COMPILED,
     FLOAT32,
@@ -40,6 +40,8 @@ from benchmarks.rivals.training_rows import (
 )
 
 CASES = cases(ON_GPU)
+GMAC_AN_IMAGE = 500.0  # as long as an update at 128x128 takes, roughly; it decides the batch alone
+CALLS = 4  # that every row needs at least: its check and warm-up, one round, one for the peak memory
 PLAIN_FLOAT32, OURS_AT_128 = f"{PLAIN}, {FLOAT32}", f"{OURS}, 128x128"  # rivals that are rows of other cases
 
 
@@ -51,12 +53,12 @@ TABLE = Table(
     name="training_step",
     title="An update of training",
     settings={
-        "batch": BATCH,
         "losses": "as in the recipes imagenet128 and imagenet256-full, the discriminator from the first step",
         "mode": "train, eager, float32 parameters, no TF32 but in the rows tf32, both optimizer steps",
     },
     columns=[
         Column("row", "autoencoder"),
+        Column("batch", "batch", "d"),
         Column("img_per_s", "img/s", ".4g"),
         Column("iqr_img_per_s", "IQR", ".2g"),
         Column("speed_to_plain", "/ plain loop"),
@@ -108,10 +110,13 @@ class TrainingCase(NamedTuple):
         return emulated(torch.bfloat16) if self.precision == BFLOAT16 else ""
 
 
-@measures(TABLE, [TrainingCase(*case) for case in CASES], seconds=100.0)
+@measures(TABLE, [TrainingCase(*case) for case in CASES], seconds=lambda case: 20.0 * (1 + len(case.names)))
 def test_training_step(row: TrainingCase, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     """All rows of a size and precision, which take turns."""
-    turns = set_up(row, Turns(share, calls_after=1))  # for the peak memory
+    gmac = len(row.names) * GMAC_AN_IMAGE * (row.resolution / 128) ** 2
+    precision = torch.bfloat16 if row.precision == BFLOAT16 else torch.float32
+    batch = share.largest(BATCHES, lambda size: size * CALLS * gmac * measure.seconds_a_gmac(precision))
+    turns = set_up(row, batch, Turns(share, calls_after=1))  # for the peak memory
     timings = turns.time(benchmark, OURS)
     for name, reason in turns.left_out.items():
         results.skip(TABLE, label(name, *row), reason)
@@ -119,12 +124,12 @@ def test_training_step(row: TrainingCase, benchmark: BenchmarkFixture, results: 
         return
     peaks = {name: peak_mib(turns.rounds[name].step) for name in timings}
     for name in set(row.names) & set(timings):
-        values = values_of(name, timings[name], peaks, row.precision)
+        values = values_of(name, batch, timings[name], peaks, row.precision)
         benchmark.extra_info[name] = values
         results.add(TABLE, label(name, *row), values)
 
 
-def set_up(row: TrainingCase, turns: Turns) -> Turns:
+def set_up(row: TrainingCase, batch: int, turns: Turns) -> Turns:
     """Every row, checked and warm, and the rows of other cases that ratios are formed with. The first one's time
     predicts the others'."""
     trainings = {name: (name, *row) for name in (OURS, *row.names)}
@@ -137,7 +142,7 @@ def set_up(row: TrainingCase, turns: Turns) -> Turns:
         if name == COMPILED and (reason := missing_compiler()):
             turns.left_out[name] = reason
         elif turns.expects(name, expected_s):
-            training = Training(*what)
+            training = Training(*what, batch)
             if name in row.names:
                 check(training)
             turns.add(name, training)
@@ -149,9 +154,11 @@ def peak_mib(training: Any) -> float:
     return (training.state_bytes() + measure.peak_allocated_bytes(training)) / MIB
 
 
-def values_of(name: str, timing: Timing, peaks: Mapping[str, float], precision: str) -> dict[str, float]:
+def values_of(
+    name: str, batch: int, timing: Timing, peaks: Mapping[str, float], precision: str
+) -> dict[str, float | None]:
     """Ratios to the plain loop are for rows of the same model."""
-    values = {**timing.images_per_second(BATCH), "peak_mib": peaks[name]}
+    values: dict[str, Any] = {"batch": batch, **timing.images_per_second(batch), "peak_mib": peaks[name]}
     in_float32 = PLAIN if precision == FLOAT32 else PLAIN_FLOAT32
     yardsticks = {"sd": SD_VAE}
     if name.startswith(OURS):

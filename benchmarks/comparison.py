@@ -25,7 +25,7 @@ from typing import Any
 from benchmarks import figures
 from benchmarks.harness import report
 from benchmarks.harness.report import RESULTS, Column, Measured, Table
-from benchmarks.harness.schedule import positive_minutes
+from benchmarks.harness.schedule import positive
 from benchmarks.rivals.encoders import SD_WIDTHS
 from litevae.runs.config import ConfigError
 from litevae.runs.recipes import load_config
@@ -151,9 +151,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("overrides", nargs="*", help="section.key=value for every row, e.g. train.steps=20")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the figure go")
     parser.add_argument("--runs", type=Path, help="keep the runs in this folder")
-    parser.add_argument(
-        "--minutes", type=positive_minutes, help="train each row for so long; one that is in --runs goes on"
-    )
+    parser.add_argument("--minutes", type=positive, help="train each row for so long; one that is in --runs goes on")
     parser.add_argument("--only", choices=ROWS, action="append", help="train this row; of others, show what --runs has")
     arguments = parser.parse_args(argv)
     minutes, chosen = arguments.minutes, arguments.only or list(ROWS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
@@ -18,9 +19,10 @@ sys.path.append(str(Path(__file__).parents[1]))  # these files are no installed 
 
 from benchmarks.harness import measure
 from benchmarks.harness.available import missing_import
+from benchmarks.harness.disturbance import Watch
 from benchmarks.harness.report import RESULTS, Results, conditions, document, markdown, write
 from benchmarks.harness.rows import Planned, planned
-from benchmarks.harness.schedule import DEFAULT_MINUTES, UNLIMITED, Schedule, Share, positive_minutes
+from benchmarks.harness.schedule import DEFAULT_MINUTES, UNLIMITED, Schedule, Share, positive
 from litevae_kernels.files import check_folder
 
 # LiteVAE itself is a diffusers model; its encoder and the operators are not, and are measured without it.
@@ -34,10 +36,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--results", type=Path, metavar="FOLDER", help="folder for the tables, if not benchmarks/results")
     group.addoption(
         "--minutes",
-        type=positive_minutes,
+        type=positive,
         default=DEFAULT_MINUTES,
         metavar="N",
         help=f"time of the run, {DEFAULT_MINUTES:g}",
+    )
+    group.addoption(
+        "--row-seconds",
+        type=positive,
+        default=math.inf,
+        metavar="N",
+        help="the rounds of a row take no longer, whatever time is left",
     )
     group.addoption("--quick", action="store_true", help="fewest rounds, to try; stores only in a folder of --results")
     group.addoption("--all-rows", action="store_true", help="also rows in a precision that this machine only emulates")
@@ -103,7 +112,7 @@ class Run:
         """Those to come, by id."""
         self.stored: dict[str, str] = {}
         """What became of the file of each table that is finished."""
-        self._count, self._said_s = 0, 0.0
+        self._count, self._said_s, self._watch = 0, 0.0, Watch()
         self._conditions = conditions(shlex.join(["pytest", *map(str, config.invocation_params.args)]))
 
     @property
@@ -120,6 +129,7 @@ class Run:
         if self.config.getoption("quick"):
             return UNLIMITED
         share = self.schedule.share(item.nodeid)
+        share.rounds_s = self.config.getoption("row_seconds") * len(test.labels)
         if reason := share.lacks(0.0):
             self._leave_out(test, reason)
             pytest.skip(reason)
@@ -177,6 +187,8 @@ class Run:
     def _store(self, name: str) -> None:
         measured = self.results.tables.get(name)
         if measured and measured.rows:
+            if disturbance := self._watch.disturbance():
+                measured.conditions["disturbed"] = disturbance
             table = document(measured, self._conditions)
             self.stored[name] = write(table, self.folder) if self.folder else "not stored, because of --quick"
 

@@ -20,11 +20,17 @@ COLUMNS = (
     Column("iqr_ms", "IQR, ms", ".3f"),
     Column("gb_per_s", "GB/s", ".1f"),
     Column("share_of_copy", "share of copy, %", ".0f"),
+    *([Column("host_ms", "host, ms", ".3f"), Column("bound", "bound by")] if measure.DEVICE.type == "cuda" else []),
 )
-SHARE_NOTE = (
+NOTES = [
     "Share of copy: (bytes of the row / its time) / (bytes of a plain copy / its time), from the same rounds; the "
-    "bytes are those that cannot be avoided (the file's docstring), so a row that moves more has a lower share."
-)
+    "bytes are those that cannot be avoided (the file's docstring), so a row that moves more has a lower share.",
+]
+if measure.DEVICE.type == "cuda":
+    NOTES.append(
+        f"Host: what a call takes the CPU. A row of whose time that is more than {measure.HOST_SHARE:.0%} is marked: "
+        "it says little of the kernel."
+    )
 
 
 def bytes_of(*tensors: Tensor) -> int:
@@ -41,11 +47,13 @@ def copy_step(tensors: Sequence[Tensor], turns: Iterator[int]) -> measure.Step:
     return measure.consuming(lambda turn: copy(tensors[turn]), turns)
 
 
-def speed(timing: Timing, moved_bytes: float, copied: Tensor) -> dict[str, float]:
+def speed(timing: Timing, moved_bytes: float, copied: Tensor) -> dict[str, float | str | None]:
     """The values of `COLUMNS` for a row that moves `moved_bytes` and had a copy of `copied` among its rivals."""
     return {
         "time_ms": timing.median_s * 1e3,
-        "iqr_ms": timing.iqr_s * 1e3,
+        "iqr_ms": timing.iqr_ms,
         "gb_per_s": moved_bytes / timing.median_s / 1e9,
         "share_of_copy": 100 * moved_bytes / (2 * bytes_of(copied)) / timing.ratios[COPY],
+        "host_ms": timing.host_s and timing.host_s * 1e3,
+        "bound": "host" if timing.measures_host else None,
     }

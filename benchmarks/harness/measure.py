@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import math
 import statistics
@@ -29,6 +30,7 @@ if DEVICE.type != "cuda":
     del DTYPES["tf32"]
 BEYOND_CACHE_BYTES = 256 * 2**20  # more than the last-level cache of a GPU (H200: 60 MB) or of most CPUs
 ROUND_S = 0.002  # a round repeats a shorter step until it lasts this long
+HOST_SHARE = 0.8  # of a row's time: with more it is marked
 SLOW_S = 0.5  # a longer step has no warm-up round
 MIB = 2**20
 
@@ -61,6 +63,13 @@ class Timing:
     own_s: Sequence[float]
     rivals_s: Mapping[str, Sequence[float]]
     iterations: int
+    host_s: float | None = None
+    """Of a call, until the device has been given all of it; None where the host itself computes."""
+
+    @property
+    def measures_host(self) -> bool:
+        """Whether the row's time is rather the host's than the device's."""
+        return self.host_s is not None and self.host_s > HOST_SHARE * self.median_s
 
     @property
     def rounds(self) -> int:
@@ -71,22 +80,25 @@ class Timing:
         return statistics.median(self.own_s)
 
     @property
-    def quartiles_s(self) -> tuple[float, float]:
+    def quartiles_s(self) -> tuple[float, float] | None:
+        """None of a single round."""
+        if self.rounds == 1:
+            return None
         low, _, high = statistics.quantiles(self.own_s, n=4, method="inclusive")
         return low, high
 
     @property
-    def iqr_s(self) -> float:
-        return self.quartiles_s[1] - self.quartiles_s[0]
+    def iqr_ms(self) -> float | None:
+        return None if self.quartiles_s is None else 1e3 * (self.quartiles_s[1] - self.quartiles_s[0])
 
     @property
     def ratios(self) -> Mapping[str, float]:
         """By rival: the median over the rounds of (row's time / rival's time in that round)."""
         return {name: _median_of(truediv, self.own_s, times) for name, times in self.rivals_s.items()}
 
-    def images_per_second(self, batch: int) -> dict[str, float]:
-        low, high = self.quartiles_s
-        return {"img_per_s": batch / self.median_s, "iqr_img_per_s": batch / low - batch / high, "rounds": self.rounds}
+    def images_per_second(self, batch: int) -> dict[str, float | None]:
+        iqr = None if self.quartiles_s is None else batch / self.quartiles_s[0] - batch / self.quartiles_s[1]
+        return {"img_per_s": batch / self.median_s, "iqr_img_per_s": iqr, "rounds": self.rounds}
 
     def of(self, name: str, own: str) -> Timing:
         """The rounds of a rival; among its own rivals the row itself is called `own`."""
@@ -152,7 +164,19 @@ def time_interleaved(
     own_s = [float(seconds) for seconds in benchmark.stats.stats.data]
     # The rivals also ran after the warm-up round; with several calls a round, once more after the last.
     rivals_s = {name: times[warmup_rounds : len(own_s) + warmup_rounds] for name, times in rival_times.items()}
-    return Timing(own_s, rivals_s, own.calls)
+    return Timing(own_s, rivals_s, own.calls, host_seconds(own.step))
+
+
+def host_seconds(step: Step) -> float | None:
+    """What `step` takes the host until it returns, with nothing waiting in the device's queue."""
+    if DEVICE.type != "cuda":
+        return None
+    taken = []
+    for _ in range(5):
+        start = clock()
+        step()
+        taken.append(time.perf_counter() - start)
+    return min(taken)
 
 
 def seconds_per_call(step: Step, calls: int) -> float:
@@ -160,6 +184,17 @@ def seconds_per_call(step: Step, calls: int) -> float:
     for _ in range(calls):
         step()
     return (clock() - start) / calls
+
+
+@functools.cache
+def seconds_a_gmac(dtype: torch.dtype) -> float:
+    """What 10^9 multiply-accumulates take here in a convolution as most are in the large rows: 3x3, 128 to 128
+    channels, NCHW."""
+    convolution = nn.Conv2d(128, 128, 3, padding=1, device=DEVICE, dtype=dtype)
+    image = torch.randn(1, 128, 128, 128, device=DEVICE).to(dtype)
+    with torch.no_grad():
+        seconds = min(seconds_per_call(lambda: convolution(image), 1) for _ in range(3))
+    return seconds / (multiply_accumulates(convolution, image) / 1e9)
 
 
 def beyond_cache(make: Callable[[], Any]) -> list[Any]:

@@ -47,6 +47,8 @@ class Measured:
     table: Table
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    conditions: dict[str, str] = field(default_factory=dict)
+    """Its own, beside those of the run."""
 
 
 class Results:
@@ -73,7 +75,7 @@ def document(measured: Measured, conditions: Mapping[str, str]) -> dict[str, Any
         "table": table.name,
         "title": table.title,
         "settings": dict(table.settings),
-        "conditions": dict(conditions),
+        "conditions": {**conditions, **measured.conditions},
         "columns": [{"key": column.key, "heading": column.heading, "spec": column.spec} for column in table.columns],
         "order": list(table.order),
         "rows": [measured.rows[label] for label in table.order if label in measured.rows],

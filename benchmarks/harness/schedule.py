@@ -4,8 +4,9 @@
 
 `seconds` is what a test takes on the 2-core machine of the stored results, setup and check included. A share is spent
 on setup, check and warm-up; what is left of it decides the number of rounds. Time that nobody used goes to the tests
-that follow. Setup cannot be cut. So a test begins only if the setup expected of it fits in the time left: its seconds,
-times the share of their seconds that setup took in the tests before it.
+that follow. Setup cannot be cut. A test whose setup is long takes the largest batch that fits. Any test begins only if
+the setup expected of it fits in the time left: its seconds, times the share of their seconds that setup took in the
+tests before it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 DEFAULT_MINUTES = 11.0
-FEWEST_ROUNDS, MOST_ROUNDS = 2, 200
+FEWEST_ROUNDS, MOST_ROUNDS = 1, 200
 OVERDRAFT, OVERDRAFT_S = 1.5, 10.0  # a test may exceed its share by as much before a row is left out
 SMALLEST_SHARE = 0.25  # of the seconds of a test: with less it is not begun
 
@@ -24,8 +25,8 @@ Clock = Callable[[], float]
 Event = Callable[[], None]
 
 
-def positive_minutes(text: str) -> float:
-    """What is typed after --minutes."""
+def positive(text: str) -> float:
+    """What is typed after --minutes and --row-seconds."""
     try:
         value = float(text)
     except ValueError:
@@ -38,18 +39,23 @@ def positive_minutes(text: str) -> float:
 class Share:
     """What one test may take. `end` is where its rounds stop, `latest` where the fewest rounds must have ended."""
 
+    rounds_s = math.inf
+    """The longest that the rounds may take."""
+
     def __init__(
         self, end: float, latest: float = math.inf, clock: Clock = time.monotonic, on_rounds: Event = lambda: None
     ) -> None:
         self.end, self.latest, self._clock, self._on_rounds = end, latest, clock, on_rounds
 
     def shortened(self, seconds: float) -> Share:
-        return Share(self.end - seconds, self.latest - seconds, self._clock, self._on_rounds)
+        shorter = Share(self.end - seconds, self.latest - seconds, self._clock, self._on_rounds)
+        shorter.rounds_s = self.rounds_s
+        return shorter
 
     def rounds(self, round_s: float) -> int:
         """As many as fit, within the limits; they begin now."""
         self._on_rounds()
-        fitting = int((self.end - self._clock()) / max(round_s, 1e-9))
+        fitting = int(min(self.end - self._clock(), self.rounds_s) / max(round_s, 1e-9))
         return min(MOST_ROUNDS, max(FEWEST_ROUNDS, fitting))
 
     def lacks(self, round_s: float, more_s: float = 0.0) -> str:
@@ -60,9 +66,13 @@ class Share:
         return "too slow here for the time limit; --minutes N gives more"
 
     def spares(self, call_s: float) -> bool:
-        """Whether one more call to warm up fits without leaving fewer of the fewest rounds than fit now."""
-        after_s = self.latest - self._clock() - call_s
-        return 0 <= after_s < (FEWEST_ROUNDS - 1) * call_s or FEWEST_ROUNDS * call_s <= after_s < math.inf
+        """Whether one more call to warm up leaves time for the fewest rounds."""
+        return FEWEST_ROUNDS * call_s <= self.latest - self._clock() - call_s < math.inf
+
+    def largest(self, sizes: Sequence[int], seconds_of: Callable[[int], float]) -> int:
+        """The first of `sizes`, from the largest to the smallest, that takes no more than the share; else the last."""
+        left_s = self.end - self._clock()
+        return next((size for size in sizes[:-1] if seconds_of(size) <= left_s), sizes[-1])
 
 
 UNLIMITED = Share(end=0.0)  # the fewest rounds, whatever they take

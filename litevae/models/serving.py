@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
@@ -19,6 +20,7 @@ from litevae.checks import in_dtype_of
 from litevae.config import LiteVAEConfig
 from litevae.cost import peak_tensor_bytes
 from litevae.models.blocks import SMConv2d
+from litevae.models.cuda_graphs import CudaGraphs
 from litevae.models.decoder import Decoder
 from litevae.models.encoder import Encoder
 from litevae.models.pretrained import without_compiled_wrappers
@@ -69,7 +71,8 @@ class Serving(nn.Module):
     encoder: Encoder
     decoder: Decoder
     slicing: Slicing | None = None
-    _clones_results = False  # a CUDA graph writes every result to the same memory
+    _clones_results = False  # a CUDA graph of torch.compile writes every result to the same memory
+    _graphs: dict[nn.Module, Callable[[Tensor], Tensor]] | None = None
 
     @property
     def architecture(self) -> LiteVAEConfig:
@@ -84,7 +87,7 @@ class Serving(nn.Module):
             slices = self.slicing.slices(batch, part, kind, self.architecture)
         results = []
         for samples in slices:  # a comprehension would be traced by itself, with all slices in one graph
-            result = part(samples)
+            result = part(samples) if self._graphs is None else self._graphs.get(part, part)(samples)
             results.append(result.clone() if self._clones_results else result)
         return results[0] if len(results) == 1 else torch.cat(results)
 
@@ -198,8 +201,9 @@ class Serving(nn.Module):
                 multiplies it, and moves the latent by a few per cent of its norm.
             compile: torch.compile encoder and decoder; the first call of an image size takes a minute or more. (The
                 name hides Python's `compile` inside this function alone, which does not use it.)
-            cuda_graph: compile, and replay the kernels recorded for an image size, which saves their launches: for
-                small batches on a GPU.
+            cuda_graph: replay the kernels recorded at the first call of a kind of batch (shape, dtype, memory format),
+                which saves their launches: for small batches on a GPU. Encoder and decoder each keep the latest 8
+                kinds, in as much memory as the largest needs. With `compile`, torch.compile's own CUDA graphs.
 
         Raises:
             TypeError: dtype is no floating-point torch.dtype. ValueError: cuda_graph without a CUDA device.
@@ -219,7 +223,11 @@ class Serving(nn.Module):
         fast.eval().requires_grad_(False)
         if dtype is not None:
             fast.to(dtype=dtype)
-        for part in (fast.encoder, fast.decoder) if compile or cuda_graph else ():
-            part.compile(mode="reduce-overhead" if cuda_graph else None)
-        fast._clones_results = cuda_graph
+        parts: tuple[nn.Module, ...] = (fast.encoder, fast.decoder)
+        if compile:
+            for part in parts:
+                part.compile(mode="reduce-overhead" if cuda_graph else None)
+            fast._clones_results = cuda_graph
+        elif cuda_graph:
+            fast._graphs = {part: CudaGraphs(part) for part in parts}
         return fast

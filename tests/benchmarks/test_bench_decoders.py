@@ -20,7 +20,6 @@ def small_and_without_gradients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     """A hundredth of the arithmetic: narrower decoders, and a latent of 4x4."""
     widths = (32, 32, 64, 64)
     presets = bench.LiteVAE.from_preset
-    monkeypatch.setattr(bench, "LATENT_SHAPE", (4, 4, 4))
     monkeypatch.setitem(encoders.SD_VAE, "block_out_channels", widths)
     monkeypatch.setattr(
         bench.LiteVAE, "from_preset", lambda name, **chosen: presets(name, block_out_channels=widths, **chosen)
@@ -33,7 +32,7 @@ def small_and_without_gradients(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 @pytest.mark.parametrize("name", EAGER)
 def test_every_decoder_passes_the_check_before_timing(name: str, precision: str):
     dtype = bench.DTYPES[precision]
-    latent = bench.latents(2, bench.DEVICE, name, dtype)
+    latent = bench.latents(2, bench.DEVICE, name, dtype, side=32)
     bench.check(name, precision, bench.build(name, bench.DEVICE, dtype), latent)
 
 
@@ -47,7 +46,7 @@ def test_the_check_refuses_a_wrong_decoder(name: str):
         def forward(self, latent: torch.Tensor) -> torch.Tensor:
             return self.decoder(latent) * (1 + 1e-3)
 
-    latent = bench.latents(1, bench.DEVICE, name, torch.float32)
+    latent = bench.latents(1, bench.DEVICE, name, torch.float32, side=32)
     with pytest.raises(AssertionError, match=f"{name}, float32, result 1: relative error"):
         bench.check(name, "float32", Brighter(bench.build(name, bench.DEVICE)), latent)
 
@@ -58,7 +57,7 @@ def test_channels_last_is_the_memory_format_of_weights_and_latent():
     assert all(
         weight.is_contiguous(memory_format=torch.channels_last) for weight in weights.values() if weight.ndim == 4
     )
-    assert bench.latents(1, "cpu", name, torch.float32).is_contiguous(memory_format=torch.channels_last)
+    assert bench.latents(1, "cpu", name, torch.float32, side=32).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_tf32_is_a_setting_for_a_while():

@@ -128,7 +128,7 @@ def test_two_forwards_are_one_more_without_a_graph():
         training = Training(name, 128, FLOAT32)
         decoder = training.update.autoencoder.decoder
         decoder.register_forward_hook(lambda _, inputs, output, seen=seen: seen.append(output))
-        training(noise=torch.zeros(training_rows.BATCH, 4, SIDE // 8, SIDE // 8))
+        training(noise=torch.zeros(training_rows.BATCHES[0], 4, SIDE // 8, SIDE // 8))
     assert [output.requires_grad for output in outputs[PLAIN]] == [True]
     assert [output.requires_grad for output in outputs[TWO_FORWARDS]] == [True, False]
     first, second = outputs[TWO_FORWARDS]
@@ -179,7 +179,7 @@ def test_the_table_s_ratios(monkeypatch: pytest.MonkeyPatch):
         name: results.tables["training_step"].rows[bench.label(name, 256, BFLOAT16)] for name in (PLAIN, SMALL, OURS)
     }
     ours = rows[OURS]
-    assert ours["img_per_s"] == pytest.approx(training_rows.BATCH / 12)
+    assert ours["img_per_s"] == pytest.approx(training_rows.BATCHES[-1] / 12)
     expected = {"plain": 5 / 4, "plain_float32": 2, "sd": 6 / 4}
     assert {key: ours[f"speed_to_{key}"] for key in expected} == pytest.approx(expected)
     assert ours["speed_of_128"] == pytest.approx(4)

@@ -142,10 +142,11 @@ def test_optimized_model_slices_as_the_model(make_model, image, normalization):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("slice_size", [None, 1])
-def test_cuda_graph_gives_the_same_and_keeps_older_results(make_model, image, assert_same, slice_size):
+def test_cuda_graph_gives_the_same_and_keeps_older_results(make_model, image, assert_same, slice_size, compile):
     model, image = make_model().cuda(), image.cuda()
-    fast = model.optimize_for_inference(cuda_graph=True)
+    fast = model.optimize_for_inference(cuda_graph=True, compile=compile)
     if slice_size:
         fast.enable_slicing(slice_size)
     with torch.inference_mode():

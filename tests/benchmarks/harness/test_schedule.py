@@ -78,7 +78,7 @@ def test_a_run_ends_within_its_minutes_on_any_machine(slowness: float):
         clock.now += share.rounds(round_s) * round_s if fits else 0.0
         schedule.finish(name)
     assert clock.now - 100 <= 600
-    assert (left_out == 0) == (slowness < 3)
+    assert (left_out == 0) == (slowness < 4)
 
 
 def test_rounds_are_few_to_many():
@@ -86,6 +86,20 @@ def test_rounds_are_few_to_many():
     assert Share(end=10, clock=lambda: 0).rounds(50) == FEWEST_ROUNDS
     assert Share(end=10, clock=lambda: 0).rounds(1e-6) == MOST_ROUNDS
     assert (UNLIMITED.rounds(1e-6), UNLIMITED.lacks(1e6)) == (FEWEST_ROUNDS, "")
+
+
+def test_rounds_may_have_a_limit_of_their_own():
+    share = Share(end=10, clock=lambda: 0)
+    share.rounds_s = 2
+    assert share.rounds(0.5) == share.shortened(1).rounds(0.5) == 4
+    assert share.rounds(3) == FEWEST_ROUNDS
+
+
+@pytest.mark.parametrize(("seconds_a_unit", "size"), [(1, 4), (2.5, 4), (2.6, 2), (5, 2), (5.1, 1), (100, 1)])
+def test_the_largest_size_that_fits_is_taken(seconds_a_unit: float, size: int):
+    share = Share(end=110, clock=lambda: 100.0)
+    assert share.largest((4, 2, 1), lambda size: size * seconds_a_unit) == size
+    assert UNLIMITED.largest((4, 2, 1), lambda size: 1e-9) == 1  # --quick: to try
 
 
 @pytest.mark.parametrize("has_units", [True, False])

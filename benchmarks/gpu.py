@@ -1,4 +1,8 @@
-"""Everything that needs an NVIDIA GPU, in parts of at most ten minutes: `python -m benchmarks.gpu_run`."""
+"""Everything that needs an NVIDIA GPU, what matters most first: `python -m benchmarks.gpu`.
+
+Parts of at most 9.5 minutes, each of which leaves its results whatever becomes of the others. A GPU that is lent for
+30 minutes in calls of ten gets the same command three times, with --within 9.5: it goes on where it stopped.
+"""
 
 import argparse
 import contextlib
@@ -18,12 +22,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.schedule import positive_minutes
+from benchmarks.harness.schedule import positive
 from litevae_kernels.files import check_file, check_folder, replacing, write_text
 
 ROOT = Path(__file__).parents[1]
 GRACE_S = 12.0  # from Ctrl-C, on which pytest stores its tables and a training run its state, to SIGKILL
-FEWEST = 0.3  # of a part's minutes: with less left it is not begun
+FEWEST = 0.4  # of a part's minutes: with less left it is not begun
 OK, FAILED, CUT_OFF, SKIPPED = "ok", "failed", "cut off", "skipped"
 NOT_ENDED, NO_TIME = "not ended", "no time left"  # begun, and perhaps killed; all parts' time was over: run again
 LARGEST_PACKED_BYTES = 4 * 2**20
@@ -55,8 +59,16 @@ class Part:
 
 
 PYTEST = "{python} -m pytest -q -p no:cacheprovider"
-PARALLEL = "-n 8" if importlib.util.find_spec("xdist") else ""
-BY_FILE = f"{PARALLEL} --dist loadfile" if PARALLEL else ""
+PARALLEL = f"-n {max(1, (os.cpu_count() or 1) - 2)}" if importlib.util.find_spec("xdist") else ""
+# Wheels to bring where there is no internet: without them there are no ratios to Stable Diffusion's VAE, no training.
+WHEELS = {
+    "diffusers": "diffusers importlib-metadata zipp",
+    "ptwt": "ptwt",
+    "pywt": "PyWavelets",
+    "omegaconf": "omegaconf",
+    "lpips": "lpips",
+    "skimage": "scikit-image lazy-loader imageio tifffile",
+}
 
 
 def sanitizer(tool: str, minutes: float, about: str, tests: str) -> Part:
@@ -69,9 +81,10 @@ def sanitizer(tool: str, minutes: float, about: str, tests: str) -> Part:
     return Part(f"sanitizer_{tool.split()[0]}", minutes, about, command)
 
 
-def benchmark(name: str, minutes: float, about: str, files: str, needs: str = "") -> Part:
+def benchmark(name: str, minutes: float, row_s: float, about: str, files: str, needs: str = "") -> Part:
     paths = " ".join(f"benchmarks/bench_{file}.py" for file in files.split())
-    command = f"{PYTEST} {paths} --benchmark-only --minutes {{minutes}} --results {{output}}/results"
+    command = f"{PYTEST} {paths} --benchmark-only --minutes {{minutes}} --row-seconds {row_s} "
+    command += "--results {output}/results"
     return Part(name, minutes, about, command, f"pytest_benchmark {needs}", gpu=False)
 
 
@@ -84,27 +97,27 @@ def training(name: str, minutes: float, about: str, row: str, to: str, *override
 
 OPERATORS = "haar_dwt2d group_norm_silu smc_conv2d host_cost"
 ENCODE = "{python} -m benchmarks.harness.encode_profile"
-NCU = "ncu --clock-control none --profile-from-start off --target-processes all --csv --page raw --metrics "
+NCU = "ncu --kernel-name regex:haar|group_norm_silu|smc --launch-count 80 --clock-control none "
+NCU += "--profile-from-start off --target-processes all --csv --page raw --metrics "
 NCU += "gpu__time_duration.sum,dram__bytes_read.sum,dram__bytes_write.sum,launch__registers_per_thread,"
 NCU += "dram__throughput.avg.pct_of_peak_sustained_elapsed"
 PARTS = [
     Part("machine", 2.5, "which backends work, and are they right", "{python} -m litevae_kernels --check", gpu=False),
     Part("tests", 5, "pytest -m gpu", f"{PYTEST} {PARALLEL} tests -m gpu -k 'not 2_to_the_31'"),
-    Part("tests_huge", 2, "tensors that want the GPU for themselves", f"{PYTEST} tests -m gpu -k 2_to_the_31"),
+    Part("tests_huge", 1.5, "tensors that want the GPU for themselves", f"{PYTEST} tests -m gpu -k 2_to_the_31"),
+    benchmark("operators", 7, 0.5, "the operators beside a copy, eager, torch.compile and others", OPERATORS),
+    Part("profile", 1.5, "each kernel of LiteVAE-B's encoder", f"{ENCODE} --output {{output}}"),
+    benchmark("table3", 6, 3.0, "Table 3: the encoders", "table3_encoders"),
     sanitizer("memcheck --report-api-errors no", 3, "accesses outside of memory", "float32 or bfloat16"),
+    training("train_litevae", 6, "LiteVAE-B, bfloat16", "LiteVAE-B", "results"),
+    benchmark("decoders", 3, 1.0, "the decoders, and what the encoders hold", "memory decoders", "diffusers"),
+    benchmark("training_step", 4, 1.0, "an update of training", "training_step", "diffusers"),
+    benchmark("growth", 3, 0.5, "encoding, from small to large", "growth", "diffusers"),
+    Part("profile_ncu", 1.5, "the same, by Nsight Compute", f"{NCU} {ENCODE} --plain"),
     sanitizer("racecheck", 2, "races in shared memory", "float32"),
     sanitizer("initcheck", 2, "reading memory that nobody wrote", "float32"),
-    benchmark("operators", 7, "the operators beside a copy, eager, torch.compile and others", OPERATORS),
-    benchmark("table3", 9.5, "Table 3: the encoders", "table3_encoders"),
-    benchmark("decoders", 6, "the decoders, and what the encoders hold", "memory decoders", "diffusers"),
-    benchmark("training_step", 6, "an update of training", "training_step", "diffusers"),
-    benchmark("growth", 5, "encoding, from small to large", "growth", "diffusers"),
-    Part("profile", 1.5, "each kernel of LiteVAE-B's encoder", f"{ENCODE} --output {{output}}"),
-    Part("profile_ncu", 1.5, "the same, by Nsight Compute", f"{NCU} {ENCODE} --plain"),
-    training("train_litevae", 8, "LiteVAE-B, bfloat16", "LiteVAE-B", "results"),
-    training("train_sd_vae", 8, "Stable Diffusion's VAE, bfloat16", "SD-VAE", "results"),
+    training("train_sd_vae", 6, "Stable Diffusion's VAE, bfloat16", "SD-VAE", "results"),
     training("train_fp16", 3, "LiteVAE-B with a scaled loss", "LiteVAE-B", "fp16", "train.mixed_precision=fp16"),
-    Part("suite", 9.5, "all other tests", f"{PYTEST} {BY_FILE} tests -m 'not gpu'", gpu=False),
 ]
 
 
@@ -133,6 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     end = time.monotonic() + 60 * arguments.within
     conditions = machine()
+    print(missing_wheels(), end="")
     over = [entry["part"] for entry in read(output) if entry["outcome"] not in (NOT_ENDED, NO_TIME)]
     chosen = [part for found in named.values() for part in found] or [part for part in parts if part.name not in over]
     failed = False
@@ -150,7 +164,8 @@ def run_part(part: Part, output: Path, conditions: dict[str, str], end: float) -
     """Run it within its limit and before `end`, on the monotonic clock. Returns the outcome, which is recorded, too."""
     start, own_s = time.monotonic(), 60 * part.minutes
     limit_s = max(min(own_s, end - start) - GRACE_S, 1.0)
-    words, log = part.words(output), output / f"{part.name}.log"
+    words = replace(part, minutes=min(own_s, max(end - start, 0.0)) / 60).words(output)
+    log = output / f"{part.name}.log"
     entry: dict[str, Any] = {"part": part.name, **conditions, "command": shlex.join(words), "log": log.name}
     if reason := part.missing(words[0], gpu=conditions["device"] != "cpu"):
         return record(output, entry | {"outcome": SKIPPED, "reason": reason})
@@ -204,6 +219,20 @@ def machine() -> Any:
     return json.loads(subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, env=environment()))
 
 
+def missing_wheels() -> str:
+    """Which packages to bring, and how."""
+    absent = [name for name in WHEELS if importlib.util.find_spec(name) is None]
+    if not absent:
+        return ""
+    python, wheels = f"{sys.version_info.major}.{sys.version_info.minor}", " ".join(WHEELS[name] for name in absent)
+    return (
+        f"not installed: {', '.join(absent)}. To bring them, where there is internet:\n"
+        f"    pip download --no-deps --only-binary=:all: --python-version {python} --platform manylinux_2_28_x86_64 "
+        f"--platform manylinux2014_x86_64 -d wheels {wheels}\n"
+        "and here: pip install --no-index --no-deps --target site wheels/*.whl && export PYTHONPATH=$PWD/site\n"
+    )
+
+
 def read(output: Path) -> list[dict[str, Any]]:
     """The entries of summary.json: one for each part, as it stood last."""
     path = output / "summary.json"
@@ -240,19 +269,19 @@ def store(folder: Path) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     about = "Without PART, all that have not ended yet in DIR: the same command goes on where it stopped."
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_run", description=about)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=about)
     add = parser.add_argument
     add("parts", nargs="*", metavar="PART", help="see --list; in the order given, also once more; of x_y, x is enough")
     add("--list", action="store_true", help="name the parts, with their limits, and end")
     add("--output", type=Path, default=ROOT / "runs" / "gpu", metavar="DIR", help="runs/gpu")
     add(
         "--minutes",
-        type=positive_minutes,
+        type=positive,
         default=math.inf,
         metavar="N",
         help="limit of each part, where its own is longer",
     )
-    add("--within", type=positive_minutes, default=math.inf, metavar="N", help="end after so many minutes in all")
+    add("--within", type=positive, default=math.inf, metavar="N", help="end after so many minutes in all")
     add("--pack", type=Path, metavar="FILE", help="after every part, logs and results as one tar.gz")
     add("--store", type=Path, metavar="DIR", help="put DIR's tables into benchmarks/results, and end")
     return parser

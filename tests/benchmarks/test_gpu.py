@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu_run
-from benchmarks.gpu_run import Part
+from benchmarks import gpu
+from benchmarks.gpu import Part
 from benchmarks.harness import encode_profile, report
 
 from .. import children
@@ -36,10 +36,10 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def main(made: Sequence[Part], *arguments: str) -> tuple[int, list[dict]]:
-        monkeypatch.setattr(gpu_run, "PARTS", made)
-        monkeypatch.setattr(gpu_run, "machine", lambda: CONDITIONS)
-        code = gpu_run.main([*arguments, "--output", str(tmp_path / "out")])
-        return code, gpu_run.read(tmp_path / "out")
+        monkeypatch.setattr(gpu, "PARTS", made)
+        monkeypatch.setattr(gpu, "machine", lambda: CONDITIONS)
+        code = gpu.main([*arguments, "--output", str(tmp_path / "out")])
+        return code, gpu.read(tmp_path / "out")
 
     yield main
     for number, handler in previous.items():
@@ -76,7 +76,7 @@ time.sleep(60)
 def test_the_limit_ends_children_and_keeps_the_output(tmp_path: Path):
     log, pid = tmp_path / "logs" / "stubborn.log", tmp_path / "pid"
     start = time.monotonic()
-    code, cut_off = gpu_run.run([sys.executable, "-c", STUBBORN, str(pid)], log, limit_s=1.0, grace_s=0.3)
+    code, cut_off = gpu.run([sys.executable, "-c", STUBBORN, str(pid)], log, limit_s=1.0, grace_s=0.3)
     assert cut_off
     assert code == -signal.SIGKILL
     assert 1.3 <= time.monotonic() - start < 4
@@ -89,7 +89,7 @@ def test_a_command_may_store_what_it_has_when_its_time_is_over(tmp_path: Path):
     code = "import time\ntry:\n  time.sleep(60)\nexcept KeyboardInterrupt:\n  print('stored')"
     start = time.monotonic()
     with children.default_signals():
-        ending = gpu_run.run([sys.executable, "-c", code], tmp_path / "log", limit_s=1, grace_s=10)
+        ending = gpu.run([sys.executable, "-c", code], tmp_path / "log", limit_s=1, grace_s=10)
     assert ending == (0, True)
     assert time.monotonic() - start < 5
     assert "stored" in (tmp_path / "log").read_text()
@@ -153,7 +153,7 @@ def test_another_call_goes_on_where_the_last_one_stopped(run, tmp_path: Path):
 def test_a_part_is_cut_off_at_its_limit_and_tried_again_if_that_was_the_limit_of_all(
     run, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(gpu_run, "GRACE_S", 0.1)
+    monkeypatch.setattr(gpu, "GRACE_S", 0.1)
     made = [part("long", "import time; time.sleep(60)", minutes=0.035), part("next", "print('its turn')")]
     code, entries = run(made)
     assert code == 1
@@ -170,11 +170,11 @@ def test_the_summary_is_whole_after_kill_9(tmp_path: Path):
     driver = f"""
 import sys
 sys.path.insert(0, {str(REPOSITORY)!r})
-from benchmarks import gpu_run
-from benchmarks.gpu_run import Part
-gpu_run.PARTS = {[part("first", "print('done')"), part("second", sleeping), part("third", "")]!r}
-gpu_run.machine = lambda: {CONDITIONS!r}
-gpu_run.main(["--output", {str(tmp_path)!r}, "--pack", {str(tmp_path / "packed.tar.gz")!r}])
+from benchmarks import gpu
+from benchmarks.gpu import Part
+gpu.PARTS = {[part("first", "print('done')"), part("second", sleeping), part("third", "")]!r}
+gpu.machine = lambda: {CONDITIONS!r}
+gpu.main(["--output", {str(tmp_path)!r}, "--pack", {str(tmp_path / "packed.tar.gz")!r}])
 """
     with children.started([sys.executable, "-c", driver], stdout=subprocess.DEVNULL) as process:
         assert wait_for(begun.exists, 20)
@@ -198,8 +198,8 @@ def test_parts_are_named_alone_or_together_and_an_unknown_one_is_an_error(run, c
 
 def test_places_that_cannot_be_written_to_are_refused_first(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "file").write_text("")
-    assert gpu_run.main(["--output", str(tmp_path / "file")]) == 2
-    assert gpu_run.main(["--output", str(tmp_path), "--pack", str(tmp_path / "a.zip")]) == 2
+    assert gpu.main(["--output", str(tmp_path / "file")]) == 2
+    assert gpu.main(["--output", str(tmp_path), "--pack", str(tmp_path / "a.zip")]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("error: --output must be a folder, got ")
     assert second.startswith("error: --pack must end in .tar.gz or .tgz, got ")
@@ -219,9 +219,9 @@ def test_minutes_are_above_0(capsys: pytest.CaptureFixture):
     for option in ("--minutes", "--within"):
         for value in ("0", "-1", "nan", "inf", "ten"):
             with pytest.raises(SystemExit, match="2"):
-                gpu_run.main(["--list", option, value])
+                gpu.main(["--list", option, value])
             assert capsys.readouterr().err.endswith(f"{option}: must be a finite number above 0, got {value}\n")
-    assert gpu_run.main(["--list", "--minutes", "0.5"]) == 0
+    assert gpu.main(["--list", "--minutes", "0.5"]) == 0
 
 
 def test_the_archive_has_what_is_small(tmp_path: Path):
@@ -231,7 +231,7 @@ def test_the_archive_has_what_is_small(tmp_path: Path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.urandom(size))
     for _ in range(2):  # the second time it stands in the folder itself
-        gpu_run.pack(folder, archive)
+        gpu.pack(folder, archive)
     with tarfile.open(archive) as packed:
         assert sorted(packed.getnames()) == ["all/a.log", "all/results/b.json"]
         assert packed.extractfile("all/results/b.json").read() == (folder / "results/b.json").read_bytes()
@@ -244,34 +244,63 @@ def test_tables_are_stored_among_the_results(tmp_path: Path, monkeypatch: pytest
     whole = report.Measured(table, {"one": {"row": "one"}, "two": {"row": "two"}})
     document = report.document(whole, {"device": "nvidia-x"})
     report.write(document, tmp_path / "run" / "results")
-    assert gpu_run.main(["--store", str(tmp_path / "run")]) == 0
+    assert gpu.main(["--store", str(tmp_path / "run")]) == 0
     stored = tmp_path / "recorded" / "some-nvidia-x.json"
     assert json.loads(stored.read_text()) == document
     document["rows"].pop()
     report.write(document, tmp_path / "cut" / "results")
-    gpu_run.main(["--store", str(tmp_path / "cut")])
+    gpu.main(["--store", str(tmp_path / "cut")])
     assert len(json.loads(stored.read_text())["rows"]) == 2
     assert "was kept" in capsys.readouterr().out
     capsys.readouterr()
-    assert gpu_run.main(["--store", str(tmp_path)]) == 2
+    assert gpu.main(["--store", str(tmp_path)]) == 2
     monkeypatch.setattr(report, "RESULTS", stored)
-    assert gpu_run.main(["--store", str(tmp_path / "run")]) == 2
+    assert gpu.main(["--store", str(tmp_path / "run")]) == 2
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"error: --store must name a folder with results/*.json, got {tmp_path}"
     assert second.startswith(f"error: benchmarks/results must be a folder, got {stored}")
 
 
 def test_parts_fit_their_limits_and_leave_out_no_benchmark(tmp_path: Path):
-    assert all(part.minutes < 10 for part in gpu_run.PARTS)
-    words = [word for part in gpu_run.PARTS for word in part.words(tmp_path)]
+    assert all(part.minutes < 10 for part in gpu.PARTS)
+    words = [word for part in gpu.PARTS for word in part.words(tmp_path)]
     assert {Path(word).name for word in words if "bench_" in word} == {
         path.name for path in (REPOSITORY / "benchmarks").glob("bench_*.py")
     }
-    for part in (replace(part, minutes=min(part.minutes, limit)) for part in gpu_run.PARTS for limit in (10, 2.0)):
+    for part in (replace(part, minutes=min(part.minutes, limit)) for part in gpu.PARTS for limit in (10, 2.0)):
         words = part.words(tmp_path)
         if "--minutes" in words:
             own = float(words[words.index("--minutes") + 1])
             assert own == part.minutes - (0.5 if "--benchmark-only" in words else 1.5)
+
+
+def test_the_first_thirty_minutes_are_three_calls_of_ten():
+    calls, left = [[]], 9.5
+    for part in gpu.PARTS[: [part.name for part in gpu.PARTS].index("train_litevae")]:
+        if part.minutes > left:
+            calls, left = [*calls, []], 9.5
+        calls[-1].append(part.name)
+        left -= part.minutes
+    assert calls == [
+        ["machine", "tests", "tests_huge"],
+        ["operators", "profile"],
+        ["table3", "sanitizer_memcheck"],
+    ]
+
+
+def test_wheels_to_bring_are_named(run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    assert gpu.missing_wheels() == ""
+    monkeypatch.setattr(gpu, "WHEELS", {"no_such_package": "no-such-package", "torch": "torch"})
+    run([part("some", "")])
+    output = capsys.readouterr().out
+    assert output.startswith("not installed: no_such_package. ")
+    assert "-d wheels no-such-package\n" in output
+
+
+def test_a_part_is_told_how_long_it_may_really_take(run):
+    made = [Part("some", 5, "", "{python} -c 'import sys; print(sys.argv[1])' {minutes}", gpu=False)]
+    _, entries = run(made, "--within", "3")
+    assert 2 < float(entries[0]["said"]) < 2.5
 
 
 def test_the_training_runs_are_configs_that_the_program_takes():
@@ -281,7 +310,7 @@ def test_the_training_runs_are_configs_that_the_program_takes():
     from litevae.training.config import RunConfig
 
     precisions = {}
-    for part in (part for part in gpu_run.PARTS if "benchmarks.comparison" in part.command):
+    for part in (part for part in gpu.PARTS if "benchmarks.comparison" in part.command):
         words = part.words(Path("out"))
         row, overrides = words[words.index("--only") + 1], words[words.index("full") + 1 :]
         common = [*comparison.SIZES["full"], *comparison.FOR_MINUTES, *overrides]
