@@ -22,3 +22,10 @@ def memory_format_of(x: Tensor) -> torch.memory_format:
 def stored_like(x: Tensor, dtype: torch.dtype, like: Tensor) -> Tensor:
     """x rounded to `dtype`, dense in the memory format of `like`."""
     return torch.empty_like(x, dtype=dtype, memory_format=memory_format_of(like)).copy_(x)
+
+
+def dense(parameter: Tensor, dtype: torch.dtype) -> Tensor:
+    """The parameter in `dtype` and contiguous; itself where it is, which `.to()` takes a microsecond to find."""
+    if parameter.dtype == dtype and parameter.is_contiguous():
+        return parameter
+    return parameter.to(dtype).contiguous()

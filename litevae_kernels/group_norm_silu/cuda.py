@@ -21,7 +21,13 @@ MAX_GRID_Y = 65535
 
 
 def group_norm_silu(
-    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    skip: Tensor | None,
+    keeps_statistics: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`; x and skip are copied where they are not dense in x's memory format."""
     result, mean, rstd = empty_results(x, num_groups, skip)

@@ -52,6 +52,7 @@ group_norm_silu = define(
     lambda x, num_groups, weight, bias, eps, skip: empty_results(x, num_groups, skip),
     _gradient,
     _save,
+    inference=lambda module, *arguments: module.group_norm_silu(*arguments, keeps_statistics=False),
 )
 group_norm_silu_backward = define(
     "group_norm_silu",

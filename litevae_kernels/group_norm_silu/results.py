@@ -8,11 +8,20 @@ from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 
 def empty_results(x: Tensor, num_groups: int, skip: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """The output in the dtype and memory format of x, mean and rstd [B, G] in the dtype of the arithmetic."""
+    return empty_output(x, skip), *empty_statistics(x, num_groups)
+
+
+def empty_output(x: Tensor, skip: Tensor | None) -> Tensor:
+    if skip is None:
+        return torch.empty_like(x, memory_format=memory_format_of(x))
     batch, channels, height, width = x.shape
-    shape = (batch, channels if skip is None else channels + skip.shape[1], height, width)
-    output = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format_of(x))
-    mean = x.new_empty((batch, num_groups), dtype=arithmetic_dtype(x.dtype))
-    return output, mean, torch.empty_like(mean)
+    shape = (batch, channels + skip.shape[1], height, width)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format_of(x))
+
+
+def empty_statistics(x: Tensor, num_groups: int) -> tuple[Tensor, Tensor]:
+    mean = x.new_empty((x.shape[0], num_groups), dtype=arithmetic_dtype(x.dtype))
+    return mean, torch.empty_like(mean)
 
 
 def empty_gradients(

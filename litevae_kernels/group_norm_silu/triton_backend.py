@@ -91,7 +91,13 @@ def parts(sizes: Sizes, batch: int, channels_last: bool, dtype: torch.dtype) -> 
 
 
 def group_norm_silu(
-    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    skip: Tensor | None,
+    keeps_statistics: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As `reference.group_norm_silu`."""
     output, mean, rstd = empty_results(x, num_groups, skip)
