@@ -112,7 +112,8 @@ def _recorded(
         return None, *(first if ctx.takes_list else (first,)), *others
 
     members = {"forward": staticmethod(forward), "backward": staticmethod(backward)}
-    return torch.autograd.function.FunctionMeta(name, (torch.autograd.Function,), members)
+    recorded: Any = torch.autograd.function.FunctionMeta(name, (torch.autograd.Function,), members)
+    return recorded
 
 
 def _record(recorded: type[torch.autograd.Function], backend: str | None, arguments: tuple[Any, ...]) -> Any:

@@ -43,7 +43,7 @@ class AutoencoderFolder(RunFolder):
         return next((line for line in reversed(self.read_metrics()) if line["kind"] == "latents"), None)
 
 
-FEWER_THREADS = "fewer with OMP_NUM_THREADS: where another program keeps a core busy, a step takes up to 3 times as long"
+FEWER_THREADS = "fewer with OMP_NUM_THREADS: a core that another program keeps busy makes a step up to 3 times as long"
 
 
 def introduction(
