@@ -16,6 +16,12 @@ from litevae_kernels import checks, native, nvrtc
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_BACKEND"
 MODULES = {"triton": "triton_backend", "cuda": "cuda", "cpu": "cpu", "reference": "reference"}
+# os.environ's own dictionary and key: os.environ.get encodes and decodes, which takes 0.7 us of every call.
+_variables, _variable = (
+    (os.environ._data, os.environ.encodekey(ENVIRONMENT_VARIABLE))
+    if hasattr(os.environ, "_data")
+    else (os.environ, ENVIRONMENT_VARIABLE)
+)
 FASTEST = {"cuda": ("triton", "cuda"), "cpu": ("cpu",)}  # by type of device; the reference runs on any
 
 
@@ -66,6 +72,11 @@ def choose_backend(requested: str | None, device: str, room: str | None = None) 
             "before the first use to run the kernels, slowly, on the CPU"
         )
     return name
+
+
+def environment() -> object:
+    """What stands for `LITEVAE_KERNELS_BACKEND` now: equal whenever the variable is."""
+    return _variables.get(_variable)
 
 
 def _reported(name: str) -> BackendStatus:

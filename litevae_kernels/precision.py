@@ -1,5 +1,10 @@
-"""float32 that is float32, or TF32, whose 10 bits of mantissa cuDNN's convolutions have unless told otherwise."""
+"""float32 that is float32, or TF32, whose 10 bits of mantissa cuDNN's convolutions have unless told otherwise.
 
+And bfloat16 that the CPU computes, or emulates.
+"""
+
+import functools
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,3 +24,14 @@ def tf32(allowed: bool) -> Iterator[None]:
     finally:
         for switch, value in zip(switches, before, strict=True):
             switch.allow_tf32 = value
+
+
+@functools.cache
+def warn_where_emulated(dtype: torch.dtype | None, device_type: str) -> None:
+    """A UserWarning, once in a process, where convolutions in `dtype` are slower than in float32."""
+    if dtype == torch.bfloat16 and device_type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        warnings.warn(
+            "this CPU has no instructions for bfloat16: convolutions emulate it, which takes several times as long as "
+            "float32 (7 times was measured); use float32",
+            stacklevel=3,
+        )

@@ -122,7 +122,8 @@ LITEVAE_EXPORT void litevae_group_norm_silu_backward(const GroupNormArguments* a
             for (int64_t sample = 0; sample < shape.batch; sample++) {
                 s1 += sums[size_t(sample * 2 * channels + c)], s2 += sums[size_t((sample * 2 + 1) * channels + c)];
             }
-            static_cast<T*>(a.bias_grad)[c] = T(s1), static_cast<T*>(a.weight_grad)[c] = T(s2);
+            if (a.bias_grad != nullptr) static_cast<T*>(a.bias_grad)[c] = T(s1);
+            if (a.weight_grad != nullptr) static_cast<T*>(a.weight_grad)[c] = T(s2);
         }
     });
 }

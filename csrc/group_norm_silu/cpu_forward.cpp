@@ -37,12 +37,13 @@ class Forward {
             const Moments<double> moments = all[group];
             const double rstd = 1 / std::sqrt(moments.m2 / moments.count + eps_);
             const int64_t index = shape.sample_of(unit) * shape.groups + shape.first_group_of(unit) + group;
-            mean_[index] = T(moments.mean), rstd_[index] = T(rstd);
-            const double rest = moments.mean - double(mean_[index]);  // the mean's rounding error; the bias corrects it
+            const T mean = T(moments.mean);
+            if (mean_ != nullptr) mean_[index] = mean, rstd_[index] = T(rstd);
+            const double rest = moments.mean - double(mean);  // the mean's rounding error; the bias corrects it
             for (int64_t c = group * channels; c < (group + 1) * channels; c++) {
                 const int64_t channel = shape.first_channel_of(unit) + c;
                 const double scale = rstd * double(parameter(weight_, channel, T(1)));
-                state.of(kMean)[c] = mean_[index], state.of(kScale)[c] = T(scale);
+                state.of(kMean)[c] = mean, state.of(kScale)[c] = T(scale);
                 state.of(kBias)[c] = T(double(parameter(bias_, channel, T(0))) - rest * scale);
             }
         }

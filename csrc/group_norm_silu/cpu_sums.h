@@ -5,9 +5,16 @@
 
 namespace litevae {
 
-// The sums wait for memory. They prefetch a page ahead, since the hardware prefetcher stops at the end of a page.
+// The sums wait for memory. They prefetch a page ahead, since the hardware prefetcher stops at the end of a page. Where a
+// pass reads a part of every row, which the hardware does not follow, they prefetch rows four pages ahead, to L2.
 template <typename Stored>
 constexpr int64_t kAhead = 4096 / int64_t(sizeof(Stored));
+template <int count, typename Stored>
+LITEVAE_INLINE void prefetch_row(Rows<const Stored> x, int64_t row, int64_t at, bool is_whole) {
+    if (is_whole) return prefetch<count, true>(x[row] + at, kAhead<Stored>);
+    const int64_t rows = std::max<int64_t>(1, 4 * kAhead<Stored> / x.pitch);
+    prefetch<count, false>(x[row] + at, rows * x.pitch);
+}
 
 constexpr int kTerms = 256;  // after so many terms a sum in T is added to a total in double, which limits its error
 
@@ -95,9 +102,8 @@ struct SumColumns {
         } else {
             if (columns < V::kLanes) return sum_few<V>();
         }
-        const int64_t rows_at_once = std::min<int64_t>(kTerms, std::max<int64_t>(32, 8192 / columns));
-        for (int64_t row = 0; row < rows; row += rows_at_once) {
-            const int64_t end = std::min(row + rows_at_once, rows);
+        for (int64_t row = 0; row < rows; row += kTerms) {
+            const int64_t end = std::min(row + kTerms, rows);
             int64_t at = 0;
             if constexpr (Element::kVectors >= 4 && Bytes == 64) {
                 for (; at + 8 * V::kLanes <= columns; at += 8 * V::kLanes) sum<V, 8>(row, end, at, 0);
@@ -119,9 +125,11 @@ struct SumColumns {
         using Values = Vectors<V, kVectors>;
         Values of[Element::kReads], sums[2] = {};
         for (int k = 0; k < Element::kReads; k++) of[k] = read_vectors<V, kVectors>(by_channel[k] + at, V::kLanes);
+        const bool is_whole = x.pitch <= kVectors * V::kLanes;
         for (; row < end; row++) {
             const Values given = read_grad<Element::kReadsGrad, V, kVectors>(grad[row] + at, V::kLanes);
-            prefetch<kVectors * V::kLanes, true>(x[row] + at, kAhead<Stored>);
+            prefetch_row<kVectors * V::kLanes>(x, row, at, is_whole);
+            if constexpr (Element::kReadsGrad) prefetch_row<kVectors * V::kLanes>(grad, row, at, is_whole);
             const Values value = Element::add(read_vectors<V, kVectors>(x[row] + at, V::kLanes), given, of, sums);
             if constexpr (Element::kKeeps) write_vectors(value, kept[row] + at, V::kLanes);
         }

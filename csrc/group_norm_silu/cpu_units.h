@@ -19,7 +19,8 @@
 #include "cpu_sums.h"
 
 // x, skip, grad and the results have one dtype and are dense, all NCHW or all channels_last. weight, bias and their
-// gradients [C], mean and rstd [B, G] are float64 if x is, else float32. skip, weight and bias may be null.
+// gradients [C], mean and rstd [B, G] are float64 if x is, else float32. skip, weight, bias and their gradients may be
+// null; mean and rstd too, if no backward will read them.
 struct GroupNormArguments {
     const void *x, *skip, *weight, *bias;
     void *mean, *rstd, *result;  // result: y, or the gradient of x
@@ -131,26 +132,34 @@ T parameter(const T* values, int64_t channel, T otherwise) {
 
 template <typename T, typename Operator>
 void run(const Operator& op, int threads) {
-    const int64_t units = op.shape.units(), pieces = op.shape.pieces(), whole = units - units % threads;
-    parallel_for(whole, threads, [&](int64_t first, int64_t last) {
-        State<T> state(op.shape);
-        for (int64_t unit = first; unit < last; unit++) {
-            op.prepare(unit, state);
-            for (int64_t piece = 0; piece < pieces; piece++) op.measure(unit, piece, state);
-            op.finish(unit, state);
-            for (int64_t piece = 0; piece < pieces; piece++) op.write(unit, piece, state, unit + 1 < last);
+    const int64_t units = op.shape.units(), pieces = op.shape.pieces();
+    const int team = int(std::clamp<int64_t>(threads, 1, units * pieces));
+    std::vector<State<T>> states(size_t(units % team), State<T>(op.shape));  // of the units that remain
+    for (size_t i = 0; i < states.size(); i++) op.prepare(units - int64_t(states.size() - i), states[i]);
+    in_team(team, [&](int64_t thread, int64_t threads) {
+        const auto share = [&](int64_t items, const auto& body) {
+            for (int64_t i = items * thread / threads; i < items * (thread + 1) / threads; i++) body(i);
+        };
+        const int64_t whole = units - units % threads, rest = units - whole;
+        if (whole > 0) {
+            State<T> state(op.shape);
+            share(whole, [&](int64_t unit) {
+                op.prepare(unit, state);
+                for (int64_t piece = 0; piece < pieces; piece++) op.measure(unit, piece, state);
+                op.finish(unit, state);
+                const bool fetch_next = unit + 1 < whole * (thread + 1) / threads;
+                for (int64_t piece = 0; piece < pieces; piece++) op.write(unit, piece, state, fetch_next);
+            });
         }
-    });
-    std::vector<State<T>> states(size_t(units - whole), State<T>(op.shape));
-    for (int64_t unit = whole; unit < units; unit++) op.prepare(unit, states[size_t(unit - whole)]);
-    parallel_for((units - whole) * pieces, threads, [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; i++) op.measure(whole + i / pieces, i % pieces, states[size_t(i / pieces)]);
-    });
-    for (int64_t unit = whole; unit < units; unit++) op.finish(unit, states[size_t(unit - whole)]);
-    parallel_for((units - whole) * pieces, threads, [&](int64_t first, int64_t last) {
-        for (int64_t i = first; i < last; i++) {
-            op.write(whole + i / pieces, i % pieces, states[size_t(i / pieces)], false);
-        }
+        if (rest == 0) return;
+        const auto share_pieces = [&](const auto& body) {
+            share(rest * pieces, [&](int64_t i) { body(whole + i / pieces, i % pieces, states[size_t(i / pieces)]); });
+        };
+        share_pieces([&](int64_t unit, int64_t piece, State<T>& state) { op.measure(unit, piece, state); });
+        wait_for_team();
+        share(rest, [&](int64_t i) { op.finish(whole + i, states[size_t(i)]); });
+        wait_for_team();
+        share_pieces([&](int64_t unit, int64_t piece, State<T>& state) { op.write(unit, piece, state, false); });
     });
 }
 

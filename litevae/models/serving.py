@@ -25,6 +25,7 @@ from litevae.models.decoder import Decoder
 from litevae.models.encoder import Encoder
 from litevae.models.pretrained import without_compiled_wrappers
 from litevae_kernels.checks import FLOATING_DTYPES, check_int, wrong_kind, wrong_value
+from litevae_kernels.precision import warn_where_emulated
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11
@@ -198,7 +199,7 @@ class Serving(nn.Module):
 
         Args:
             dtype: of the parameters; None keeps them. torch.bfloat16 halves the memory, is faster where the hardware
-                multiplies it, and moves the latent by a few per cent of its norm.
+                multiplies it, and moves the latent by a few per cent of its norm. A CPU that only emulates it warns.
             compile: torch.compile encoder and decoder; the first call of an image size takes a minute or more. (The
                 name hides Python's `compile` inside this function alone, which does not use it.)
             cuda_graph: replay the kernels recorded at the first call of a kind of batch (shape, dtype, memory format),
@@ -222,6 +223,7 @@ class Serving(nn.Module):
         fast = self.fold_smc() if has_smc else copy.deepcopy(self)
         fast.eval().requires_grad_(False)
         if dtype is not None:
+            warn_where_emulated(dtype, next(self.parameters()).device.type)
             fast.to(dtype=dtype)
         parts: tuple[nn.Module, ...] = (fast.encoder, fast.decoder)
         if compile:

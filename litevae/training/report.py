@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from litevae.cost import parameter_count
@@ -42,6 +43,9 @@ class AutoencoderFolder(RunFolder):
         return next((line for line in reversed(self.read_metrics()) if line["kind"] == "latents"), None)
 
 
+FEWER_THREADS = "fewer with OMP_NUM_THREADS: a core that another program keeps busy makes a step up to 3 times as long"
+
+
 def introduction(
     config: RunConfig,
     networks: Networks,
@@ -68,6 +72,7 @@ def introduction(
             f"images    {data.description} to train on, {baseline.count} held out ({names})",
             f"training  steps {step} to {train.steps}, {train.batch_size} crops of {config.data.crop_size} pixels, "
             f"Adam at {train.learning_rate:g}{average}, {dtype}, {where}",
+            *([] if processes.device.type == "cuda" else [f"threads   {torch.get_num_threads()}, {FEWER_THREADS}"]),
             f"baseline  8x down, bicubic up: {quality(baseline)}",
             *([] if latents is None else [f"latents   {describe_scale(latents)}"]),
         ]

@@ -23,6 +23,7 @@ from litevae.training.networks import Networks
 from litevae.training.report import AutoencoderFolder, conclusion, introduction, pictures, write_grid, write_results
 from litevae.training.snapshot import KEYS, restore, snapshot, start_from
 from litevae.training.update import Update
+from litevae_kernels.precision import warn_where_emulated
 
 
 class Trainer(Loop):
@@ -55,6 +56,7 @@ class Trainer(Loop):
         self.baseline = bicubic_baseline(self.data.held_out, self.processes.device, self.lpips)
         about = (self.config, self.networks, self.processes, self.data, self.step, self.baseline)
         self.say(introduction(*about, self.folder.latents()))
+        warn_where_emulated(self.config.train.autocast_dtype, self.processes.device.type)
 
     def open_batches(self) -> Batches:
         train, processes = self.config.train, self.processes

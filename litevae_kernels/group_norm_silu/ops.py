@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litevae_kernels.dispatch import define
+from litevae_kernels.dispatch import define, run
 from litevae_kernels.group_norm_silu import reference
 from litevae_kernels.group_norm_silu.results import empty_gradients, empty_results
 
@@ -30,7 +30,8 @@ def _gradient(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
         mean, rstd = reference.statistics(x, ctx.num_groups, ctx.eps, skip)
         gradients = reference.group_norm_silu_backward(grad, x, ctx.num_groups, weight, bias, mean, rstd, skip)
     else:
-        gradients = group_norm_silu_backward(grad, x, ctx.num_groups, weight, bias, mean, rstd, skip, ctx.backend)
+        arguments = grad, x, ctx.num_groups, weight, bias, mean, rstd, skip
+        gradients = run(group_norm_silu_backward, ctx.backend, *arguments)
     x_grad, weight_grad, bias_grad, skip_grad = gradients
     return (
         x_grad,
@@ -51,6 +52,7 @@ group_norm_silu = define(
     lambda x, num_groups, weight, bias, eps, skip: empty_results(x, num_groups, skip),
     _gradient,
     _save,
+    inference=lambda module, *arguments: module.group_norm_silu(*arguments, keeps_statistics=False),
 )
 group_norm_silu_backward = define(
     "group_norm_silu",

@@ -11,9 +11,18 @@ from litevae_kernels.formats import arithmetic_dtype, stored_like
 
 
 def group_norm_silu(
-    x: Tensor, num_groups: int, weight: Tensor | None, bias: Tensor | None, eps: float, skip: Tensor | None
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    skip: Tensor | None,
+    keeps_statistics: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """silu((concat(x, skip) - mean) * rstd * weight + bias), and the mean and rstd of every group."""
+    """silu((concat(x, skip) - mean) * rstd * weight + bias), and the mean and rstd of every group.
+
+    Without `keeps_statistics` a backend may return None for these two.
+    """
     mean, rstd = statistics(x, num_groups, eps, skip)  # [B, G]
     z = _affine(_normalised(_whole(x, skip), mean, rstd), weight, bias)  # [B, C, H, W]
     return stored_like(F.silu(z), x.dtype, like=x), mean, rstd

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litevae_kernels.dispatch import define
+from litevae_kernels.dispatch import define, run
 from litevae_kernels.haar_dwt2d.geometry import empty_image, empty_pyramid
 
 
@@ -20,7 +20,7 @@ def _save_analysis(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _analysis_gradient(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    gradient = haar_dwt2d_backward(grads, ctx.height, ctx.width, ctx.factor, ctx.dtype, ctx.backend)
+    gradient = run(haar_dwt2d_backward, ctx.backend, grads, ctx.height, ctx.width, ctx.factor, ctx.dtype)
     return gradient, None, None, None, None, None
 
 
@@ -30,7 +30,7 @@ def _save_analysis_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> N
 
 
 def _analysis_backward_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    second = haar_dwt2d(grad, ctx.levels, ctx.factor, ctx.dtype, torch.preserve_format, ctx.backend)
+    second = run(haar_dwt2d, ctx.backend, grad, ctx.levels, ctx.factor, ctx.dtype, torch.preserve_format)
     return second, None, None, None, None, None
 
 
@@ -40,7 +40,7 @@ def _save_synthesis(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 
 def _synthesis_gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return haar_idwt2d_backward(grad, ctx.levels, ctx.factor, ctx.backend), None, None, None, None
+    return run(haar_idwt2d_backward, ctx.backend, grad, ctx.levels, ctx.factor), None, None, None, None
 
 
 def _save_synthesis_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
@@ -49,7 +49,7 @@ def _save_synthesis_backward(ctx: Any, inputs: tuple[Any, ...], output: Any) -> 
 
 
 def _synthesis_backward_gradient(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    return haar_idwt2d(grads, ctx.height, ctx.width, ctx.factor, ctx.backend), None, None, None
+    return run(haar_idwt2d, ctx.backend, grads, ctx.height, ctx.width, ctx.factor), None, None, None
 
 
 haar_dwt2d = define(

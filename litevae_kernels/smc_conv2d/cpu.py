@@ -4,14 +4,14 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import native
-from litevae_kernels.formats import arithmetic_dtype, memory_format_of
+from litevae_kernels.formats import arithmetic_dtype, dense, memory_format_of
 
 
 def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
     """As `reference.smc_weight`."""
     memory_format = memory_format_of(weight)
     weight = weight.contiguous(memory_format=memory_format)
-    scales = scales.to(arithmetic_dtype(weight.dtype)).contiguous()
+    scales = dense(scales, arithmetic_dtype(weight.dtype))
     result = torch.empty(weight.shape, dtype=dtype, memory_format=memory_format)
     _call("litevae_smc_weight", weight, scales, gain, eps, other=result, outputs=(result,))
     return result
@@ -23,13 +23,13 @@ def smc_weight_backward(
     """As `reference.smc_weight_backward`."""
     memory_format, arithmetic = memory_format_of(weight), arithmetic_dtype(weight.dtype)
     grad, weight = grad.contiguous(memory_format=memory_format), weight.contiguous(memory_format=memory_format)
-    spread = scales.to(arithmetic).contiguous()
-    weight_grad = torch.empty(weight.shape, dtype=weight.dtype, memory_format=memory_format)
-    scales_grad, gain_grad = torch.empty_like(spread), torch.empty((), dtype=arithmetic)
+    spread = dense(scales, arithmetic)
+    weight_grad, scales_grad = torch.empty_like(weight), torch.empty_like(spread)
+    gain_grad = torch.empty(() if gain is None else gain.shape, dtype=arithmetic)
     outputs = (weight_grad, scales_grad, gain_grad)
     _call("litevae_smc_weight_backward", weight, spread, gain, eps, other=grad, outputs=outputs)
-    gain_result = weight.new_zeros(()) if gain is None else gain_grad.to(gain.dtype).reshape(gain.shape)
-    return weight_grad, scales_grad.to(scales.dtype), gain_result
+    gain_grad = weight.new_zeros(()) if gain is None else dense(gain_grad, gain.dtype)
+    return weight_grad, dense(scales_grad, scales.dtype), gain_grad
 
 
 def _call(

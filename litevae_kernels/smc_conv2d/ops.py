@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litevae_kernels.dispatch import define
+from litevae_kernels.dispatch import define, run
 from litevae_kernels.formats import memory_format_of
 from litevae_kernels.smc_conv2d import reference
 
@@ -35,7 +35,7 @@ def _gradient(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     if torch.is_grad_enabled():  # create_graph: this gradient will itself be differentiated
         gradients = reference.smc_weight_backward(grad, weight, scales, gain, ctx.eps)
     else:
-        gradients = smc_weight_backward(grad, weight, scales, gain, ctx.eps, ctx.backend)
+        gradients = run(smc_weight_backward, ctx.backend, grad, weight, scales, gain, ctx.eps)
     weight_grad, scales_grad, gain_grad = gradients
     return weight_grad, scales_grad, None if gain is None else gain_grad, None, None, None
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
@@ -116,12 +117,55 @@ def test_a_subclass_is_asked(function_of_x: Case) -> None:
     assert Counted.calls > 0
 
 
+def test_calls_with_gradients_are_seen_by_modes_and_the_profiler(function_of_x: Case) -> None:
+    """Where nothing looks, a torch.autograd.Function records the gradient."""
+    function, x = function_of_x
+    leaf, seen = x.clone().requires_grad_(), []
+
+    class Seen(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with Seen():
+        result = function(leaf)
+    assert sum(name.startswith("litevae_kernels") for name in seen) == 1
+    assert result.requires_grad
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        function(leaf)
+    assert sum(event.name.startswith("litevae_kernels::") for event in profile.events()) == 1
+
+
+@pytest.mark.parametrize("operator", ["group_norm_silu", "smc_weight"])
+def test_a_batch_of_gradients_equals_a_loop(operator: str) -> None:
+    """Autograd's own vmap hands tensors over that have no memory."""
+    function, (x, *others) = CALLS[operator]
+    leaf = x.clone().requires_grad_()
+    result = function(leaf, *others)
+    grads = torch.stack([result.detach(), result.detach().cos()])
+    (batched,) = torch.autograd.grad(result, leaf, grads, is_grads_batched=True, retain_graph=True)
+    one_by_one = [torch.autograd.grad(result, leaf, grad, retain_graph=True)[0] for grad in grads]
+    torch.testing.assert_close(batched, torch.stack(one_by_one))
+
+
+def test_forward_mode_over_a_gradient(function_of_x: Case) -> None:
+    """The tangent of a gradient's own input goes on, which an operator of torch.library would lose."""
+    function, x = function_of_x
+    leaf = x.clone().requires_grad_()
+    result = function(leaf)
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(torch.ones_like(result), result.detach())
+        (gradient,) = torch.autograd.grad(result, leaf, dual, retain_graph=True)
+        tangent = forward_ad.unpack_dual(gradient).tangent
+    (expected,) = torch.autograd.grad(result, leaf, result.detach())  # the gradient is linear in its input
+    torch.testing.assert_close(tangent, expected)
+
+
 def test_an_operator_without_the_fastest_backend_runs_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the environment said before."""
 
     def room_of(requested: str | None = None) -> str:
-        implementation = ("conv2d_add", lambda module, x: module.__name__)
-        return dispatch._compute(implementation, requested, (torch.ones(1),))
+        return dispatch._compute("conv2d_add", lambda module, x: module.__name__, requested, (torch.ones(1),))
 
     for name in ("", "reference"):  # an empty one is none
         monkeypatch.setenv(ENVIRONMENT_VARIABLE, name)
