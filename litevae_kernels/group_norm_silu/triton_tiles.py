@@ -38,9 +38,6 @@ def wide(values):
         return values.to(tl.float32)
 
 
-# ------------------------------------------------------------------------------------------------------------- tiles
-
-
 @triton.jit
 def tile_at(
     sample,  # which of the tensor's samples, of 64 bits
@@ -133,9 +130,6 @@ def store_groups(
         tl.store(skip + base + offsets, rounded(values, skip.dtype.element_ty), mask=mask & (in_x == 0))
 
 
-# ------------------------------------------------------------------------------------------------ channels and groups
-
-
 @triton.jit
 def parameters(weight, bias, channel, inside, DTYPE: tl.constexpr):
     """weight and bias [BLOCK_C] of the channels; 1 and 0 where absent."""
@@ -193,9 +187,6 @@ def parts_of_members(partials, parts, first_part, member, end, sizes, sample):
     first = partials + sample * 2 * parts * channels
     offsets = part[:, None] * channels + member[None, :]
     return tl.load(first + offsets, mask=mask, other=0), tl.load(first + parts * channels + offsets, mask=mask, other=0)
-
-
-# ---------------------------------------------------------------------------------------------------------- formulas
 
 
 @triton.jit

@@ -22,10 +22,10 @@ class Expected(NamedTuple):
 
 
 EXPECTED = {
-    ("encode", "bfloat16"): Expected(277, 17),
-    ("encode", "float32"): Expected(229, 18, 1),
-    ("update", "bfloat16"): Expected(587, 33),
-    ("update", "float32"): Expected(517, 36, 1),
+    ("encode", "bfloat16"): Expected(195, 14),
+    ("encode", "float32"): Expected(195, 14),
+    ("update", "bfloat16"): Expected(531, 25),
+    ("update", "float32"): Expected(501, 29),
 }
 
 
