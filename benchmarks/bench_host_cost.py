@@ -6,13 +6,20 @@ is waited for once at the end. Once without gradients, and once with a graph, re
 
 Nearest are the operations that read and write the same shapes: a 2x2 average pooling; pixel_shuffle, which makes four
 channels one of twice the sides; _weight_norm (a weight over the norms of its rows); conv2d; group_norm, then silu.
+
+What a call costs on a GPU can be measured without one, but for the launch itself: a driver that runs nothing takes the
+launches of Triton's kernels, of tensors of the CPU with the sizes of LiteVAE-B.
 """
 
+import functools
+import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from unittest import mock
 
 import torch
 import torch.nn.functional as F
@@ -20,13 +27,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
 from benchmarks.harness import measure
-from benchmarks.harness.available import missing_backend
+from benchmarks.harness.available import missing_backend, missing_package
 from benchmarks.harness.checks import check_close
 from benchmarks.harness.directions import FORWARD, Function, Sample, result
 from benchmarks.harness.report import Column, Results, Table
 from benchmarks.harness.rows import measures
 from benchmarks.harness.schedule import Share
-from litevae_kernels import group_norm_silu, haar_dwt2d, haar_idwt2d, smc_conv2d, smc_weight
+from litevae_kernels import dispatch, group_norm_silu, haar_dwt2d, haar_idwt2d, smc_conv2d, smc_weight
 from litevae_kernels.backends import choose_backend
 
 TOLERANCE = 1e-5  # of float32 sums in another order
@@ -94,11 +101,57 @@ class HostCostRow:
         return [torch.rand(*shape, device=self.device).requires_grad_(requires_grad) for shape in self.operator.shapes]
 
 
+@dataclass(frozen=True)
+class LaunchRow:
+    """A public call by `backend="triton"` on channels_last tensors of `shapes`, up to the launches."""
+
+    name: str
+    call: Callable[..., object]
+    shapes: Sequence[Sequence[int]]
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, triton without a GPU"
+
+    @property
+    def unavailable(self) -> str:
+        if measure.DEVICE.type == "cuda":
+            return "this machine has a GPU"
+        if os.environ.get("TRITON_INTERPRET", "0") != "0":
+            return "TRITON_INTERPRET is set: the kernels are interpreted"
+        return missing_package("triton")
+
+    def tensors(self, requires_grad: bool) -> list[Tensor]:
+        made = [torch.rand(*shape) for shape in self.shapes]
+        dense = [one.contiguous(memory_format=torch.channels_last) if one.ndim == 4 else one for one in made]
+        return [one.requires_grad_(requires_grad) for one in dense]
+
+
+LAUNCH_ROWS = [
+    *(
+        LaunchRow(
+            f"group_norm_silu of 96x{side}x{side}",
+            lambda x, weight, bias: group_norm_silu(x, 32, weight, bias, backend="triton"),
+            [(1, 96, side, side), (96,), (96,)],
+        )
+        for side in (8, 64)
+    ),
+    LaunchRow(
+        "haar_dwt2d of three levels",
+        lambda image: haar_dwt2d(image, 3, scaling="mean", backend="triton"),
+        [(1, 3, 256, 256)],
+    ),
+    LaunchRow(
+        "smc_weight of 512x512x3x3",
+        lambda weight, scales: smc_weight(weight, scales, backend="triton"),
+        [(512, 512, 3, 3), (512,)],
+    ),
+]
 ROWS = [HostCostRow(operator, backend, device) for backend, device in BACKENDS for operator in OPERATORS]
 TABLE = Table(
     name="host_cost",
     title="Cost of a call on the host",
-    settings={"tensors": "some dozens of float32"},
+    settings={"tensors": "some dozens of float32; without a GPU, as many as named"},
     columns=[
         Column("row", "operation"),
         Column("time_us", "median, us", ".1f"),
@@ -108,13 +161,15 @@ TABLE = Table(
         Column("grad_us", "with grad, us", ".1f"),
         Column("nearest_grad_us", "PyTorch's, us", ".1f"),
         Column("grad_difference_us", "difference, us", ".1f"),
+        Column("launches", "launches", "d"),
         Column("rounds", "rounds", "d"),
     ],
-    order=[row.label for row in ROWS],
+    order=[*(row.label for row in ROWS), *(row.label for row in LAUNCH_ROWS)],
     notes=[
         "With grad: the tensors require gradients, and the call records its graph; no backward.",
         "Differences are medians over rounds of the difference between neighbours.",
         "smc_conv2d does conv2d's work and makes the weight before it: its difference contains smc_weight.",
+        "Without a GPU: all but the choice of the backend, Triton's launcher in C and CUDA's driver.",
     ],
 )
 
@@ -144,3 +199,43 @@ def test_host_cost(row: HostCostRow, benchmark: BenchmarkFixture, results: Resul
         rounds=timing.rounds,
     )
     results.add(TABLE, row.label, benchmark.extra_info)
+
+
+@measures(TABLE, LAUNCH_ROWS, seconds=2.0)
+def test_host_cost_without_a_gpu(row: LaunchRow, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
+    plain, leaves = row.tensors(False), row.tensors(True)
+    with launching() as driver:
+        row.call(*plain)
+        before = driver.launched
+        row.call(*plain)
+        launches = driver.launched - before
+        grad = {"grad": lambda: row.call(*leaves)}
+        timing = measure.time_interleaved(benchmark, lambda: row.call(*plain), grad, share)
+    if timing is None:
+        return
+    benchmark.extra_info.update(
+        time_us=1e6 * timing.median_s,
+        grad_us=1e6 * statistics.median(timing.rivals_s["grad"]),
+        launches=launches,
+        rounds=timing.rounds,
+    )
+    results.add(TABLE, row.label, benchmark.extra_info)
+
+
+@contextmanager
+def launching() -> Iterator[Any]:
+    """Calls by backend="triton" launch into the driver that is given, which counts them."""
+    driver = _driver()
+    with driver.active(), mock.patch.object(dispatch, "choose_backend", _triton):
+        yield driver
+
+
+def _triton(*choice: object) -> str:
+    return "triton"
+
+
+@functools.cache
+def _driver() -> Any:
+    from benchmarks.harness.recording_driver import RecordingDriver
+
+    return RecordingDriver(keeps=False)

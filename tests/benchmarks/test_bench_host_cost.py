@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from benchmarks import bench_host_cost as bench
 from benchmarks.harness.directions import FORWARD, Sample, result
 from benchmarks.harness.measure import Timing
+
+from .. import children
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("operator", bench.OPERATORS, ids=lambda operator: operator.name)
@@ -34,3 +41,23 @@ def test_the_difference_is_paired():
     assert timing.difference_s("own", "fast") == 2.0  # of 2, 10, 0; not 5 - 5
     assert timing.difference_s("slow", "fast") == 4.0
     assert timing.ratios["fast"] == 1.5
+
+
+def test_launches_of_triton_without_a_gpu():
+    """In a process of its own: in this one TRITON_INTERPRET has replaced the compiler."""
+    pytest.importorskip("triton")
+    program = """
+from benchmarks.bench_host_cost import LAUNCH_ROWS, launching
+for row in LAUNCH_ROWS:
+    for requires_grad in (False, True):
+        with launching() as driver:
+            before = driver.launched
+            row.call(*row.tensors(requires_grad))
+            print(driver.launched - before, end=" ")
+"""
+    environment = {**os.environ, "TRITON_INTERPRET": "0", "CUDA_VISIBLE_DEVICES": ""}
+    result = children.run([sys.executable, "-c", program], timeout=120, cwd=REPOSITORY, env=environment)
+    small, large, *others = zip(*[map(int, result.stdout.split())] * 2, strict=True)
+    assert small == (1, 1)
+    assert large[0] == large[1] > 1
+    assert others == [(1, 1), (1, 1)]

@@ -1,18 +1,11 @@
 """What do NVRTC and nvcc make of the CUDA kernels, on a machine without a GPU?
 
-python compile_cuda_kernels.py 90               a Markdown table of the kernels launched for aligned inputs, for sm_90
-python compile_cuda_kernels.py 90 smc_conv2d    only that operator's
-
 The launchers run as they would on a GPU, on tensors of the CPU, up to the launch: so the kernels are those that are
 really launched. All of an operator's are compiled in one program.
 """
 
-import functools
 import importlib
 import re
-import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -22,6 +15,8 @@ import torch
 from torch import Tensor
 
 from litevae_kernels import nvrtc
+
+from .machine_code import output
 
 OPERATORS = sorted(path.parent.name for path in nvrtc.sources().glob("*/cuda.cu"))
 FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -136,7 +131,7 @@ def compiled_by_nvrtc(operator: str, kernels: Sequence[str], architecture: int) 
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder, "kernels.cubin")
         cubin.write_bytes(compiled.cubin)
-        usage, code = _output("cuobjdump", "--dump-resource-usage", cubin), _output("nvdisasm", "-c", cubin)
+        usage, code = output("cuobjdump", "--dump-resource-usage", cubin), output("nvdisasm", "-c", cubin)
     sections = dict(re.findall(r"\.section\s+\.text\.(\w+),(.*?)(?=\.section\s|\Z)", code, flags=re.DOTALL))
     found = {}
     for kernel, symbol in zip(kernels, compiled.symbols, strict=True):
@@ -161,21 +156,7 @@ def compiled_by_nvcc(operator: str, kernels: Sequence[str], architectures: Seque
         path = Path(folder, "kernels.cu")
         path.write_text(text)
         options = ["-std=c++17", "-Xptxas", "-v", "-I", nvrtc.sources(), *targets]
-        return _output("nvcc", *options, "-c", path, "-o", f"{path}.o")
-
-
-@functools.cache
-def tool(name: str) -> str | None:
-    """One of NVIDIA's, from PATH or from triton's package."""
-    beside_triton = Path(torch.__file__).parents[1] / "triton/backends/nvidia/bin"
-    return shutil.which(name) or shutil.which(name, path=str(beside_triton))
-
-
-def _output(name: str, *arguments: object) -> str:
-    command = [str(tool(name)), *map(str, arguments)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}"
-    return result.stdout
+        return output("nvcc", *options, "-c", path, "-o", f"{path}.o")
 
 
 def _widths(instruction: str, code: str) -> tuple[int, ...]:
@@ -183,23 +164,3 @@ def _widths(instruction: str, code: str) -> tuple[int, ...]:
     accesses = re.findall(rf"\b{instruction}(\.[\w.]+)", code)
     widths = {next((narrow[part] for part in access.split(".") if part in narrow), 4) for access in accesses}
     return tuple(sorted(widths, reverse=True))
-
-
-def table(architecture: int, operators: Sequence[str]) -> str:
-    lines = [
-        "| case | kernel | registers | shared, bytes | load widths, bytes | store widths, bytes |",
-        "|---|---|--:|--:|--:|--:|",
-    ]
-    for operator in operators:
-        cases = launched_kernels(aligned_cases(operator))
-        found = compiled_by_nvrtc(operator, sorted({name for names in cases.values() for name in names}), architecture)
-        for case, kernels in cases.items():
-            for kernel in kernels:
-                one, name = found[kernel], kernel.removeprefix("litevae::").partition("<")[0]
-                loads, stores = (", ".join(map(str, widths)) for widths in (one.load_bytes, one.store_bytes))
-                lines.append(f"| {case} | `{name}` | {one.registers} | {one.shared_bytes} | {loads} | {stores} |")
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table(int(sys.argv[1]), sys.argv[2:] or OPERATORS))

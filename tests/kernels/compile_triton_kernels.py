@@ -1,9 +1,8 @@
 """What the compiler makes of the Triton kernels, on a machine without a GPU: registers, memory, access widths.
 
-python compile_triton_kernels.py 90             JSON: every kernel launched for aligned inputs, for sm_90
-python compile_triton_kernels.py 90 brief       the same for fewer kinds of inputs: still every kernel
-python compile_triton_kernels.py 90 variants    the same for every flag, layout and unaligned size
-python compile_triton_kernels.py 90 table       aligned inputs, as the Markdown table of benchmarks/results
+python -m tests.kernels.compile_triton_kernels 90             JSON: every kernel launched for aligned inputs, for sm_90
+python -m tests.kernels.compile_triton_kernels 90 brief       the same for fewer kinds of inputs: still every kernel
+python -m tests.kernels.compile_triton_kernels 90 variants    the same for every flag, layout and unaligned size
 
 The launchers run as they would on a GPU, on tensors of the CPU, up to the launch: so the arguments, what Triton makes
 constant and what it knows to be divisible are the real ones.
@@ -13,26 +12,22 @@ import itertools
 import json
 import os
 import re
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 os.environ["TRITON_INTERPRET"] = "0"
 
 import torch
-import triton
 from torch import Tensor
-from triton.backends.compiler import GPUTarget
-from triton.runtime.driver import driver
-from triton.runtime.jit import JITFunction
 
+from benchmarks.harness.recording_driver import Launch, RecordingDriver
 from litevae_kernels.group_norm_silu import triton_backend as group_norm_silu
 from litevae_kernels.haar_dwt2d import triton_backend as haar_dwt2d
 from litevae_kernels.haar_dwt2d.geometry import level_sizes
 from litevae_kernels.smc_conv2d import triton_backend as smc_conv2d
+
+from . import machine_code
 
 Case = Callable[[], object]
 FORMATS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -40,51 +35,15 @@ BRIEF = [("fp32", "NCHW"), ("bf16", "channels_last")]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "fp64": torch.float64}
 
 
-class WithoutGpu:
-    """A Triton driver that knows what to compile for, and nothing to run it on."""
-
-    def __init__(self, architecture: int) -> None:
-        self.target = GPUTarget("cuda", architecture, 32)
-
-    def get_current_target(self) -> GPUTarget:
-        return self.target
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-
-def collect_launches(architecture: int) -> list[tuple[JITFunction, Any]]:
-    """From now on launches compile and stop there; what they compiled is appended to the list returned."""
-    driver.set_active(WithoutGpu(architecture))
-    launches: list[tuple[JITFunction, Any]] = []
-    run = JITFunction.run
-
-    def compile_only(self: JITFunction, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
-        launches.append((self, run(self, *arguments, grid=grid, warmup=True, **options)))
-
-    JITFunction.run = compile_only
-    return launches
-
-
-def describe(kernel: JITFunction, compiled: Any) -> dict[str, Any]:
-    ptx = compiled.asm["ptx"]
-    with tempfile.TemporaryDirectory() as folder:
-        cubin = Path(folder, "kernel.cubin")
-        cubin.write_bytes(compiled.asm["cubin"])
-        cuobjdump = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-        command = [str(cuobjdump), "--dump-resource-usage", str(cubin)]
-        usage = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    resources = {key: int(value) for key, value in re.findall(r"(REG|STACK|LOCAL):(\d+)", usage)}
+def describe(launch: Launch) -> dict[str, Any]:
+    compiled, ptx = launch.compiled, launch.compiled.asm["ptx"]
+    code = machine_code.read(compiled.asm["cubin"], compiled.metadata.num_warps, compiled.metadata.shared)
     return {
-        "kernel": kernel.fn.__name__,
-        "warps": compiled.metadata.num_warps,
-        "registers": resources["REG"],
-        "local_bytes": resources["STACK"] + resources["LOCAL"],
+        "kernel": launch.kernel,
+        "registers": code.registers,
+        "local_bytes": code.local_bytes,
         "local_accesses": len(re.findall(r"(?:ld|st)\.local", ptx)),
-        "shared_bytes": compiled.metadata.shared,
+        "shared_bytes": code.shared_bytes,
         "load_bytes": widths(ptx, "ld"),
         "store_bytes": widths(ptx, "st"),
         "narrow_offsets": narrow_offsets(compiled.asm["ttir"]),
@@ -190,29 +149,17 @@ def variant_cases() -> Iterator[tuple[str, Case]]:
 
 
 def report(architecture: int, cases: Iterator[tuple[str, Case]]) -> dict[str, list[dict[str, Any]]]:
-    launches = collect_launches(architecture)
+    driver = RecordingDriver(architecture, compiles=True)
     kernels = {}
-    for name, launch in cases:
-        launches.clear()
-        launch()
-        kernels[name] = [describe(*launched) for launched in launches]
+    with driver.active():
+        for name, launch in cases:
+            driver.launches.clear()
+            launch()
+            kernels[name] = [describe(launched) for launched in driver.launches]
     return kernels
-
-
-def table(kernels: dict[str, list[dict[str, Any]]]) -> str:
-    lines = [
-        "| case | kernel | warps | registers | shared, bytes | load widths, bytes | store widths, bytes |",
-        "|---|---|--:|--:|--:|--:|--:|",
-    ]
-    for case, launched in kernels.items():
-        for one in launched:
-            loads, stores = (", ".join(map(str, one[key])) for key in ("load_bytes", "store_bytes"))
-            numbers = f"{one['warps']} | {one['registers']} | {one['shared_bytes']} | {loads} | {stores}"
-            lines.append(f"| {case} | `{one['kernel']}` | {numbers} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
     kinds = BRIEF if "brief" in sys.argv else list(itertools.product(("fp32", "bf16"), FORMATS))
     kernels = report(int(sys.argv[1]), variant_cases() if "variants" in sys.argv else aligned_cases(kinds))
-    print(table(kernels) if "table" in sys.argv else json.dumps(kernels))
+    print(json.dumps(kernels))
