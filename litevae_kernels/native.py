@@ -23,7 +23,7 @@ LEVELS = ("baseline", "avx2", "avx512", "avx512_bf16")  # csrc/cpu_level.h
 BUILD_LOG = Path(__file__).with_name("_native_build.log")
 # csrc/scalar_types.h
 DTYPE_CODES = {torch.float32: 0, torch.float64: 1, torch.float16: 2, torch.bfloat16: 3, torch.uint8: 4}
-INTERFACE = 5  # version of the C functions; csrc/library.cpp has the same number, raise both with every change
+INTERFACE = 6  # version of the C functions; csrc/library.cpp has the same number, raise both with every change
 GRAIN_SIZE = 32768  # elements, as in ATen's parallel_for
 _once = threading.Lock()
 
