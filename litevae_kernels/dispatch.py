@@ -127,7 +127,7 @@ def _compute(room: str, function: Callable[..., Any], backend: str | None, argum
     first = arguments[0]
     device = (first[0] if type(first) is list else first).device.type
     module = _modules.get((room, backend, environment(), device)) or _choose(room, backend, device)
-    if device == "cuda":
+    if module.__name__.endswith(MODULES["triton"]):
         with allows_loading():
             return function(module, *arguments)
     return function(module, *arguments)
