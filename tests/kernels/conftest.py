@@ -48,6 +48,14 @@ def exact_float32() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def nothing_stays_compiled() -> Iterator[None]:
+    """What torch.compile could not trace in one test it would not try in the next."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+
+
 @pytest.fixture(params=["reference", "cpu", "triton", "cuda"])
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """`cuda` runs on the host where there is no GPU."""
