@@ -102,6 +102,7 @@ def test_optimized_model_is_the_same_and_its_own(make_model, image, assert_same,
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.filterwarnings("ignore:this CPU has no instructions for bfloat16")
 def test_optimized_model_in_bfloat16(make_model, image):
     model = make_model()
     fast = model.optimize_for_inference(dtype=torch.bfloat16)
