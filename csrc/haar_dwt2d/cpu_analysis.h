@@ -90,8 +90,9 @@ struct AnalysisRow {
             if (channels < lanes) return make_pixels<Bytes / 2>(done);
         }
         const int64_t channels = this->channels, last = channels - lanes;
-        // Fewer channels than lanes: the next store overwrites what the surplus lanes wrote.
-        const int64_t vector_pairs = channels < lanes ? pairs() - 1 : pairs();
+        // Fewer channels than lanes: the next stores overwrite what the surplus lanes wrote, and the last pairs have no
+        // room for them.
+        const int64_t vector_pairs = pairs() - (channels < lanes ? (lanes - 1) / channels : 0);
         for (; done < vector_pairs; done++) {
             const Source *a = top + 2 * done * channels, *c = bottom + 2 * done * channels;
             T *to_low = low + done * channels, *to = packed + 4 * done * channels;
