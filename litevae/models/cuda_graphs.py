@@ -21,10 +21,11 @@ class CudaGraphs:
     """`module`, of one tensor to one tensor, by a graph for every kind of input: shape, strides, dtype, autocast.
 
     The result is the module's, in memory of its own. Weights may change in place; where one is moved or replaced, or
-    a module is, the graphs are recorded anew. Forward hooks run while a graph is recorded, not when it is replayed.
-    The module itself is called where no graph can be: under a gradient, torch.func, torch.compile, a dispatch mode or
-    another capture, and for an empty batch or one that is not on a GPU. Calls of several threads and streams take
-    turns.
+    a module is or changes its mode, the graphs are recorded anew. torch's switches (TF32, deterministic algorithms) and
+    the operators' backend are those of the recording. Forward hooks run while a graph is recorded, not when it is
+    replayed. The module itself is called where no graph can be: under a gradient, torch.func, torch.compile, a dispatch
+    mode or another capture, and for an empty batch or one that is not on a GPU. Calls of several threads and streams
+    take turns.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -41,9 +42,11 @@ class CudaGraphs:
         if torch.compiler.is_compiling() or not _may_be_recorded(batch):
             return self._eager(batch)
         places, needs_grad = _weights_of(self.module)
+        autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
         if torch.is_grad_enabled() and (needs_grad or batch.requires_grad):
             return self._eager(batch)
-        autocast = torch.is_autocast_enabled("cuda") and torch.get_autocast_dtype("cuda")
+        if autocast and needs_grad:  # autocast keeps copies of such weights, and a graph would go on reading them
+            return self._eager(batch)
         kind = batch.shape, batch.stride(), batch.dtype, batch.device, autocast
         with self._lock, torch.cuda.device(batch.device):
             if places != self._places:
@@ -109,7 +112,7 @@ def _may_be_recorded(batch: Tensor) -> bool:
 
 
 def _weights_of(module: nn.Module) -> tuple[list[int], bool]:
-    """Which modules there are and where their weights lie; whether one needs a gradient.
+    """Which modules there are, in which mode, and where their weights lie; whether one needs a gradient.
 
     `module.parameters()` would take ten times as long, at every call.
     """
@@ -119,7 +122,7 @@ def _weights_of(module: nn.Module) -> tuple[list[int], bool]:
     while waiting:
         one = waiting.pop()
         if one is not None:
-            places.append(id(one))
+            places += (id(one), one.training)
             for weight in (*one._parameters.values(), *one._buffers.values()):
                 if weight is not None:
                     places.append(weight.data_ptr())

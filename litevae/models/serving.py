@@ -204,7 +204,8 @@ class Serving(nn.Module):
                 name hides Python's `compile` inside this function alone, which does not use it.)
             cuda_graph: replay the kernels recorded at the first call of a kind of batch (shape, dtype, memory format),
                 which saves their launches: for small batches on a GPU. Encoder and decoder each keep the latest 8
-                kinds, in as much memory as the largest needs. With `compile`, torch.compile's own CUDA graphs.
+                kinds: a batch and a result of each, and activations for the largest. With `compile`, torch.compile's
+                own CUDA graphs.
 
         Raises:
             TypeError: dtype is no floating-point torch.dtype. ValueError: cuda_graph without a CUDA device.

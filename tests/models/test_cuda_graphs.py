@@ -112,7 +112,11 @@ def replaced(encoder: nn.Module) -> None:
     setattr(encoder.get_submodule(parent), child, copy.deepcopy(encoder.get_submodule(name)))
 
 
-@pytest.mark.parametrize("change", [moved, assigned, replaced], ids=lambda change: change.__name__)
+def in_training(encoder: nn.Module) -> None:
+    encoder.train()
+
+
+@pytest.mark.parametrize("change", [moved, assigned, replaced, in_training], ids=lambda change: change.__name__)
 def test_other_weights_are_recorded_anew(encoder: nn.Module, change: Any, assert_same: Any):
     graphs, batch = CudaGraphs(encoder), images(1, 3, 32, 32)
     graphs(batch)
@@ -157,6 +161,18 @@ def test_a_gradient_is_never_lost(encoder: nn.Module):
     next(encoder.parameters()).requires_grad_()
     assert graphs(batch.detach()).requires_grad
     assert Tape.recorded == 0
+
+
+def test_autocast_of_weights_that_need_a_gradient_is_not_recorded(encoder: nn.Module, monkeypatch: pytest.MonkeyPatch):
+    """It keeps their copies in another dtype, which no change of the weights reaches."""
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: True)
+    graphs, batch = CudaGraphs(encoder), images(1, 3, 32, 32)
+    with torch.no_grad():
+        graphs(batch)
+        assert Tape.recorded == 1
+        next(encoder.parameters()).requires_grad_()
+        graphs(batch)
+    assert Tape.recorded == 1
 
 
 def test_transforms_and_modes_see_the_module(encoder: nn.Module, assert_same: Any):
