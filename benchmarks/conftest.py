@@ -112,7 +112,8 @@ class Run:
         """Those to come, by id."""
         self.stored: dict[str, str] = {}
         """What became of the file of each table that is finished."""
-        self._count, self._said_s, self._watch = 0, 0.0, Watch()
+        self._count, self._said_s = 0, 0.0
+        self._watch = Watch()
         self._conditions = conditions(shlex.join(["pytest", *map(str, config.invocation_params.args)]))
 
     @property

@@ -26,10 +26,17 @@ def tf32(allowed: bool) -> Iterator[None]:
             switch.allow_tf32 = value
 
 
+def emulates_bfloat16(device_type: str) -> bool:
+    """Whether convolutions and matrix products in bfloat16 are slower than in float32: a CPU without instructions."""
+    if device_type != "cpu":
+        return False
+    return not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 @functools.cache
 def warn_where_emulated(dtype: torch.dtype | None, device_type: str) -> None:
     """A UserWarning, once in a process, where convolutions in `dtype` are slower than in float32."""
-    if dtype == torch.bfloat16 and device_type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if dtype == torch.bfloat16 and emulates_bfloat16(device_type):
         warnings.warn(
             "this CPU has no instructions for bfloat16: convolutions emulate it, which takes several times as long as "
             "float32 (7 times was measured); use float32",

@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.harness.measure import DEVICE
 from litevae_kernels import backends
+from litevae_kernels.precision import emulates_bfloat16
 
 
 def missing_package(package: str) -> str:
@@ -48,7 +49,5 @@ def emulated(dtype: torch.dtype, device: str = DEVICE.type) -> str:
     Without AVX-512 (or bfloat16 units) a CPU converts bfloat16 number by number: a decoder takes minutes. The
     operators of this library are not concerned: they load bfloat16 and compute in float32 on every CPU.
     """
-    has_units = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    if dtype != torch.bfloat16 or device != "cpu" or has_units:
-        return ""
-    return "this CPU only emulates bfloat16; --all-rows measures it"
+    emulates = dtype == torch.bfloat16 and emulates_bfloat16(device)
+    return "this CPU only emulates bfloat16; --all-rows measures it" if emulates else ""

@@ -64,7 +64,7 @@ class Timing:
     rivals_s: Mapping[str, Sequence[float]]
     iterations: int
     host_s: float | None = None
-    """Of a call, until the device has been given all of it; None where the host itself computes."""
+    """Of a call, until the device has been given all of it; None where the host itself computes, and of slow calls."""
 
     @property
     def measures_host(self) -> bool:
@@ -164,7 +164,7 @@ def time_interleaved(
     own_s = [float(seconds) for seconds in benchmark.stats.stats.data]
     # The rivals also ran after the warm-up round; with several calls a round, once more after the last.
     rivals_s = {name: times[warmup_rounds : len(own_s) + warmup_rounds] for name, times in rival_times.items()}
-    return Timing(own_s, rivals_s, own.calls, host_seconds(own.step))
+    return Timing(own_s, rivals_s, own.calls, host_seconds(own.step) if own.expected_s < SLOW_S else None)
 
 
 def host_seconds(step: Step) -> float | None:

@@ -53,9 +53,10 @@ class CudaGraphs:
                 self._forget(len(self._graphs))
                 # All graphs work in the same memory, since only one of them is replayed at a time.
                 self._places, self._pool, self._replayed = places, torch.cuda.graph_pool_handle(), torch.cuda.Event()
+                self._stream = torch.cuda.Stream()  # one, since libraries keep a workspace for every stream
             if kind not in self._graphs:
                 self._forget(len(self._graphs) + 1 - MOST_GRAPHS)
-                self._graphs[kind] = _Graph(self.module, batch, self._pool)
+                self._graphs[kind] = _Graph(self.module, batch, self._pool, self._stream)
             self._graphs.move_to_end(kind)
             torch.cuda.current_stream().wait_event(self._replayed)  # on another stream, perhaps
             result = self._graphs[kind].replay(batch)
@@ -77,8 +78,8 @@ class CudaGraphs:
 class _Graph:
     """One recorded call, and the memory that it reads and writes."""
 
-    def __init__(self, module: nn.Module, batch: Tensor, pool: Any) -> None:
-        stream, caller = torch.cuda.Stream(), torch.cuda.current_stream()
+    def __init__(self, module: nn.Module, batch: Tensor, pool: Any, stream: Any) -> None:
+        caller = torch.cuda.current_stream()
         with torch.inference_mode(False), torch.no_grad():  # inference tensors could not be written to later
             self.batch = torch.empty_like(batch)
             self.batch.copy_(batch)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from litevae_kernels import native
 from litevae_kernels.formats import arithmetic_dtype, dense, memory_format_of
-from litevae_kernels.group_norm_silu.results import empty_gradients, empty_output, empty_statistics
+from litevae_kernels.group_norm_silu.results import Results, empty_gradients, empty_results, fill_without_elements
 
 
 def group_norm_silu(
@@ -16,16 +16,14 @@ def group_norm_silu(
     eps: float,
     skip: Tensor | None,
     keeps_statistics: bool = True,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> Results:
     """As `reference.group_norm_silu`; x and skip are copied where they are not dense in x's memory format."""
-    output = empty_output(x, skip)
-    mean, rstd = empty_statistics(x, num_groups) if keeps_statistics else (None, None)
-    if output.numel() > 0:
-        outputs = (mean, rstd, output, None, None, None, None)
-        _call("litevae_group_norm_silu", x, num_groups, weight, bias, skip, outputs, eps)
-    elif mean is not None and rstd is not None:
-        return output, mean.fill_(0), rstd.fill_(eps**-0.5)
-    return output, mean, rstd
+    output, mean, rstd = results = empty_results(x, num_groups, skip, keeps_statistics)
+    if output.numel() == 0:
+        return fill_without_elements(results, eps)
+    outputs = (mean, rstd, output, None, None, None, None)
+    _call("litevae_group_norm_silu", x, num_groups, weight, bias, skip, outputs, eps)
+    return results
 
 
 def group_norm_silu_backward(

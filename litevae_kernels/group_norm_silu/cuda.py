@@ -13,7 +13,7 @@ from torch import Tensor
 
 from litevae_kernels import native, nvrtc
 from litevae_kernels.formats import arithmetic_dtype, memory_format_of
-from litevae_kernels.group_norm_silu.results import empty_gradients, empty_output, empty_statistics
+from litevae_kernels.group_norm_silu.results import Results, empty_gradients, empty_results, fill_without_elements
 
 THREADS, WARP = 256, 32  # kWalkThreads, kWarp of cuda_walk.h
 PACKS = (16, 8, 4)  # of 16 bytes for each thread: the first with enough blocks
@@ -32,24 +32,23 @@ def group_norm_silu(
     eps: float,
     skip: Tensor | None,
     keeps_statistics: bool = True,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> Results:
     """As `reference.group_norm_silu`; mean and rstd are None where they are not kept.
 
     x and skip are copied where they are not dense in x's memory format.
     """
-    result = empty_output(x, skip)
-    mean, rstd = empty_statistics(x, num_groups) if keeps_statistics else (None, None)
-    if result.numel() == 0:
-        return result, None if mean is None else mean.fill_(0), None if rstd is None else rstd.fill_(eps**-0.5)
+    output, mean, rstd = results = empty_results(x, num_groups, skip, keeps_statistics)
+    if output.numel() == 0:
+        return fill_without_elements(results, eps)
     memory_format = memory_format_of(x)
     x, skip = x.contiguous(memory_format=memory_format), _dense(skip, memory_format)
-    plan = _plan_for(x, num_groups, result, x, skip)
-    partials = x.new_empty((*result.shape[:2], plan.splits, 2), dtype=arithmetic_dtype(x.dtype))
+    plan = _plan_for(x, num_groups, output, x, skip)
+    partials = x.new_empty((*output.shape[:2], plan.splits, 2), dtype=arithmetic_dtype(x.dtype))
     plan.walk(x.device, "moments", [x, skip, partials])
     plan.walk(
-        x.device, "fwd", [x, skip, result, partials, mean, rstd, *_parameter(weight), *_parameter(bias), c_double(eps)]
+        x.device, "fwd", [x, skip, output, partials, mean, rstd, *_parameter(weight), *_parameter(bias), c_double(eps)]
     )
-    return result, mean, rstd
+    return results
 
 
 def group_norm_silu_backward(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from litevae_kernels.devices import on_device
 from litevae_kernels.formats import arithmetic_dtype, memory_format_of
-from litevae_kernels.group_norm_silu.results import empty_gradients, empty_output, empty_statistics
-from litevae_kernels.group_norm_silu.triton_plans import backward_launches, forward_launches
+from litevae_kernels.group_norm_silu.results import Results, empty_gradients, empty_results, fill_without_elements
+from litevae_kernels.group_norm_silu.triton_plans import Kind, backward_launches, forward_launches
 
 
 def group_norm_silu(
@@ -22,24 +22,14 @@ def group_norm_silu(
     eps: float,
     skip: Tensor | None,
     keeps_statistics: bool = True,
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> Results:
     """As `reference.group_norm_silu`; mean and rstd are None where they are not kept."""
-    output = empty_output(x, skip)
-    mean, rstd = empty_statistics(x, num_groups) if keeps_statistics else (None, None)
+    output, mean, rstd = results = empty_results(x, num_groups, skip, keeps_statistics)
     if output.numel() == 0:
-        return output, None if mean is None else mean.fill_(0), None if rstd is None else rstd.fill_(eps**-0.5)
+        return fill_without_elements(results, eps)
     memory_format = memory_format_of(x)
     x, weight, bias, skip = _dense(memory_format, x, weight, bias, skip)
-    launches = forward_launches(
-        x.shape,
-        0 if skip is None else skip.shape[1],
-        num_groups,
-        (x.dtype, None if weight is None else weight.dtype, None if bias is None else bias.dtype),
-        memory_format is torch.channels_last,
-        eps,
-        x.get_device(),
-        keeps_statistics,
-    )
+    launches = forward_launches(_kind_of(x, num_groups, weight, bias, skip, memory_format), eps, keeps_statistics)
     with on_device(x.get_device()):
         if launches.partials is None:
             launches.result(x, skip, weight, bias, output, mean, rstd)
@@ -47,7 +37,7 @@ def group_norm_silu(
             partials = x.new_empty(launches.workspace, dtype=arithmetic_dtype(x.dtype))
             launches.partials(x, skip, partials)
             launches.result(x, skip, weight, bias, output, mean, rstd, partials)
-    return output, mean, rstd
+    return results
 
 
 def group_norm_silu_backward(
@@ -71,14 +61,7 @@ def group_norm_silu_backward(
     x, weight, bias, skip = _dense(memory_format, x, weight, bias, skip)
     grad = grad.to(x.dtype).contiguous(memory_format=memory_format)
     mean, rstd = mean.contiguous(), rstd.contiguous()
-    launches = backward_launches(
-        x.shape,
-        0 if skip is None else skip.shape[1],
-        num_groups,
-        (x.dtype, None if weight is None else weight.dtype, None if bias is None else bias.dtype),
-        memory_format is torch.channels_last,
-        x.get_device(),
-    )
+    launches = backward_launches(_kind_of(x, num_groups, weight, bias, skip, memory_format))
     partials = mean.new_empty(launches.workspace)
     inputs, targets = (grad, x, skip, weight, bias, mean, rstd), (x_grad, None if skip is None else skip_grad)
     with on_device(x.get_device()):
@@ -88,6 +71,26 @@ def group_norm_silu_backward(
         if launches.parameters is not None:
             launches.parameters(partials, None if weight is None else weight_grad, None if bias is None else bias_grad)
     return gradients
+
+
+def _kind_of(
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    skip: Tensor | None,
+    memory_format: torch.memory_format,
+) -> Kind:
+    return Kind(
+        x.shape,
+        0 if skip is None else skip.shape[1],
+        num_groups,
+        x.dtype,
+        None if weight is None else weight.dtype,
+        None if bias is None else bias.dtype,
+        memory_format is torch.channels_last,
+        x.get_device(),
+    )
 
 
 def _dense(

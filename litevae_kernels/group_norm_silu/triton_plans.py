@@ -29,6 +29,19 @@ ENOUGH_PROGRAMS = 2048  # two waves, with room for seven programs on a multiproc
 PARAMETERS_TILE = (16, 64)  # channels, and parts, of a program that sums the gradients of weight and bias
 
 
+class Kind(NamedTuple):
+    """All that launches depend on but eps: they are kept by it."""
+
+    shape: torch.Size  # of x
+    skip_channels: int
+    num_groups: int
+    dtype: torch.dtype  # of x
+    weight_dtype: torch.dtype | None
+    bias_dtype: torch.dtype | None
+    channels_last: bool
+    device: int
+
+
 class Sizes(NamedTuple):
     """The sizes of a sample of concat(x, skip)."""
 
@@ -71,28 +84,17 @@ class Launches(NamedTuple):
 
 
 @functools.lru_cache(maxsize=1024)
-def forward_launches(
-    shape: torch.Size,  # of x
-    skip_channels: int,
-    num_groups: int,
-    dtypes: tuple[torch.dtype | None, ...],  # of x, weight and bias
-    channels_last: bool,
-    eps: float,
-    device: int,
-    keeps_statistics: bool,
-) -> Launches:
+def forward_launches(kind: Kind, eps: float, keeps_statistics: bool) -> Launches:
     """fwd_kernel(x, skip, weight, bias, output, mean, rstd), or fwd_partials_kernel(x, skip, partials) and
     fwd_apply_kernel(x, skip, weight, bias, output, mean, rstd, partials)."""
-    batch, sizes, dtype = shape[0], _sizes(shape, skip_channels, num_groups), dtypes[0]
-    assert dtype is not None
-    flags = {"CHANNELS_LAST": channels_last}
-    whole = whole_groups(sizes, channels_last, dtype, backward=False)
+    batch, sizes, flags = kind.shape[0], _sizes(kind), {"CHANNELS_LAST": kind.channels_last}
+    whole = whole_groups(sizes, kind.channels_last, kind.dtype, backward=False)
     if whole is not None:
         constants = {"EPS": eps} | whole.constants | flags
         kernel = triton_forward.group_norm_silu_fwd_kernel
         launch = Launch(kernel, batch * whole.programs, (sizes,), constants, whole.num_warps)
         return Launches(None, launch, None, 0)
-    blocks, parts, tile = cut = cut_sample(sizes, channels_last, dtype)
+    blocks, parts, tile = cut = cut_sample(sizes, kind.channels_last, kind.dtype)
     slices = slices_of(cut, sizes.pixels, batch)
     partials = Launch(
         triton_forward.group_norm_silu_fwd_partials_kernel, batch * blocks * parts.number, (sizes, *parts), tile | flags
@@ -107,25 +109,16 @@ def forward_launches(
 
 
 @functools.lru_cache(maxsize=1024)
-def backward_launches(
-    shape: torch.Size,  # of x
-    skip_channels: int,
-    num_groups: int,
-    dtypes: tuple[torch.dtype | None, ...],  # of x, weight and bias
-    channels_last: bool,
-    device: int,
-) -> Launches:
+def backward_launches(kind: Kind) -> Launches:
     """bwd_kernel(grad, x, skip, weight, bias, mean, rstd, x_grad, skip_grad, partials), or bwd_partials_kernel without
     the two gradients and bwd_apply_kernel; then bwd_parameters_kernel(partials, weight_grad, bias_grad)."""
-    batch, sizes, dtype = shape[0], _sizes(shape, skip_channels, num_groups), dtypes[0]
-    assert dtype is not None
-    flags = {"CHANNELS_LAST": channels_last}
-    whole = whole_groups(sizes, channels_last, dtype, backward=True)
+    batch, sizes, flags = kind.shape[0], _sizes(kind), {"CHANNELS_LAST": kind.channels_last}
+    whole = whole_groups(sizes, kind.channels_last, kind.dtype, backward=True)
     if whole is not None:
         kernel = triton_backward.group_norm_silu_bwd_kernel
         launch = Launch(kernel, batch * whole.programs, (sizes,), whole.constants | flags, whole.num_warps)
-        return Launches(None, launch, _parameters(batch, sizes, 1, dtypes), _workspace(batch, sizes, 1))
-    blocks, parts, tile = cut = cut_sample(sizes, channels_last, dtype)
+        return Launches(None, launch, _parameters(kind, sizes, 1), _workspace(batch, sizes, 1))
+    blocks, parts, tile = cut = cut_sample(sizes, kind.channels_last, kind.dtype)
     slices = slices_of(cut, sizes.pixels, batch)
     partials = Launch(
         triton_backward.group_norm_silu_bwd_partials_kernel,
@@ -139,7 +132,7 @@ def backward_launches(
         (sizes, *parts, *slices),
         {"MEMBERS": _members(tile)} | tile | flags,
     )
-    parameters = _parameters(batch, sizes, parts.number, dtypes)
+    parameters = _parameters(kind, sizes, parts.number)
     return Launches(partials, result, parameters, _workspace(batch, sizes, parts.number))
 
 
@@ -198,9 +191,9 @@ def _slices(tiles: int, tiles_of_each: int) -> Slices:
     return Slices(triton.cdiv(tiles, tiles_of_each), tiles_of_each)
 
 
-def _sizes(shape: torch.Size, skip_channels: int, num_groups: int) -> Sizes:
-    _, channels, height, width = shape
-    return Sizes(channels, skip_channels, height * width, (channels + skip_channels) // num_groups)
+def _sizes(kind: Kind) -> Sizes:
+    _, channels, height, width = kind.shape
+    return Sizes(channels, kind.skip_channels, height * width, (channels + kind.skip_channels) // kind.num_groups)
 
 
 def _members(tile: dict[str, int]) -> int:
@@ -211,10 +204,10 @@ def _workspace(batch: int, sizes: Sizes, parts: int) -> int:
     return batch * 2 * parts * (sizes.x_channels + sizes.skip_channels)
 
 
-def _parameters(batch: int, sizes: Sizes, parts: int, dtypes: tuple[torch.dtype | None, ...]) -> Launch | None:
-    if dtypes[1:] == (None, None):
+def _parameters(kind: Kind, sizes: Sizes, parts: int) -> Launch | None:
+    if kind.weight_dtype is None and kind.bias_dtype is None:
         return None
     channels, (block_c, block_rows) = sizes.x_channels + sizes.skip_channels, PARAMETERS_TILE
     constants = {"BLOCK_C": block_c, "BLOCK_ROWS": block_rows}
     kernel = triton_backward.group_norm_silu_bwd_parameters_kernel
-    return Launch(kernel, triton.cdiv(channels, block_c), (channels, batch, parts), constants)
+    return Launch(kernel, triton.cdiv(channels, block_c), (channels, kind.shape[0], parts), constants)

@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from litevae_kernels.devices import on_device
 from litevae_kernels.formats import arithmetic_dtype
 from litevae_kernels.haar_dwt2d import cascade
 from litevae_kernels.haar_dwt2d.geometry import level_sizes
@@ -40,7 +41,7 @@ def analysis(
     ) -> None:
         programs, geometry = _geometry(image, len(outputs), memory_format, arithmetic)
         extend_height, extend_width = (not transpose and side % 2 ** len(outputs) != 0 for side in image.shape[-2:])
-        with torch.cuda.device_of(image):
+        with on_device(image.get_device()):
             haar_dwt2d_fwd_kernel[(programs,)](
                 image,
                 *cascade.four(outputs),
@@ -67,7 +68,7 @@ def synthesis(
 
     def launch(image: Tensor, inputs: Sequence[Tensor], low: Tensor | None, memory_format: torch.memory_format) -> None:
         programs, geometry = _geometry(image, len(inputs), memory_format, arithmetic)
-        with torch.cuda.device_of(image):
+        with on_device(image.get_device()):
             haar_dwt2d_bwd_kernel[(programs,)](
                 *cascade.four(inputs),
                 _or_empty(low, image, arithmetic),

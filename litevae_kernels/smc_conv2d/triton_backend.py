@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from litevae_kernels.devices import on_device
 from litevae_kernels.formats import arithmetic_dtype, memory_format_of
 from litevae_kernels.smc_conv2d.triton_backward import smc_shares_kernel, smc_weight_bwd_kernel
 from litevae_kernels.smc_conv2d.triton_forward import smc_weight_fwd_kernel
@@ -27,7 +28,7 @@ def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, 
     memory_format = memory_format_of(weight)
     weight, scales = weight.contiguous(memory_format=memory_format), scales.contiguous()
     result = torch.empty(weight.shape, dtype=dtype, device=weight.device, memory_format=memory_format)
-    with torch.cuda.device_of(weight):
+    with on_device(weight.get_device()):
         smc_weight_fwd_kernel[(weight.shape[0],)](
             weight,
             scales,
@@ -53,7 +54,7 @@ def smc_weight_backward(
     scales_grad, gain_grad = torch.empty_like(scales), weight.new_empty(()) if gain is None else torch.empty_like(gain)
     scales_shares = torch.empty((outputs, inputs), dtype=arithmetic, device=weight.device)
     gain_shares = torch.empty((outputs,), dtype=arithmetic, device=weight.device)
-    with torch.cuda.device_of(weight):
+    with on_device(weight.get_device()):
         smc_weight_bwd_kernel[(outputs,)](
             grad,
             weight,
