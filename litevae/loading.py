@@ -1,4 +1,4 @@
-"""`load_model`: a trained autoencoder, whichever class wrote it.
+"""`load_model` and `load_autoencoder`: a trained autoencoder, whichever class wrote it.
 
 Commands and benchmarks import this file. It knows models, runs and training; none of them imports it.
 """
@@ -8,6 +8,9 @@ import os
 import re
 import warnings
 from pathlib import Path
+from typing import Any
+
+from torch import nn
 
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
@@ -47,10 +50,60 @@ def load_model(folder_or_hub_name: str | os.PathLike[str]) -> Autoencoder:
             return _from_pretrained(str(folder), _saved_class(folder))
     if (path / "config.yaml").is_file():
         return _from_checkpoint(path)
-    is_local = path.exists() or path.parts[:1] == ("runs",) or (path.parent.is_dir() and "/" in name)
-    if is_local or not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not _is_hub_name(name):
         raise _no_model(path)
     return _from_hub(name)
+
+
+def _is_hub_name(name: str) -> bool:
+    """Whether it may be owner/name on the Hub, and is no place on this machine."""
+    path = Path(name).expanduser()
+    is_local = path.exists() or path.parts[:1] == ("runs",) or (path.parent.is_dir() and "/" in name)
+    return not is_local and re.fullmatch(r"[\w.-]+/[\w.-]+", name) is not None
+
+
+def load_autoencoder(folder_or_hub_name: str | os.PathLike[str], subfolder: str | None = None) -> nn.Module:
+    """What `load_model` loads or any other autoencoder of diffusers, in eval mode on the CPU.
+
+    Args:
+        folder_or_hub_name: as of `load_model`.
+        subfolder: where the autoencoder is in it, such as "vae" in a pipeline.
+
+    Raises:
+        FileNotFoundError, ValueError: as of `load_model`.
+    """
+    name = os.fspath(folder_or_hub_name)
+    path = Path(name).expanduser()
+    folder = path / (subfolder or "")
+    if (folder / "config.json").is_file() and _saved_class(folder) not in _CLASSES:
+        return _from_diffusers(_saved_class(folder), str(folder))
+    if path.exists() or (subfolder is None and not _is_hub_name(name)):
+        return load_model(folder)
+    try:
+        saved_class = LiteVAE.load_config(name, subfolder=subfolder).get("_class_name", "LiteVAE")
+    except OSError as error:
+        raise _not_on_hub(name, error) from error
+    if subfolder is None and saved_class in _CLASSES:
+        return load_model(name)
+    return _from_diffusers(saved_class, name, subfolder=subfolder)
+
+
+def _from_diffusers(class_name: str, name: str, **options: Any) -> nn.Module:
+    """An autoencoder whose weights are all there."""
+    import diffusers
+
+    if not class_name.startswith("Autoencoder") or not hasattr(diffusers, class_name):
+        rule = f"hold an autoencoder that diffusers {diffusers.__version__} knows"
+        raise ValueError(f"{name} must {rule}, got a {class_name}; a pipeline's is in --subfolder vae")
+    try:
+        model, info = getattr(diffusers, class_name).from_pretrained(name, output_loading_info=True, **options)
+    except OSError as error:
+        raise FileNotFoundError(f"{name} must hold the weights of a {class_name}, got: {_one_line(error)}") from error
+    wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
+    if wrong:
+        raise ValueError(f"{name} must hold the weights of a {class_name}, got others: {wrong[0]} does not fit")
+    loaded: nn.Module = model.eval()
+    return loaded
 
 
 def _saved_class(folder: Path) -> str:
@@ -97,11 +150,18 @@ def _from_hub(name: str) -> Autoencoder:
         config = LiteVAE.load_config(name)
         return _from_pretrained(name, config.get("_class_name", "LiteVAE"))
     except OSError as error:
-        reason = " ".join(str(error).split())
-        raise FileNotFoundError(
-            f"{name} {_RULE}, got no such folder, and from the Hub: {reason}; "
-            "check the name, or download the model and pass its folder"
-        ) from error
+        raise _not_on_hub(name, error) from error
+
+
+def _not_on_hub(name: str, error: OSError) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"{name} {_RULE}, got no such folder, and from the Hub: {_one_line(error)}; "
+        "check the name, or download the model and pass its folder"
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _no_model(path: Path) -> FileNotFoundError:

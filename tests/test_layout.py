@@ -22,12 +22,12 @@ ROOMS = {
     "losses": {"models"},
     "data": set(),
     "runs": set(),
-    "evaluation": {"models", "losses", "data"},
+    "evaluation": {"models", "losses", "data", "runs"},
     "training": {"models", "losses", "data", "runs", "evaluation"},
 }
 FOUNDATION = {"__init__", "config", "checks", "seeds", "pixels", "cost", "torchvision_shim"}
 LOADING = {"loading"}  # finds out which class wrote a folder: reads models and runs
-COMMANDS = {"train", "reconstruct"}  # `python -m litevae.<name>`; nothing imports them
+COMMANDS = {"train", "reconstruct", "evaluate"}  # `python -m litevae.<name>`; nothing imports them
 OPERATORS = {"haar_dwt2d", "smc_conv2d", "group_norm_silu"}
 BACKENDS = {"reference", "cpu", "cuda", "triton_backend"}
 TOP_LEVEL = {"README.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", "constraints.txt", "csrc", "tests", *PACKAGES}

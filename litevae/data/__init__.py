@@ -30,16 +30,22 @@ from litevae.data.colour_profiles import srgb_profile
 from litevae.data.config import DataConfig
 from litevae.data.crops import evaluation_view
 from litevae.data.errors import DataError, Skip, SkipCounts, UnreadableImageError
+from litevae.data.evaluation_images import EvaluationImages, ImageBatch, open_images
 from litevae.data.held_out import HeldOutImage, HeldOutImages
 from litevae.data.images import decode_image, read_image, to_image, to_rgb, to_tensor
+from litevae.data.protocols import PROTOCOLS, Protocol, protocol
 from litevae.data.training_data import TrainingData, open_data
 
 __all__ = [
+    "PROTOCOLS",
     "Batches",
     "DataConfig",
     "DataError",
+    "EvaluationImages",
     "HeldOutImage",
     "HeldOutImages",
+    "ImageBatch",
+    "Protocol",
     "Skip",
     "SkipCounts",
     "TrainingData",
@@ -47,6 +53,8 @@ __all__ = [
     "decode_image",
     "evaluation_view",
     "open_data",
+    "open_images",
+    "protocol",
     "read_image",
     "srgb_profile",
     "to_image",

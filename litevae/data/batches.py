@@ -83,9 +83,9 @@ class Batches:
             batch_size=None,
             sampler=[*padding, *steps],
             num_workers=workers,
-            collate_fn=_unchanged,
+            collate_fn=unchanged,
             pin_memory=pin_memory,
-            worker_init_fn=functools.partial(_start_worker, self._closing),
+            worker_init_fn=functools.partial(start_worker, self._closing),
             generator=torch.Generator(),  # the default one would draw from torch's global generator
         )
 
@@ -129,12 +129,16 @@ class Batches:
         self._closing.value = 1
 
 
-def _unchanged(item: Any) -> Any:
+def unchanged(item: Any) -> Any:
+    """A collate_fn that leaves a batch as it is; unlike a lambda it can be sent to a worker."""
     return item
 
 
-def _start_worker(closing: Any, worker: int) -> None:
-    """Ignore the signals that stop a run: they reach every process of it, and the trainer alone acts on them."""
+def start_worker(closing: Any, worker: int) -> None:
+    """Ignore the signals that stop a run: they reach every process of it, and its main process alone acts on them.
+
+    `closing`: a shared number, which the main process sets to 1 before it ends its workers.
+    """
 
     def terminate(number: int, frame: FrameType | None) -> None:
         if closing.value:  # then SIGTERM comes from the trainer's own process

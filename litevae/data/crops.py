@@ -41,10 +41,14 @@ def evaluation_view(image: Image.Image, size: int | None) -> Tensor:
     """
     if size is None and min(image.size) >= MIN_EVALUATION_SIZE:
         return to_tensor(image)
-    size = size or MIN_EVALUATION_SIZE
+    return to_tensor(centre_square(image, size or MIN_EVALUATION_SIZE))
+
+
+def centre_square(image: Image.Image, size: int) -> Image.Image:
+    """The centre square of an image whose short side is resized to `size` (Lanczos)."""
     width, height = resized_size(image.size, size)
     left, top = (width - size) // 2, (height - size) // 2
-    return to_tensor(_resample(image, (width, height), (left, top, left + size, top + size), size))
+    return _resample(image, (width, height), (left, top, left + size, top + size), size)
 
 
 def resized_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:

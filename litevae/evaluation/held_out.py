@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from litevae.data import HeldOutImage
+from litevae.evaluation.autoencoders import BicubicBaseline
 from litevae.evaluation.metrics import lpips_distance, psnr, ssim
 from litevae.evaluation.reconstruction import pad_to_multiple, reconstruct
 
@@ -139,18 +139,15 @@ def evaluate(
 def bicubic_baseline(
     held_out: Iterable[HeldOutImage], device: torch.device, lpips: nn.Module | None = None
 ) -> Evaluation:
-    """The baseline without learning: downsample by 8 (bicubic, antialiased), then upsample by 8 (bicubic).
-
-    It keeps three numbers for each 8x8 block, where a LiteVAE latent keeps `latent_channels`.
-    """
+    """The results of `BicubicBaseline`."""
+    baseline = BicubicBaseline(torch.device("cpu"))
 
     def measured() -> Iterator[Measured]:
         for item in held_out:
             height, width = item.image.shape[-2:]
             padded = pad_to_multiple(item.image[None])
-            small = F.interpolate(padded, scale_factor=1 / 8, mode="bicubic", antialias=True)
-            large = F.interpolate(small, size=padded.shape[-2:], mode="bicubic")
-            yield _measure(item, large[0, :, :height, :width].clamp(-1, 1).to(device), None, lpips)
+            reconstruction = baseline.reconstruct(padded)[0, :, :height, :width]  # [3, H, W]
+            yield _measure(item, reconstruction.to(device), None, lpips)
 
     return Evaluation(measured(), _name(lpips))
 

@@ -88,6 +88,14 @@ class Processes:
         dist.all_reduce(total)
         return total / self.world_size
 
+    def total(self, value: Tensor) -> Tensor:
+        """The sum over processes, on the CPU."""
+        if self.world_size == 1:
+            return value
+        total = value.cpu().clone()
+        dist.all_reduce(total, group=self._gloo_group)
+        return total
+
     def any(self, flag: bool) -> bool:
         """Whether `flag` is set in any process."""
         if self.world_size == 1:

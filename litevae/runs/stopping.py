@@ -20,8 +20,10 @@ class StopRequest:
     get it twice. A signal that the program was started to ignore (nohup) stays ignored.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notice: str = "stopping after this step; the run will be saved") -> None:
+        """`notice`: what is said when a signal comes."""
         self.signal: int | None = None
+        self._notice = notice
         self._previous: dict[int, Any] = {}
 
     @property
@@ -51,4 +53,4 @@ class StopRequest:
             raise KeyboardInterrupt
         self.signal = self.signal or number
         with contextlib.suppress(OSError):  # a closed pipe: Ctrl-C also ends `tee` in `... | tee log`
-            tqdm.write("stopping after this step; the run will be saved", file=sys.stderr)
+            tqdm.write(self._notice, file=sys.stderr)

@@ -7,7 +7,13 @@ says which process reads what, and stream_samples.py makes samples of it.
 from litevae.data.streaming.hub import Stream, open_row_stream, open_rows, open_shard_stream
 from litevae.data.streaming.shard_assignment import StreamStart, resume_readers, shard_count
 from litevae.data.streaming.shards import ShardSource, find_shards, is_remote, shard_folder
-from litevae.data.streaming.stream_samples import StreamSamples, content_digest, spread_examples, usable_examples
+from litevae.data.streaming.stream_samples import (
+    StreamSamples,
+    content_digest,
+    examples,
+    spread_examples,
+    usable_examples,
+)
 
 __all__ = [
     "ShardSource",
@@ -15,6 +21,7 @@ __all__ = [
     "StreamSamples",
     "StreamStart",
     "content_digest",
+    "examples",
     "find_shards",
     "is_remote",
     "open_row_stream",

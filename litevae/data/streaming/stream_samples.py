@@ -183,6 +183,13 @@ def content_digest(example: Encoded) -> bytes:
     return hashlib.blake2b(example.content, digest_size=16).digest() if example.content else b""
 
 
+def examples(stream: Stream) -> Iterator[Encoded]:
+    """All examples of a stream from its front, usable or not."""
+    walk = ShardWalk(stream, list(range(shard_count(stream))), (0, 1))
+    while taken := walk.take(1):
+        yield taken[0]
+
+
 def usable_examples(
     stream: Stream,
     smallest: int,

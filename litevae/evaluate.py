@@ -1,0 +1,42 @@
+"""The report card of an autoencoder: `python -m litevae.evaluate runs/quickstart photographs`
+
+image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> metrics]
+"""
+
+import sys
+from collections.abc import Sequence
+
+from litevae.data import DataError
+from litevae.evaluation.report_card import compare, evaluate
+from litevae.evaluation.request import Comparison, parse
+from litevae.loading import load_autoencoder
+from litevae.losses.vgg import TrunkError
+from litevae.runs.command_line import plain_warnings
+from litevae.runs.config import ConfigError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code.
+
+    0: done; 1: a failure on the way; 2: a wrong request; 129, 130, 143: saved and stopped by SIGHUP, Ctrl-C, SIGTERM.
+    """
+    command = ["litevae.evaluate", *(sys.argv[1:] if argv is None else argv)]
+    try:
+        with plain_warnings():
+            request = parse(argv)
+            if isinstance(request, Comparison):
+                return compare(request)
+            return evaluate(request, load_autoencoder, command)
+    except (ConfigError, DataError, TrunkError, ValueError, FileNotFoundError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error}; started again with the same arguments it goes on", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
