@@ -41,7 +41,7 @@ from benchmarks.rivals.training_rows import (
 
 CASES = cases(ON_GPU)
 GMAC_AN_IMAGE = 500.0  # as long as an update at 128x128 takes, roughly; it decides the batch alone
-CALLS = 4  # that every row needs at least: its check and warm-up, one round, one for the peak memory
+CALLS = 4  # that every row needs, more or less: two or three for its check, one to warm up, one round
 PLAIN_FLOAT32, OURS_AT_128 = f"{PLAIN}, {FLOAT32}", f"{OURS}, 128x128"  # rivals that are rows of other cases
 
 
@@ -110,28 +110,30 @@ class TrainingCase(NamedTuple):
         return emulated(torch.bfloat16) if self.precision == BFLOAT16 else ""
 
 
-@measures(TABLE, [TrainingCase(*case) for case in CASES], seconds=lambda case: 20.0 * (1 + len(case.names)))
+@measures(TABLE, [TrainingCase(*case) for case in CASES], seconds=lambda case: 25.0 * (1 + len(case.names)))
 def test_training_step(row: TrainingCase, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     """All rows of a size and precision, which take turns."""
     gmac = len(row.names) * GMAC_AN_IMAGE * (row.resolution / 128) ** 2
     precision = torch.bfloat16 if row.precision == BFLOAT16 else torch.float32
     batch = share.largest(BATCHES, lambda size: size * CALLS * gmac * measure.seconds_a_gmac(precision))
-    turns = set_up(row, batch, Turns(share, calls_after=1))  # for the peak memory
+    turns, peaks = Turns(share), dict[str, float]()
+    set_up(row, batch, turns, peaks)
     timings = turns.time(benchmark, OURS)
     for name, reason in turns.left_out.items():
         results.skip(TABLE, label(name, *row), reason)
     if timings is None:
         return
-    peaks = {name: peak_mib(turns.rounds[name].step) for name in timings}
     for name in set(row.names) & set(timings):
         values = values_of(name, batch, timings[name], peaks, row.precision)
         benchmark.extra_info[name] = values
         results.add(TABLE, label(name, *row), values)
 
 
-def set_up(row: TrainingCase, batch: int, turns: Turns) -> Turns:
-    """Every row, checked and warm, and the rows of other cases that ratios are formed with. The first one's time
-    predicts the others'."""
+def set_up(row: TrainingCase, batch: int, turns: Turns, peaks: dict[str, float]) -> None:
+    """Every row, checked and warm, and the rows of other cases that ratios are formed with; the peak memory of each.
+
+    The first one's time predicts the others'.
+    """
     trainings = {name: (name, *row) for name in (OURS, *row.names)}
     if row.precision != FLOAT32 and PLAIN in row.names:
         trainings[PLAIN_FLOAT32] = PLAIN, row.resolution, FLOAT32
@@ -145,12 +147,16 @@ def set_up(row: TrainingCase, batch: int, turns: Turns) -> Turns:
             training = Training(*what, batch)
             if name in row.names:
                 check(training)
-            turns.add(name, training)
-    return turns
+            if name == COMPILED:
+                training()
+            start = measure.clock()
+            peaks[name] = peak_mib(training)
+            turns.add(name, training, measure.clock() - start)
 
 
 def peak_mib(training: Any) -> float:
-    """Weights, moments, and the most that an update has from the allocator beside them."""
+    """Weights, moments, and the most that an update has from the allocator beside them, in one call."""
+    training.make_moments()
     return (training.state_bytes() + measure.peak_allocated_bytes(training)) / MIB
 
 

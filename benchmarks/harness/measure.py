@@ -124,9 +124,12 @@ class Round:
     expected_s: float
 
 
-def warmed(step: Step, share: Share) -> Round:
-    """The first calls of `step`: compilation, allocation, and how long a round will take."""
-    seconds = seconds_per_call(step, 1)
+def warmed(step: Step, share: Share, first_s: float | None = None) -> Round:
+    """The first calls of `step`: compilation, allocation, and how long a round will take.
+
+    `first_s`: the first call was made already, and took so long.
+    """
+    seconds = seconds_per_call(step, 1) if first_s is None else first_s
     if seconds < SLOW_S or share.spares(seconds):
         seconds = seconds_per_call(step, 1)
     if seconds < ROUND_S:  # one call of a short step is a poor guess of the next ones

@@ -15,37 +15,35 @@ class Turns:
     `calls_after`: of every row, once its rounds are over; they are in the share too.
     """
 
-    def __init__(self, share: Share, calls_after: int = 0) -> None:
-        self.share, self.calls_after = share, calls_after
+    def __init__(self, share: Share) -> None:
+        self.share = share
         self.rounds: dict[str, Round] = {}
         self.left_out: dict[str, str] = {}
         """Reasons by name."""
 
     def expects(self, name: str, seconds: float) -> bool:
         """Whether there is time for one more row, whose call takes about `seconds`: its check, its warm-up, rounds."""
-        reason = self._share(seconds).lacks(self._round_s() + seconds, 2 * seconds)
+        reason = self.share.lacks(self._round_s() + seconds, 2 * seconds)
         if reason:
             self.left_out[name] = reason
         return not reason
 
-    def add(self, name: str, step: Step) -> None:
-        self.rounds[name] = warmed(step, self._share().shortened(FEWEST_ROUNDS * self._round_s()))
+    def add(self, name: str, step: Step, first_s: float | None = None) -> None:
+        """`first_s`: what a first call took that was made already."""
+        self.rounds[name] = warmed(step, self.share.shortened(FEWEST_ROUNDS * self._round_s()), first_s)
 
     def time(self, benchmark: BenchmarkFixture, own: str) -> Mapping[str, Timing] | None:
         """The rounds of each row by name, the others as its rivals. `own` is pytest-benchmark's, and never left out."""
         if own not in self.rounds:
             pytest.skip(self.left_out[own])
-        while len(self.rounds) > 1 and (reason := self._share().lacks(self._round_s())):
+        while len(self.rounds) > 1 and (reason := self.share.lacks(self._round_s())):
             others = self.rounds.keys() - {own}
             costliest = max(others, key=lambda name: self.rounds[name].expected_s)
             self.left_out[costliest] = reason
             del self.rounds[costliest]
         rivals = {name: one for name, one in self.rounds.items() if name != own}
-        timing = time_interleaved(benchmark, self.rounds[own], rivals, self._share())
+        timing = time_interleaved(benchmark, self.rounds[own], rivals, self.share)
         return None if timing is None else {own: timing, **{name: timing.of(name, own) for name in rivals}}
-
-    def _share(self, more_s: float = 0.0) -> Share:
-        return self.share.shortened(self.calls_after * (self._round_s() + more_s))
 
     def _round_s(self) -> float:
         return sum(one.expected_s for one in self.rounds.values())

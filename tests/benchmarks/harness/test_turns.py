@@ -20,7 +20,7 @@ def known_times(monkeypatch: pytest.MonkeyPatch) -> None:
     def time_interleaved(benchmark: Any, own: Round, rivals: Mapping[str, Round], share: Share) -> Timing:
         return Timing([own.expected_s] * 2, {name: [one.expected_s] * 2 for name, one in rivals.items()}, 1)
 
-    monkeypatch.setattr(turns, "warmed", lambda seconds, share: Round(lambda: None, 1, seconds))
+    monkeypatch.setattr(turns, "warmed", lambda seconds, share, first_s: Round(lambda: None, 1, seconds))
     monkeypatch.setattr(turns, "time_interleaved", time_interleaved)
 
 
@@ -61,16 +61,6 @@ def test_a_row_is_expected_to_need_its_check_and_its_warm_up_too():
     assert made.expects("fits", fitting)
     assert not made.expects("does not", fitting * 1.01)
     assert made.left_out.keys() == {"does not"}
-
-
-def test_calls_after_the_rounds_are_in_the_share():
-    made = filled(Share(end=0, latest=FEWEST_ROUNDS * 19 + 19, clock=lambda: 0.0))
-    made.calls_after = 1
-    assert made.time(None, "yardstick") is not None  # type: ignore[arg-type]
-    assert not made.left_out
-    made.calls_after = 2
-    made.time(None, "yardstick")  # type: ignore[arg-type]
-    assert made.left_out.keys() == {"slowest"}
 
 
 def test_without_the_yardstick_the_test_is_skipped():
