@@ -87,7 +87,8 @@ class PerceptualLoss(nn.Module, ABC):
         """How different each pair looks.
 
         Args:
-            reconstruction: [B, 3, H, W] in [-1, 1], any float dtype, H and W at least 16 (`trunk.architecture.smallest`).
+            reconstruction: [B, 3, H, W] in [-1, 1], any float dtype, H and W at least
+                `trunk.architecture.smallest`, which is 16 for VGG.
             image: the same shape; it has no gradient.
 
         Returns:
