@@ -23,15 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+import torch
 from torch import Tensor
 
 from litevae.evaluation.weights import tensors_hash
+from litevae.losses.weight_files import DAMAGE, reason
 from litevae_kernels.files import replacing, user_cache
 
 ENVIRONMENT_VARIABLE = "LITEVAE_CACHE"
-_FORMAT = "1"
+_FORMAT = 1
 _AGAIN = "the statistics of the originals are computed again"
 
 
@@ -58,7 +58,7 @@ class ReferenceCache:
     def path(self, description: Mapping[str, Any]) -> Path | None:
         """Where the reference of a description is or would be."""
         name = hashlib.sha256(_text(description).encode()).hexdigest()[:32]
-        return None if self.folder is None else self.folder / f"{name}.safetensors"
+        return None if self.folder is None else self.folder / f"{name}.pt"
 
     def load(self, description: Mapping[str, Any]) -> Reference | None:
         """The reference that was saved with an equal description; None where there is none.
@@ -76,8 +76,8 @@ class ReferenceCache:
             return _read(path, _text(description))
         except FileNotFoundError:
             return None
-        except (OSError, SafetensorError, ValueError) as error:
-            warnings.warn(f"{path} cannot be used ({_line(error)}); {_AGAIN}", stacklevel=2)
+        except DAMAGE as error:
+            warnings.warn(f"{path} cannot be used ({reason(error)}); {_AGAIN}", stacklevel=2)
             return None
 
     def save(self, description: Mapping[str, Any], reference: Reference) -> None:
@@ -85,19 +85,20 @@ class ReferenceCache:
         path = self.path(description)
         if path is None or description.get("data") is None:
             return
-        sums = {name: value.cpu().contiguous() for name, value in reference.sums.items()}
-        metadata = {
+        sums = {name: value.cpu() for name, value in reference.sums.items()}
+        content = {
             "format": _FORMAT,
             "description": _text(description),
             "content": reference.content,
+            "sums": sums,
             "hash": tensors_hash(sums),
         }
         try:
             with replacing(path) as temporary:
-                save_file(sums, temporary, metadata)
-        except (OSError, SafetensorError) as error:
+                torch.save(content, temporary)
+        except (OSError, RuntimeError) as error:  # the latter of torch, where the disk is full
             warnings.warn(
-                f"the statistics of the originals cannot be kept in {self.folder} ({_line(error)}); name another "
+                f"the statistics of the originals cannot be kept in {self.folder} ({reason(error)}); name another "
                 f"folder with {ENVIRONMENT_VARIABLE}",
                 stacklevel=2,
             )
@@ -121,20 +122,18 @@ def default_cache() -> ReferenceCache:
 
 
 def _read(path: Path, text: str) -> Reference:
-    """The reference in a file; a ValueError where it is not what was saved for the description `text`."""
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        sums = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    if metadata.get("format") != _FORMAT or metadata.get("description") != text:
+    """The reference in a file; one of `DAMAGE` where it is not what was saved for the description `text`.
+
+    The file is opened once (safetensors opens it twice): another process may replace it meanwhile.
+    """
+    with path.open("rb") as file:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    if content["format"] != _FORMAT or content["description"] != text:
         raise ValueError("it describes other statistics")
-    if "content" not in metadata or metadata.get("hash") != tensors_hash(sums):
-        raise ValueError("its content is not what was written")
-    return Reference(sums, metadata["content"])
+    if content["hash"] != tensors_hash(content["sums"]):  # torch.load checks no checksum
+        raise ValueError("its tensors are not those that were written")
+    return Reference(content["sums"], content["content"])
 
 
 def _text(description: Mapping[str, Any]) -> str:
     return json.dumps(description, sort_keys=True)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())

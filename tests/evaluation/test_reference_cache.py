@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from litevae.evaluation import reference_cache
 from litevae.evaluation.reference_cache import Reference, ReferenceCache, default_cache
 
 DESCRIPTION = {
@@ -125,24 +123,20 @@ def test_a_file_under_another_s_name_is_not_used(cache: ReferenceCache, saved: P
         assert cache.load(changed("size", 128)) is None
 
 
-def rewrite(path: Path, change: Mapping[str, str]) -> None:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        metadata = {**file.metadata(), **change}
-    save_file(load_file(path), path, metadata)
+def rewrite(path: Path, change: Mapping[str, object]) -> None:
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
 
 
 @pytest.mark.parametrize("damage", ["cut off", "empty", "text", "one bit", "folder", "format", "no description"])
 def test_a_damaged_file_is_named_and_then_replaced(cache: ReferenceCache, saved: Path, damage: str) -> None:
     content = bytearray(saved.read_bytes())
     if damage in ("format", "no description"):
-        rewrite(saved, {"format": "0"} if damage == "format" else {"description": "{}"})
+        rewrite(saved, {"format": 0} if damage == "format" else {"description": "{}"})
     elif damage == "folder":
         saved.unlink()
         saved.mkdir()
     else:
-        content[-1] ^= 1
+        content[content.index(REFERENCE.sums["sum"].numpy().tobytes())] ^= 1
         written = {"cut off": content[:-9], "empty": b"", "text": b"not a file of tensors", "one bit": content}
         saved.write_bytes(written[damage])
     with pytest.warns(UserWarning, match=rf"{saved} cannot be used \(.+\); the statistics of the originals are comp"):
@@ -181,12 +175,12 @@ def test_two_writers_and_a_reader(cache: ReferenceCache, saved: Path) -> None:
 def test_a_folder_that_cannot_be_written_only_warns(
     cache: ReferenceCache, saved: Path, monkeypatch: pytest.MonkeyPatch, error: int
 ) -> None:
-    def refuse(_: object, path: Path, *__: object) -> None:
+    def refuse(_: object, path: Path) -> None:
         path.write_bytes(b"half")
         raise OSError(error, os.strerror(error))
 
     with monkeypatch.context() as patched:
-        patched.setattr(reference_cache, "save_file", refuse)
+        patched.setattr(torch, "save", refuse)
         pattern = (
             rf"cannot be kept in {cache.folder} \(.*{os.strerror(error)}\); name another folder with LITEVAE_CACHE"
         )

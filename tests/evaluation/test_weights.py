@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from litevae import torchvision_shim
 from litevae.evaluation.weights import (
     ALEXNET_FILE,
     DINOV2_FILE,
@@ -24,6 +25,8 @@ from litevae.evaluation.weights import (
     state_hash,
     tensors_hash,
 )
+
+torchvision_shim.install()  # for torchvision and torch-fidelity
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.tensor([1.0, 2.0])}
 EXPECTED = {name: torch.empty_like(tensor) for name, tensor in STATE.items()}
