@@ -17,9 +17,8 @@ class Curve:
 
     label: str
     points: Sequence[tuple[float, float]]
-    series: int
-    """Which model's colour it has."""
-    dashed: bool = False
+    series: int | None
+    """Which model's colour it has; None: no model's, it is gray and dashed."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,7 @@ class Dot:
 class Line:
     """A curve in the chart's pixels."""
 
-    series: int
-    dashed: bool
+    series: int | None
     path: str
     dots: list[Dot]
 
@@ -92,7 +90,7 @@ def line_chart(
             for (x, y), (at, value) in zip(places, points, strict=True)
         ]
         path = " ".join(f"{'L' if index else 'M'}{x} {y}" for index, (x, y) in enumerate(places))
-        lines.append(Line(curve.series, curve.dashed, path, dots))
+        lines.append(Line(curve.series, path, dots))
     return Chart(
         title,
         "; ".join(dot.says for line in lines for dot in line.dots),

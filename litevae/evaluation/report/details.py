@@ -7,7 +7,7 @@ from typing import Any
 from litevae.evaluation.report.charts import Chart, Curve, line_chart
 from litevae.evaluation.report.results import is_number
 from litevae.evaluation.report.tables import Cell, Row, Table, keys_table
-from litevae.evaluation.report.wording import anything, flatten, number
+from litevae.evaluation.report.wording import aligned, anything, flatten, number
 
 _CHANNEL_COLUMNS = {
     "channel_means": "Mean",
@@ -78,10 +78,8 @@ def _statistics(panel: Panel, parts: list[Details], names: Sequence[str]) -> Non
         longest = max(map(len, columns.values()), default=0)
         columns = {key: part.pop(key) for key, column in columns.items() if len(column) == longest}
         if columns:
-            rows = [
-                Row(str(channel), [Cell(number(column[channel])) for column in columns.values()])
-                for channel in range(longest)
-            ]
+            texts = map(aligned, columns.values())
+            rows = [Row(str(channel), list(map(Cell, row))) for channel, row in enumerate(zip(*texts, strict=True))]
             header = ["Channel", *(_CHANNEL_COLUMNS.get(key, key) for key in columns)]
             panel.tables.append(Table(name if len(names) > 1 else "By channel", header, [("", rows)]))
         correlation = part.get("correlation")
@@ -95,21 +93,24 @@ def _statistics(panel: Panel, parts: list[Details], names: Sequence[str]) -> Non
 
 
 def _spectrum(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
-    """Power over bins of frequency: the latent's as a line, the image's dashed."""
-    curves, bins = [], 0
-    for kind, dashed in (("latent", False), ("image", True)):
-        for series, (name, part) in enumerate(zip(names, parts, strict=True)):
-            if _is_vector(part.get(kind)):
-                power = part.pop(kind)
-                bins = max(bins, len(power))
-                label = f"{kind} of {name}" if len(names) > 1 else kind
-                points = [(index + 1.0, value) for index, value in enumerate(power)]
-                curves.append(Curve(label, points, series, dashed))
+    """Power over bins of frequency, of the latents and, dashed, of the images."""
+    curves = []
+    for series, (name, part) in enumerate(zip(names, parts, strict=True)):
+        if _is_vector(part.get("latent")):
+            label = f"latents of {name}" if len(names) > 1 else "latents"
+            curves.append(Curve(label, list(enumerate(part.pop("latent"), start=1)), series))
+    image = next((part["image"] for part in parts if _is_vector(part.get("image"))), None)
+    if image is not None:
+        curves.append(Curve("images", list(enumerate(image, start=1)), None))
+        for part in parts:  # all saw the same images
+            if part.get("image") == image:
+                del part["image"]
+    bins = max((len(curve.points) for curve in curves), default=0)
     ticks = [1.0, *(float(tick) for tick in range(4, bins + 1, 4))]
     chart = line_chart("Normalised power", "bin of frequency, from low to high", curves, ticks, log_y=True)
     if chart is not None:
         panel.charts.append(chart)
-        panel.dashed = "spectrum of the images" if any(curve.dashed for curve in curves) else ""
+        panel.dashed = "images" if image is not None else ""
 
 
 def _equivariance(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
@@ -131,17 +132,13 @@ def _mmd(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
     rows = []
     for sigma in dict.fromkeys(sigma for table in tables for sigma in table):
         found = [table.get(sigma, {}) for table in tables]
-        paper = next((row["printed"] for row in found if isinstance(row.get("printed"), dict)), {})
+        paper: dict[str, Any] = next((row["printed"] for row in found if isinstance(row.get("printed"), dict)), {})
         cells = [_spread(row.get("mean"), row.get("std")) for row in found]
-        cells += [_spread(row.get("gaussian_mean"), row.get("gaussian_std")) for row in found]
-        rows.append(Row(sigma, [Cell(text) for text in (*cells, *(anything(paper.get(key)) for key in printed))]))
+        gaussian = dict.fromkeys(_spread(row.get("gaussian_mean"), row.get("gaussian_std")) for row in found if row)
+        cells += ["; ".join(gaussian), *(anything(paper.get(key)) for key in printed)]
+        rows.append(Row(sigma, [Cell(text) for text in cells]))
     if rows:
-        header = [
-            "sigma",
-            *_columns(names, "Latents"),
-            *(f"Gaussian{f', {name}' if len(names) > 1 else ''}" for name in names),
-        ]
-        header += [f"{key}, paper" for key in printed]
+        header = ["sigma", *_columns(names, "Latents"), "Gaussian", *(f"{key}, paper" for key in printed)]
         panel.tables.append(Table("", header, [("", rows)]))
         panel.note = "“Paper” is what its Table 6 prints." if printed else ""
 

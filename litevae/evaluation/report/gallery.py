@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,12 +20,15 @@ ERROR_SCALE = 0.25
 RANKS = ("worst", "median", "best")
 
 
-class Chosen(NamedTuple):
-    """An image of the gallery: its index, "worst", "median" or "best", and the metric that says so."""
+@dataclass(frozen=True)
+class Chosen:
+    """An image of the gallery."""
 
     index: int
     rank: str
+    """One of `RANKS`."""
     by: str
+    """The metric that says so."""
 
 
 def choose_gallery(scores: Mapping[int, Mapping[str, float]], each: int = 2) -> list[Chosen]:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ from litevae.evaluation.report.gallery import ERROR_SCALE, magma
 from litevae.evaluation.report.items import gallery
 from litevae.evaluation.report.results import check_comparable, check_results, labels, sizes_of
 from litevae.evaluation.report.tables import (
-    Cell,
     command_line,
     compared,
     made_tables,
@@ -92,17 +92,27 @@ def _content(results: list[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def _tiles(results: list[dict[str, Any]], sizes: list[str]) -> list[tuple[str, list[Cell]]]:
-    """(metric, every model's value) at the largest size."""
-    if not sizes:
-        return []
-    measured = [result["sizes"][sizes[-1]]["metrics"] for result in results]
-    tiles = [(metric, [values.get(metric) for values in measured]) for metric in metrics_of(results)]
-    return [
-        (wording.metric_header(metric), compared(metric, values))
-        for metric, values in tiles
-        if any(value is not None for value in values)
-    ]
+@dataclass(frozen=True)
+class Tile:
+    """The best value of a metric."""
+
+    header: str
+    text: str
+    models: list[int]
+    """Which models reach it."""
+
+
+def _tiles(results: list[dict[str, Any]], sizes: list[str]) -> list[Tile]:
+    """A tile for each metric at the largest size."""
+    tiles = []
+    for metric in metrics_of(results) if sizes else ():
+        values = [result["sizes"][sizes[-1]]["metrics"].get(metric) for result in results]
+        cells = compared(metric, values)
+        models = [index for index, cell in enumerate(cells) if cell.best]
+        models = models or [index for index, value in enumerate(values) if value is not None]
+        if models:
+            tiles.append(Tile(wording.metric_header(metric), cells[models[0]].text, models))
+    return tiles
 
 
 def _curves(results: list[dict[str, Any]], names: list[str], sizes: list[str]) -> list[Chart]:

@@ -4,6 +4,7 @@ import html
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 _NAMES = {
@@ -64,6 +65,13 @@ def number(value: Any, decimals: int | None = None) -> str:
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else ("∞" if value > 0 else "-∞")
     return f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
+
+
+def aligned(values: Sequence[float]) -> list[str]:
+    """The numbers of a column, with as many decimals for all as give the largest four digits, at most six."""
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    decimals = 3 - math.floor(math.log10(largest)) if largest else 0
+    return [number(float(value), min(max(decimals, 0), 6)) for value in values]
 
 
 def anything(value: Any) -> str:
