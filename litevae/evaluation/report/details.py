@@ -7,7 +7,7 @@ from typing import Any
 from litevae.evaluation.report.charts import Chart, Curve, line_chart
 from litevae.evaluation.report.results import is_number
 from litevae.evaluation.report.tables import Cell, Row, Table, keys_table
-from litevae.evaluation.report.wording import aligned, anything, flatten, number
+from litevae.evaluation.report.wording import aligned, anything, flatten
 
 _CHANNEL_COLUMNS = {
     "channel_means": "Mean",
@@ -16,6 +16,7 @@ _CHANNEL_COLUMNS = {
     "posterior_stds": "Posterior std",
     "kl": "KL",
 }
+_MMD_COLUMNS = {"sigma", "mean", "std", "gaussian_mean", "gaussian_std", "printed"}
 _TITLES = {
     "statistics": "Channels of the latent",
     "spectrum": "Spectrum",
@@ -57,7 +58,7 @@ def panels(details: Sequence[Details], names: Sequence[str]) -> list[Panel]:
     keys = dict.fromkeys([*known, *(key for detail in details for key in detail)])
     found = []
     for key in keys:
-        if not any(detail.get(key) for detail in details):
+        if all(detail.get(key) in (None, {}, []) for detail in details):
             continue
         panel = Panel(_TITLES.get(key, key))
         values = [detail.get(key) for detail in details]
@@ -94,39 +95,47 @@ def _statistics(panel: Panel, parts: list[Details], names: Sequence[str]) -> Non
 
 def _spectrum(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
     """Power over bins of frequency, of the latents and, dashed, of the images."""
-    curves = []
-    for series, (name, part) in enumerate(zip(names, parts, strict=True)):
-        if _is_vector(part.get("latent")):
-            label = f"latents of {name}" if len(names) > 1 else "latents"
-            curves.append(Curve(label, list(enumerate(part.pop("latent"), start=1)), series))
+    curves = [
+        Curve(f"latents of {name}" if len(names) > 1 else "latents", _numbered(part["latent"]), series)
+        for series, (name, part) in enumerate(zip(names, parts, strict=True))
+        if _is_vector(part.get("latent"))
+    ]
     image = next((part["image"] for part in parts if _is_vector(part.get("image"))), None)
-    if image is not None:
-        curves.append(Curve("images", list(enumerate(image, start=1)), None))
-        for part in parts:  # all saw the same images
-            if part.get("image") == image:
-                del part["image"]
+    curves += [] if image is None else [Curve("images", _numbered(image), None)]
     bins = max((len(curve.points) for curve in curves), default=0)
     ticks = [1.0, *(float(tick) for tick in range(4, bins + 1, 4))]
     chart = line_chart("Normalised power", "bin of frequency, from low to high", curves, ticks, log_y=True)
-    if chart is not None:
-        panel.charts.append(chart)
-        panel.dashed = "images" if image is not None else ""
+    if chart is None:
+        return
+    panel.charts.append(chart)
+    panel.dashed = "images" if image is not None else ""
+    for part in parts:
+        if _is_vector(part.get("latent")):
+            del part["latent"]
+        if image is not None and part.get("image") == image:  # all saw the same images
+            del part["image"]
+
+
+def _numbered(values: list[float]) -> list[tuple[float, float]]:
+    return [(float(index), value) for index, value in enumerate(values, start=1)]
 
 
 def _equivariance(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
     """A row for each transformation."""
     keys = dict.fromkeys(key for part in parts for key in part if is_number(part[key]))
-    rows = [Row(key, [Cell(number(part.pop(key, None))) for part in parts]) for key in keys]
+    rows = [Row(key, [Cell(anything(part.pop(key, None))) for part in parts]) for key in keys]
     if rows:
         panel.tables.append(Table("", ["Transformation", *_columns(names, "Error")], [("", rows)]))
 
 
 def _mmd(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
     """A row for each kernel's width: every model, a true Gaussian's samples, and what the paper's Table 6 prints."""
-    tables = [
-        {anything(row.get("sigma")): row for row in part.pop("rows")} if _is_rows(part.get("rows")) else {}
-        for part in parts
-    ]
+    tables: list[dict[str, Details]] = []
+    for part in parts:
+        listed = part.pop("rows") if _is_rows(part.get("rows")) else []
+        tables.append({anything(row.get("sigma")): row for row in listed})
+        for sigma, row in tables[-1].items():
+            part |= {f"sigma {sigma}, {key}": value for key, value in row.items() if key not in _MMD_COLUMNS}
     every = [row for table in tables for row in table.values()]
     printed = dict.fromkeys(key for row in every if isinstance(row.get("printed"), dict) for key in row["printed"])
     rows = []

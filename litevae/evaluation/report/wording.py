@@ -101,5 +101,5 @@ def visible(text: str) -> str:
 
 def markdown_cell(value: Any) -> str:
     """Any text within a line or a table of Markdown, where it means nothing but itself."""
-    text = html.escape(" ".join(visible(str(value)).split()), quote=False)
-    return re.sub(r"[\\`*\[|~]|\b_|_\b", r"\\\g<0>", text)
+    text = html.escape(visible(" ".join(str(value).split())), quote=False)
+    return re.sub(r"[\\`*\[|]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", text)
