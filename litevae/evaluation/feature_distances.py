@@ -105,8 +105,13 @@ class FrechetFeatureDistance(SetMetric):
         return self.features.reconstructions(batch)
 
     def values(self) -> dict[str, Any]:
-        check_images(self.name, count_images(self.sums, _COMPARED))
-        check_images(f"the reference of {self.name}", count_images(self.reference, REFERENCE))
+        images, originals = count_images(self.sums, _COMPARED), count_images(self.reference, REFERENCE)
+        check_images(self.name, images)
+        check_images(f"the reference of {self.name}", originals)
+        if self._given is None and originals != images:  # goes on from a state of a pass that was given a reference
+            raise wrong_value(
+                "reference", "be given again to go on", f"{originals} originals, {images} reconstructions"
+            )
         mean, covariance = gaussian(self.sums, _COMPARED)  # [1, D], [1, D, D]
         reference = {name: value.to(mean.device) for name, value in self.reference.items()}
         return {self.name: frechet_distance(*gaussian(reference, REFERENCE), mean, covariance).item()}

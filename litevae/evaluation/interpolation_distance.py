@@ -83,7 +83,7 @@ class InterpolationDistance(FrechetFeatureDistance):
         if count >= IMAGENET_IMAGES:
             return super().warnings()
         few = f"ifid: neighbours are of {count} training latents, in publications of {IMAGENET_IMAGES}"
-        return [*super().warnings(), f"{few}; more come nearer, which makes it smaller"]
+        return [*super().warnings(), f"{few}; among more, nearer ones are found"]
 
 
 def spherical_midpoint(a: Tensor, b: Tensor) -> Tensor:

@@ -63,8 +63,8 @@ class FWD(SetMetric):
             check_size(height, width, self.most_gigabytes)
             self._size = height, width
         if self._size != (height, width):
-            rule = "all have the size of the first, {}x{}".format(*self._size)
-            raise wrong_value("images for fwd", rule, f"{height}x{width}", "measure each size apart")
+            rule = f"all have the size of the first, {self._size}"
+            raise wrong_value("images for fwd", rule, (height, width), "measure each size apart")
         self._pending.append(torch.stack([to_uint8(batch.images), to_uint8(batch.reconstructions)]))
         if sum(pixels.shape[1] for pixels in self._pending) >= _PENDING:
             self.flush()
@@ -112,16 +112,16 @@ def wavelet_packets(images: Tensor) -> Tensor:
 def state_gigabytes(height: int, width: int) -> float:
     """What the sums over RGB images of this size take, in GB of 10^9 bytes."""
     numbers = 3 * height * width // PACKETS
-    elements = sum(ROWS * min(start + ROWS, numbers) for start in range(0, numbers, ROWS))  # of a triangle
+    ends = [min(start + ROWS, numbers) for start in range(0, numbers, ROWS)]
+    elements = sum((end - start) * end for start, end in zip([0, *ends], ends, strict=False))  # of the triangle
     return 2 * PACKETS * elements * 8 / 1e9
 
 
 def check_size(height: int, width: int, most_gigabytes: float = 8.0) -> None:
     """Raise the ValueErrors of `FWD` for images of this size."""
     if height % SIDE or width % SIDE:
-        raise wrong_value("images for fwd", f"have sides that {SIDE} divides", f"{height}x{width}", "crop them")
+        raise wrong_value("images for fwd", f"have sides that {SIDE} divides", (height, width), "crop them")
     needed = state_gigabytes(height, width)
     if needed > most_gigabytes:
-        rule = f"be so small that their sums take at most {most_gigabytes:g} GB"
-        way_out = "measure fwd at a smaller size, or raise most_gigabytes"
-        raise wrong_value("images for fwd", rule, f"{height}x{width}, {needed:.1f} GB", way_out)
+        rule, way_out = f"take at most {most_gigabytes:g} GB", "measure smaller images, or raise most_gigabytes"
+        raise wrong_value(f"the sums of fwd for {height}x{width}", rule, round(needed, 1), way_out)
