@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, places that can be written to, and names that are still free.
+"""Files that are written whole or not at all, places that can be written to, caches, and names that are still free.
 
 Of the standard library alone.
 """
@@ -107,6 +107,14 @@ def unused(path: Path) -> Path:
         free = path.with_name(f"{path.stem}-{number}{path.suffix}")
         number += 1
     return free
+
+
+def user_cache(variable: str, name: str) -> Path | None:
+    """The folder that an environment variable names, else `name` in the user's cache folder (None without a home)."""
+    if folder := os.environ.get(variable):
+        return Path(folder)
+    caches = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return None if caches.startswith("~") else Path(caches, name)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import functools
 import hashlib
 import importlib
-import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from litevae_kernels.devices import on_device
-from litevae_kernels.files import replacing
+from litevae_kernels.files import replacing, user_cache
 
 ENVIRONMENT_VARIABLE = "LITEVAE_KERNELS_CACHE"
 OPTIONS = ("--std=c++17",)
@@ -86,10 +85,7 @@ def status() -> tuple[bool, str]:
 
 def cache_folder() -> Path | None:
     """Where compiled kernels are kept: LITEVAE_KERNELS_CACHE, else the user's cache folder (None without a home)."""
-    if folder := os.environ.get(ENVIRONMENT_VARIABLE):
-        return Path(folder)
-    caches = os.environ.get("LOCALAPPDATA" if os.name == "nt" else "XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return None if caches.startswith("~") else Path(caches, "litevae_kernels")
+    return user_cache(ENVIRONMENT_VARIABLE, "litevae_kernels")
 
 
 def sources() -> Path:

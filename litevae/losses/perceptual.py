@@ -14,7 +14,6 @@ from litevae.losses.vgg import TRUNKS, VGG16, VGG19, Trunk, build_trunk, load_lp
 from litevae_kernels.checks import check_choice
 
 KINDS = ("lpips", "vgg19")
-MIN_SIZE = 16  # four poolings
 # Added to a feature's squared length, so that a gradient exists at length 0. It is below float32's rounding for
 # lengths above 0.03; theirs are 1 and more.
 _EPS = 1e-10
@@ -54,10 +53,11 @@ def build_perceptual(config: PerceptualConfig) -> "PerceptualLoss":
     >>> perceptual.name, perceptual(image, image).item()
     ('lpips_random_trunk', 0.0)
     """
+    name = config.kind if config.trunk == "pretrained" else f"{config.kind}_random_trunk"
     if config.kind == "lpips":
         weights = load_lpips_weights()
-        return LpipsLoss(config, build_trunk(VGG16, config.trunk, config.path, last_activation=True), weights)
-    return Vgg19Loss(config, build_trunk(VGG19, config.trunk, config.path, last_activation=False))
+        return LpipsLoss(name, build_trunk(VGG16, config.trunk, config.path, last_activation=True), weights)
+    return Vgg19Loss(name, build_trunk(VGG19, config.trunk, config.path, last_activation=False))
 
 
 class PerceptualLoss(nn.Module, ABC):
@@ -67,9 +67,9 @@ class PerceptualLoss(nn.Module, ABC):
     image are made without a graph; the reconstruction gets its gradient although no parameter has one.
     """
 
-    def __init__(self, config: PerceptualConfig, trunk: Trunk) -> None:
+    def __init__(self, name: str, trunk: Trunk) -> None:
         super().__init__()
-        self.name = config.kind if config.trunk == "pretrained" else f"{config.kind}_random_trunk"
+        self.name = name
         """What logs call it."""
         self.trunk = trunk
         self.eval()
@@ -87,7 +87,8 @@ class PerceptualLoss(nn.Module, ABC):
         """How different each pair looks.
 
         Args:
-            reconstruction: [B, 3, H, W] in [-1, 1], any float dtype, H and W at least 16.
+            reconstruction: [B, 3, H, W] in [-1, 1], any float dtype, H and W at least
+                `trunk.architecture.smallest`, which is 16 for VGG.
             image: the same shape; it has no gradient.
 
         Returns:
@@ -100,9 +101,10 @@ class PerceptualLoss(nn.Module, ABC):
         channels, height, width = image.shape[1:]
         if channels != 3:
             raise ValueError(f"image must have 3 channels (RGB), got {channels}")
-        if min(height, width) < MIN_SIZE:
+        smallest = self.trunk.architecture.smallest
+        if min(height, width) < smallest:
             raise ValueError(
-                f"image must be at least {MIN_SIZE}x{MIN_SIZE} pixels for the four poolings of "
+                f"image must be at least {smallest}x{smallest} pixels for the poolings of "
                 f"{self.trunk.architecture.name}, got {height}x{width}; use larger crops or set "
                 f"loss.perceptual_weight to 0"
             )
@@ -114,17 +116,17 @@ class PerceptualLoss(nn.Module, ABC):
 
 
 class LpipsLoss(PerceptualLoss):
-    """LPIPS v0.1 on VGG16 (Zhang et al. 2018), relu1_2 to relu5_3.
+    """LPIPS v0.1 (Zhang et al. 2018) on VGG16, relu1_2 to relu5_3, or on another trunk of five stages.
 
-    At each of the five, features are divided by their length over the channels; their squared difference is weighted
+    After each of the five, features are divided by their length over the channels; their squared difference is weighted
     by channel, summed over channels, and averaged over positions. The five numbers are added.
 
     Values are the package lpips' to rounding. Unlike there, the gradient of zero features is finite, and there is no
     Dropout.
     """
 
-    def __init__(self, config: PerceptualConfig, trunk: Trunk, weights: list[Tensor]) -> None:
-        super().__init__(config, trunk)
+    def __init__(self, name: str, trunk: Trunk, weights: list[Tensor]) -> None:
+        super().__init__(name, trunk)
         self.weights = nn.ParameterList([nn.Parameter(weight, requires_grad=False) for weight in weights])
 
     def _distances(self, reconstruction: Tensor, image: Tensor) -> Tensor:

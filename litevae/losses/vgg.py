@@ -5,28 +5,24 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [losse
 
 import http.client
 import importlib.util
-import pickle
-import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from litevae.losses.weight_files import DAMAGE, WeightsError, hub_folder, mismatch, read_weights, reason
 
 TRUNKS = ("pretrained", "random")
 RANDOM_SEED = 0
 
 # ImageNet's mean and standard deviation, of images in [0, 1].
-_MEAN = (0.485, 0.456, 0.406)
-_STANDARD_DEVIATION = (0.229, 0.224, 0.225)
-_WIDTHS = (64, 128, 256, 512, 512)
-# What torch.load raises for a file that is absent, empty, cut off, or holds more than plain tensors and values.
-_DAMAGE = (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError, pickle.UnpicklingError, zipfile.BadZipFile)
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
-class TrunkError(Exception):
+class TrunkError(WeightsError):
     """The weights of a perceptual loss cannot be had; the message is one line and names the way out."""
 
 
@@ -37,20 +33,28 @@ class Architecture:
     name: str
     depths: tuple[int, ...]
     url: str
+    widths: ClassVar[tuple[int, ...]] = (64, 128, 256, 512, 512)
+    """Channels of each stage."""
+    smallest: ClassVar[int] = 16
+    """The least height and width of an image: four poolings."""
+    lpips_file: ClassVar[str] = "vgg.pth"
+    """Its weights in the package lpips."""
 
     @property
     def file(self) -> str:
         """What torchvision calls its weights."""
         return self.url.rpartition("/")[2]
 
-    def layers(self) -> Iterator[str]:
-        """torchvision's names of the convolutions. Between them it counts activations and poolings."""
-        index = 0
-        for depth in self.depths:
+    def stages(self) -> list[list[nn.Module]]:
+        """Layers in torchvision's order; those of a stage end where features are compared."""
+        stages: list[list[nn.Module]] = []
+        channels = 3
+        for depth, width in zip(self.depths, self.widths, strict=True):
+            stages.append([nn.MaxPool2d(2)] if stages else [])
             for _ in range(depth):
-                yield f"features.{index}"
-                index += 2
-            index += 1
+                stages[-1] += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(inplace=True)]
+                channels = width
+        return stages
 
 
 VGG16 = Architecture("VGG16", (2, 2, 3, 3, 3), "https://download.pytorch.org/models/vgg16-397923af.pth")
@@ -60,8 +64,8 @@ VGG19 = Architecture("VGG19", (2, 2, 4, 4, 4), "https://download.pytorch.org/mod
 class Trunk(nn.Module):
     """A VGG without its classifier, in stages, for images in [-1, 1]. Frozen.
 
-    A stage halves the image first (all but the first one), then convolves and activates. `last_activation=False` ends
-    with the last convolution. Weights have no values yet; they are channels_last, which convolutions prefer.
+    A stage pools first (all but the first one), then convolves and activates. `last_activation=False` ends with the
+    last convolution. Weights have no values yet; they are channels_last, which convolutions prefer.
     """
 
     shift: Tensor
@@ -70,14 +74,8 @@ class Trunk(nn.Module):
     def __init__(self, architecture: Architecture, *, last_activation: bool) -> None:
         super().__init__()
         self.architecture = architecture
-        stages: list[list[nn.Module]] = []
-        channels = 3
-        for depth, width in zip(architecture.depths, _WIDTHS, strict=True):
-            stages.append([nn.MaxPool2d(2)] if stages else [])
-            for _ in range(depth):
-                convolution = nn.Conv2d(channels, width, 3, padding=1, device="meta")  # draws no random numbers
-                stages[-1] += [convolution, nn.ReLU(inplace=True)]
-                channels = width
+        with torch.device("meta"):  # draws no random numbers
+            stages = architecture.stages()
         if not last_activation:
             stages[-1].pop()
         self.stages = nn.ModuleList([nn.Sequential(*layers) for layers in stages])
@@ -85,15 +83,41 @@ class Trunk(nn.Module):
         for convolution in self.convolutions.values():
             convolution.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its types
         # x -> (x + 1) / 2 -> (x - mean) / deviation, in one step
-        mean, deviation = (torch.tensor(x, device="cpu").view(1, 3, 1, 1) for x in (_MEAN, _STANDARD_DEVIATION))
+        mean, deviation = (torch.tensor(x, device="cpu").view(1, 3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_DEVIATION))
         self.register_buffer("shift", 2 * mean - 1)
         self.register_buffer("scale", 2 * deviation)
 
     @property
     def convolutions(self) -> dict[str, nn.Conv2d]:
-        """The convolutions, under torchvision's names."""
-        found = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
-        return dict(zip(self.architecture.layers(), found, strict=True))
+        """The convolutions, under torchvision's names, which count activations and poolings too."""
+        layers = enumerate(layer for stage in self.stages for layer in stage.children())
+        return {f"features.{index}": layer for index, layer in layers if isinstance(layer, nn.Conv2d)}
+
+    def tensors(self) -> dict[str, nn.Parameter]:
+        """All weights, under torchvision's names. What else its files hold is the "classifier."."""
+        return {
+            f"{name}.{kind}": parameter
+            for name, convolution in self.convolutions.items()
+            for kind, parameter in convolution.named_parameters()
+        }
+
+    @torch.no_grad()
+    def fill(self, weights: dict[str, Tensor]) -> None:
+        """Copy the values of a file that has all `tensors`."""
+        for name, parameter in self.tensors().items():
+            parameter.copy_(weights[name])
+
+    @torch.no_grad()
+    def randomize(self) -> None:
+        """Weights whose features keep their size from layer to layer (He et al. 2015), as torchvision draws them.
+
+        They are the same every time; the global generators stay as they are.
+        """
+        generator = torch.Generator(device="cpu").manual_seed(RANDOM_SEED)
+        for convolution in self.convolutions.values():
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu", generator=generator)
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
 
     def normalize(self, image: Tensor) -> Tensor:
         """[B, 3, H, W] in [-1, 1], any float dtype, as ImageNet's networks want it, in the trunk's dtype."""
@@ -111,45 +135,36 @@ def build_trunk(architecture: Architecture, trunk: str, path: str | None, *, las
     """
     built = Trunk(architecture, last_activation=last_activation)
     if trunk == "random":
-        _randomize(built)
+        built.randomize()
     elif path is not None:
-        _copy(_read(Path(path).expanduser(), architecture), built, f"perceptual.path={path}")
+        _fill(built, _read(Path(path).expanduser(), architecture), f"perceptual.path={path}")
     else:
-        _copy(_download(architecture), built, str(_cached_file(architecture)))
+        _fill(built, _download(architecture), str(hub_folder() / architecture.file))
     return built
 
 
-def load_lpips_weights() -> list[Tensor]:
-    """How much each channel counts in LPIPS v0.1 on VGG16: five tensors [C], one a stage, that the package lpips ships.
+def load_lpips_weights(architecture: Architecture = VGG16) -> list[Tensor]:
+    """How much each channel counts in LPIPS v0.1: five tensors [C], one a stage, that the package lpips ships.
 
     The package is not imported: with it would come torchvision, and modules whose Dropout a parent's train() enables.
     """
     package = importlib.util.find_spec("lpips")
     if package is None or package.origin is None:
         raise TrunkError("LPIPS needs the weights in the package lpips, which is not installed; pip install lpips")
-    path = Path(package.origin).parent / "weights" / "v0.1" / "vgg.pth"
+    path = Path(package.origin).parent / "weights" / "v0.1" / architecture.lpips_file
     try:
         weights: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        return [weights[f"lin{stage}.model.1.weight"].view(width) for stage, width in enumerate(_WIDTHS)]
-    except _DAMAGE as error:
-        raise TrunkError(f"{path} cannot be read: {_reason(error)}; pip install --force-reinstall lpips") from error
-
-
-def _randomize(trunk: Trunk) -> None:
-    """Weights whose features keep their size from layer to layer (He et al. 2015), as torchvision draws them."""
-    generator = torch.Generator(device="cpu").manual_seed(RANDOM_SEED)
-    for convolution in trunk.convolutions.values():
-        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu", generator=generator)
-        assert convolution.bias is not None
-        nn.init.zeros_(convolution.bias)
+        return [weights[f"lin{stage}.model.1.weight"].view(width) for stage, width in enumerate(architecture.widths)]
+    except DAMAGE as error:
+        raise TrunkError(f"{path} cannot be read: {reason(error)}; pip install --force-reinstall lpips") from error
 
 
 def _read(path: Path, architecture: Architecture) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except _DAMAGE as error:
+        return read_weights(path)
+    except DAMAGE as error:
         raise TrunkError(
-            f"perceptual.path={path} cannot be read as {architecture.name}'s weights: {_reason(error)}; it must be "
+            f"perceptual.path={path} cannot be read as {architecture.name}'s weights: {reason(error)}; it must be "
             f"torchvision's file {architecture.file}, from {architecture.url}"
         ) from error
 
@@ -160,62 +175,26 @@ def _download(architecture: Architecture) -> Any:
         return torch.hub.load_state_dict_from_url(
             architecture.url, map_location="cpu", check_hash=True, weights_only=True
         )
-    except (*_DAMAGE, http.client.HTTPException) as error:
-        cached = _cached_file(architecture)
+    except (*DAMAGE, http.client.HTTPException) as error:
+        cached = hub_folder() / architecture.file
         if cached.exists():
             raise TrunkError(
-                f"{cached} cannot be read: {_reason(error)}; delete it to have it downloaded again"
+                f"{cached} cannot be read: {reason(error)}; delete it to have it downloaded again"
             ) from error
         raise TrunkError(
-            f"{architecture.name}'s weights cannot be downloaded: {_reason(error)}; on a machine with internet "
+            f"{architecture.name}'s weights cannot be downloaded: {reason(error)}; on a machine with internet "
             f"download {architecture.url} (about 550 MB), and either put it into {cached.parent} here or name it with "
             f"perceptual.path=FILE (perceptual.trunk=random needs no file, but is for tests)"
         ) from error
 
 
-def _cached_file(architecture: Architecture) -> Path:
-    return Path(torch.hub.get_dir()) / "checkpoints" / architecture.file
-
-
-def _copy(weights: Any, trunk: Trunk, source: str) -> None:
-    """Fill the trunk; every convolution of both must be in both. The classifier stays behind."""
+def _fill(trunk: Trunk, weights: Any, source: str) -> None:
+    """Every convolution of both must be in both. The classifier stays behind."""
     architecture = trunk.architecture
-    expected = {
-        f"{name}.{kind}": parameter
-        for name, convolution in trunk.convolutions.items()
-        for kind, parameter in convolution.named_parameters()
-    }
-    problem = _mismatch(weights, expected)
+    problem = mismatch(weights, trunk.tensors(), ignored=("classifier.",))
     if problem is not None:
         raise TrunkError(
             f"{source} holds other weights than {architecture.name}'s: {problem}; it must be torchvision's file "
             f"{architecture.file}, from {architecture.url}"
         )
-    with torch.no_grad():
-        for key, parameter in expected.items():
-            parameter.copy_(weights[key])
-
-
-def _mismatch(weights: Any, expected: dict[str, nn.Parameter]) -> str | None:
-    """The first thing that is wrong with a file's content."""
-    if not isinstance(weights, dict):
-        return f"it holds a {type(weights).__name__} instead of tensors by name"
-    for key, parameter in expected.items():
-        found = weights.get(key)
-        if not isinstance(found, Tensor):
-            return f"{key} is missing"
-        if found.shape != parameter.shape:
-            return f"{key} must have the shape {tuple(parameter.shape)}, got {tuple(found.shape)}"
-        if not found.isfinite().all():
-            return f"{key} holds a NaN or an infinity"
-    surplus = [key for key in weights if key not in expected and not str(key).startswith("classifier.")]
-    return f"it has {surplus[0]} besides" if surplus else None
-
-
-def _reason(error: BaseException) -> str:
-    """An error in half a line. What PyTorch says of a foreign file is a page, about trusting it."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
-    if isinstance(error, pickle.UnpicklingError):
-        return "it is not a file of plain tensors"
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+    trunk.fill(weights)

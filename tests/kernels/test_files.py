@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from litevae_kernels.files import check_file, check_folder, remove_leftovers, replacing, write_text
+from litevae_kernels.files import check_file, check_folder, remove_leftovers, replacing, user_cache, write_text
 
 
 def test_file(tmp_path: Path) -> None:
@@ -135,3 +135,13 @@ def test_places_that_cannot_be_written_to(tmp_path: Path, monkeypatch: pytest.Mo
     ):
         with pytest.raises(ValueError, match=r"--output must be writable, got .* \(Read-only file system\)"):
             check()
+
+
+def test_the_user_s_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in [("HOME", "/home/x"), ("XDG_CACHE_HOME", ""), ("OURS", "")]:
+        monkeypatch.setenv(variable, value)
+    assert user_cache("OURS", "ours") == Path("/home/x/.cache/ours")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/caches")
+    assert user_cache("OURS", "ours") == Path("/caches/ours")
+    monkeypatch.setenv("OURS", "/named")
+    assert user_cache("OURS", "ours") == Path("/named")

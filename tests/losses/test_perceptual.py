@@ -193,7 +193,7 @@ def test_under_autocast_only_the_trunk_is_in_half_precision(kind: str, dtype: to
         ([(1, 1, 32, 32)] * 2, "image must have 3 channels (RGB), got 1"),
         (
             [(1, 3, 15, 32)] * 2,
-            "image must be at least 16x16 pixels for the four poolings of VGG16, got 15x32; use larger crops or set "
+            "image must be at least 16x16 pixels for the poolings of VGG16, got 15x32; use larger crops or set "
             "loss.perceptual_weight to 0",
         ),
     ],

@@ -4,7 +4,7 @@ hub.py reads the datasets library, shards.py tar files. Where images can only be
 says which process reads what, and stream_samples.py makes samples of it.
 """
 
-from litevae.data.streaming.hub import Stream, open_row_stream, open_rows, open_shard_stream
+from litevae.data.streaming.hub import DatasetSource, Stream, open_row_stream, open_rows, open_shard_stream
 from litevae.data.streaming.shard_assignment import StreamStart, resume_readers, shard_count
 from litevae.data.streaming.shards import ShardSource, find_shards, is_remote, shard_folder
 from litevae.data.streaming.stream_samples import (
@@ -16,6 +16,7 @@ from litevae.data.streaming.stream_samples import (
 )
 
 __all__ = [
+    "DatasetSource",
     "ShardSource",
     "Stream",
     "StreamSamples",
