@@ -30,13 +30,14 @@ class Kind(NamedTuple):
 
     shape: torch.Size  # of the weight
     channels_last: bool
-    dtypes: tuple[torch.dtype | None, ...]  # of the weight, its result or gradient, scales and gain
+    dtype: torch.dtype  # of the weight
+    others: tuple[torch.dtype | None, ...]  # of its result or gradient, scales and gain
     eps: float
     device: int
 
     @property
     def has_gain(self) -> bool:
-        return self.dtypes[-1] is not None
+        return self.others[-1] is not None
 
 
 def smc_weight(weight: Tensor, scales: Tensor, gain: Tensor | None, eps: float, dtype: torch.dtype) -> Tensor:
@@ -76,7 +77,8 @@ def _kind_of(
     return Kind(
         weight.shape,
         memory_format is torch.channels_last,
-        (weight.dtype, other.dtype, scales.dtype, None if gain is None else gain.dtype),
+        weight.dtype,
+        (other.dtype, scales.dtype, None if gain is None else gain.dtype),
         eps,
         weight.get_device(),
     )
@@ -107,7 +109,7 @@ def _backward_launches(kind: Kind) -> tuple[Launch, Launch]:
 def _row_of(kind: Kind, most_elements: int) -> tuple[Row, int]:
     """A block of the whole row if it has at most `most_elements`, else of as many channels as fit; and the warps."""
     _, inputs, height, width = kind.shape
-    taps, arithmetic = height * width, arithmetic_dtype(kind.dtypes[0])
+    taps, arithmetic = height * width, arithmetic_dtype(kind.dtype)
     block_taps, whole = triton.next_power_of_2(taps), triton.next_power_of_2(inputs)
     channels_last = taps == 1 or kind.channels_last
     is_double = arithmetic == torch.float64
