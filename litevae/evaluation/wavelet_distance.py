@@ -24,7 +24,7 @@ from litevae_kernels.checks import wrong_value
 
 LEVELS = 4
 PACKETS = 4**LEVELS
-SIDE = 2**LEVELS
+MULTIPLE = 2**LEVELS
 _SIDES = ("originals", "reconstructions")
 _PENDING = 128  # images at once: the sums are then read and written seldom enough to be limited by arithmetic
 _PACKETS_AT_ONCE = 16  # of the last step
@@ -97,7 +97,7 @@ def wavelet_packets(images: Tensor) -> Tensor:
     """Orthonormal Haar packets of 4 levels: every sub-band is transformed again, not L alone.
 
     Args:
-        images: float32 or float64 [N, C, H, W], H and W multiples of 16.
+        images: float32 or float64 [N, C, H, W], any strides, H and W multiples of 16.
 
     Returns:
         [256, N, C * H/16 * W/16], packets in the order of (level 4, ..., level 1), each of L H V D.
@@ -105,7 +105,8 @@ def wavelet_packets(images: Tensor) -> Tensor:
     count, channels, height, width = images.shape
     bands = images
     for _ in range(LEVELS):
-        (bands,) = haar_dwt2d(bands)  # [N, 4C', H/2, W/2]: the new sub-band is the slowest, so no packet is mixed
+        # [N, 4C', H/2, W/2]: the new sub-band is the slowest of the channels, so no packet is mixed.
+        (bands,) = haar_dwt2d(bands, memory_format=torch.contiguous_format)
     return bands.view(count, PACKETS, channels * height * width // PACKETS).transpose(0, 1)
 
 
@@ -119,8 +120,8 @@ def state_gigabytes(height: int, width: int) -> float:
 
 def check_size(height: int, width: int, most_gigabytes: float = 8.0) -> None:
     """Raise the ValueErrors of `FWD` for images of this size."""
-    if height % SIDE or width % SIDE:
-        raise wrong_value("images for fwd", f"have sides that {SIDE} divides", (height, width), "crop them")
+    if height % MULTIPLE or width % MULTIPLE:
+        raise wrong_value("images for fwd", f"have sides that {MULTIPLE} divides", (height, width), "crop them")
     needed = state_gigabytes(height, width)
     if needed > most_gigabytes:
         rule, way_out = f"take at most {most_gigabytes:g} GB", "measure smaller images, or raise most_gigabytes"

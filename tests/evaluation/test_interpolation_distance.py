@@ -109,7 +109,7 @@ def test_bad_latents_are_named() -> None:
     metric = ifid(torch.randn(10, *SHAPE))
     with pytest.raises(ValueError, match=re.escape("latents must have shape [B, 2, 4, 4] as those of training, got a")):
         metric.add(batch_of(torch.randn(3, 2, 8, 8)))
-    with pytest.raises(ValueError, match="latents must have shape .* got None"):
+    with pytest.raises(ValueError, match=r"latents must have shape .* got None"):
         metric.add(replace(batch_of(torch.randn(3, *SHAPE)), latents=None))
 
 

@@ -68,6 +68,7 @@ def test_packets_are_orthonormal() -> None:
     packets = wavelet_packets(images)
     assert packets.shape == (256, 7, 4)
     torch.testing.assert_close(packets.square().sum((0, 2)), images.square().sum((1, 2, 3)))
+    assert torch.equal(wavelet_packets(images.to(memory_format=torch.channels_last)), packets)
     torch.testing.assert_close(packets[0], 16 * images.unfold(2, 16, 16).unfold(3, 16, 16).mean((4, 5)).flatten(1))
 
 
