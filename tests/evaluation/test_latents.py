@@ -152,6 +152,19 @@ def test_a_deterministic_encoder_has_no_finite_kl() -> None:
     assert found["channel_stds"][0] > 0
 
 
+def test_the_rounding_of_sums_is_no_spread() -> None:
+    """In constant channels the mean of squares and the square of the mean do not round alike."""
+    metric = Statistics()
+    constants = torch.tensor([0.7, 0.1, 123.456, -3.3, 0.9, 17.3, -0.01], dtype=torch.float64)
+    means = constants.view(1, -1, 1, 1).expand(9, -1, 31, 17)
+    metric.add_posteriors(means, torch.zeros_like(means))
+    elements = metric.sums["elements"]
+    assert (metric.sums["products"].diag() / elements > (metric.sums["mean^1"] / elements) ** 2).any()
+    assert metric.values()["statistics"]["stds_of_means"] == [0.0] * 7
+    with pytest.raises(NoScaleError):
+        metric.scale()
+
+
 def test_a_channel_is_active_above_a_variance_of_a_hundredth() -> None:
     metric = Statistics()
     signs = torch.tensor([1.0, -1.0]).view(2, 1, 1, 1)
