@@ -155,7 +155,7 @@ def test_a_deterministic_encoder_has_no_finite_kl() -> None:
 def test_the_rounding_of_sums_is_no_spread() -> None:
     """In constant channels the mean of squares and the square of the mean do not round alike."""
     metric = Statistics()
-    constants = torch.tensor([0.7, 0.1, 123.456, -3.3, 0.9, 17.3, -0.01])
+    constants = torch.tensor([0.7, 0.1, 123.456, -3.3, 0.9, 17.3, -0.01], dtype=torch.float64)
     means = constants.view(1, -1, 1, 1).expand(9, -1, 31, 17)
     metric.add_posteriors(means, torch.zeros_like(means))
     elements = metric.sums["elements"]

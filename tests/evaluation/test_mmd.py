@@ -81,7 +81,7 @@ def expected_kernel(sigma: float, mean: Tensor, variance: Tensor) -> float:
 
 
 def test_it_is_unbiased_between_two_gaussians_and_the_biased_one_is_not() -> None:
-    """The mean over 200 sets of 20, within five standard errors of the closed form, which the biased one is far above."""
+    """The mean over 200 sets of 20, within five standard errors of the closed form; the biased one is far above."""
     sigma, elements = 2.0, 6
     mean, std = torch.full((elements,), 0.3), torch.linspace(0.5, 1.5, elements)
     zero, one = torch.zeros(elements), torch.ones(elements)
