@@ -16,10 +16,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = (BLUE, ORANGE, GREEN, "#7c3aed", "#dc2626", GRAY)
-PANELS = (("rfid", "fwd"), ("psnr",), ("ssim",), ("lpips-vgg", "lpips-alex", "lpips"))
+PANELS = (("rfid", "fwd"), ("psnr",), ("ssim",), ("lpips-vgg", "lpips-alex"))
 """Each panel shows the first of its metrics that every model has or, without one, that any has."""
-_NAMES = {"rfid": "rFID", "fwd": "FWD", "psnr": "PSNR, dB", "ssim": "SSIM"}
-_HIGHER = ("psnr", "ssim")
+_TITLES = {
+    "rfid": "rFID ↓",
+    "fwd": "FWD ↓",
+    "psnr": "PSNR, dB ↑",
+    "ssim": "SSIM ↑",
+    "lpips-vgg": "LPIPS (VGG) ↓",
+    "lpips-alex": "LPIPS (AlexNet) ↓",
+}
+"""With an arrow towards the better values."""
 
 
 def save_resolution_curves(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
@@ -103,9 +110,8 @@ def _dress(axes: "Axes", metric: str, sides: Sequence[int]) -> None:
     """Title, and a logarithmic axis with the sides that were measured."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    better = "higher" if metric in _HIGHER else "lower"
-    axes.set_title(_NAMES.get(metric, metric.replace("lpips", "LPIPS", 1)))
-    axes.set_xlabel(f"side in pixels ({better} is better)")
+    axes.set_title(_TITLES[metric])
+    axes.set_xlabel("side, pixels")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(sides))
     axes.xaxis.set_minor_locator(NullLocator())

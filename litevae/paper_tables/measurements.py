@@ -50,8 +50,9 @@ def read(words: Sequence[str]) -> tuple[list[Measurement], list[str]]:
     for word in words:
         identifier, equals, place = word.partition("=")
         if equals and "/" not in identifier:
+            table, row = find_row(identifier)
             source = _read(_the_one(Path(place)))
-            found += _fill(*find_row(identifier), source)
+            found += _fill(table, row, source)
             found += _fill_others(identifier, source)
             continue
         for path in sources.files_below(Path(word), (RESULTS, METRICS, sources.TABLE_3)):

@@ -42,15 +42,15 @@ def test_points_are_the_measured_ones_by_ascending_side() -> None:
         (256, 26.0),
     ]
     panels = drawn([A])
-    assert list(panels) == ["rFID", "PSNR, dB"]
-    assert panels["rFID"] == {"A": [(64.0, 9.0), (256.0, 1.5)]}
+    assert list(panels) == ["rFID ↓", "PSNR, dB ↑"]
+    assert panels["rFID ↓"] == {"A": [(64.0, 9.0), (256.0, 1.5)]}
 
 
 def test_fwd_stands_in_where_a_model_has_no_rfid() -> None:
     panels = drawn([A, B])
-    assert list(panels) == ["FWD", "PSNR, dB", "SSIM"]
-    assert panels["FWD"] == {"A": [(64.0, 4.0), (256.0, 2.0)], "B": [(64.0, 5.0), (256.0, 3.0)]}
-    assert panels["SSIM"] == {"B": [(64.0, 0.5), (256.0, 0.75)]}
+    assert list(panels) == ["FWD ↓", "PSNR, dB ↑", "SSIM ↑"]
+    assert panels["FWD ↓"] == {"A": [(64.0, 4.0), (256.0, 2.0)], "B": [(64.0, 5.0), (256.0, 3.0)]}
+    assert panels["SSIM ↑"] == {"B": [(64.0, 0.5), (256.0, 0.75)]}
 
 
 def test_the_axis_is_of_doublings_and_names_the_sides() -> None:
@@ -60,10 +60,10 @@ def test_the_axis_is_of_doublings_and_names_the_sides() -> None:
     assert axes.xaxis.get_major_formatter()(64) == "64"
 
 
-def test_a_trunk_is_named() -> None:
+def test_a_trunk_is_named_and_a_random_one_is_not_drawn() -> None:
     random = results("A", {side: {"lpips-vgg-random": 0.1} for side in ("64", "128")})
     vgg = results("A", {side: {"lpips-vgg": 0.1} for side in ("64", "128")})
-    assert list(drawn([vgg])) == ["LPIPS-vgg"]
+    assert list(drawn([vgg])) == ["LPIPS (VGG) ↓"]
     with pytest.raises(ValueError, match="results must have a metric at two sides or more"):
         _figure([random])
 

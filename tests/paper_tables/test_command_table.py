@@ -1,7 +1,7 @@
 """Does the user's page have the commands of litevae/paper_tables?"""
 
-from litevae.paper_tables.contents import ROWS
 from litevae.paper_tables.commands import trained
+from litevae.paper_tables.contents import ROWS
 
 from .command_table import PAGE, table, updated
 

@@ -55,6 +55,7 @@ def test_later_runs_go_on_with_the_first_ones(identifier: str) -> None:
     assert [run.train.start_from for run in runs] == [None, *folders[:-1]]
 
 
+@pytest.mark.slow
 def test_discriminators_take_the_crops() -> None:
     every = {f"{run.discriminator} {run.data.crop_size}": run for name in TRAINED for run in built(name)}
     assert len(every) > 3
