@@ -26,6 +26,7 @@ from benchmarks.harness.schedule import Share
 from benchmarks.harness.turns import Turns
 from benchmarks.rivals import encoders
 from benchmarks.rivals.encoders import ROWS, VAE, Convolutions, convolutions_of
+from litevae.paper_tables.section5_tables import TABLE_3
 from litevae_kernels.precision import tf32
 
 RESOLUTION = 256
@@ -35,13 +36,7 @@ CALLS = 3  # that every row needs at least: its check, compilation and warm-up, 
 CHECKED_SIDE = 128  # of one image, before a row is timed; one that is compiled for a shape is checked with that
 
 # Table 3, one Quadro RTX 6000, batch 32: parameters (M), memory (MB), throughput (img/s).
-PAPER: dict[str, tuple[float, float, float]] = {
-    "VAE": (34.16, 8860, 68),
-    "LiteVAE-S": (1.03, 1324, 384),
-    "LiteVAE-B": (6.75, 3155, 129),
-    "LiteVAE-M": (32.75, 12130, 42.24),
-    "LiteVAE-L": (41.425, 12130, 41.6),
-}
+PAPER: dict[str, list[float]] = {row.label: [float(value) for value in row.values] for row in TABLE_3.rows}
 WITH_CONVOLUTIONS = ("LiteVAE-S", "LiteVAE-B")  # encoders that are also timed beside their convolutions alone
 
 

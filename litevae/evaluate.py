@@ -10,7 +10,7 @@ from litevae.data import DataError
 from litevae.evaluation.report_card import compare, evaluate
 from litevae.evaluation.request import Comparison, parse
 from litevae.loading import load_autoencoder
-from litevae.losses.vgg import TrunkError
+from litevae.losses.weight_files import WeightsError
 from litevae.runs.command_line import plain_warnings
 from litevae.runs.config import ConfigError
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if isinstance(request, Comparison):
                 return compare(request)
             return evaluate(request, load_autoencoder, command)
-    except (ConfigError, DataError, TrunkError, ValueError, FileNotFoundError) as error:
+    except (ConfigError, DataError, WeightsError, ValueError, FileNotFoundError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except OSError as error:

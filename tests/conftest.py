@@ -25,7 +25,7 @@ NEEDED_PACKAGES = {
     "test_config.py": ["diffusers"],
     "test_examples.py": ["diffusers", "ptwt"],
     "test_loading.py": ["accelerate", "datasets", "diffusers", "omegaconf", "tensorboard"],
-    "evaluation": ["lpips", "matplotlib", "skimage", "torch_fidelity", "torchmetrics"],
+    "evaluation": ["lpips", "matplotlib", "ptwt", "skimage", "torch_fidelity", "torchmetrics"],
     "runs": ["accelerate", "datasets", "omegaconf", "tensorboard"],
     "training": ["accelerate", "datasets", "diffusers", "matplotlib", "omegaconf", "skimage", "tensorboard"],
 }

@@ -24,10 +24,11 @@ ROOMS = {
     "runs": set(),
     "evaluation": {"models", "losses", "data", "runs"},
     "training": {"models", "losses", "data", "runs", "evaluation"},
+    "paper_tables": {"runs", "evaluation", "training"},
 }
 FOUNDATION = {"__init__", "config", "checks", "seeds", "pixels", "cost", "torchvision_shim"}
 LOADING = {"loading"}  # finds out which class wrote a folder: reads models and runs
-COMMANDS = {"train", "reconstruct", "evaluate"}  # `python -m litevae.<name>`; nothing imports them
+COMMANDS = {"train", "evaluate", "reconstruct", "paper"}  # `python -m litevae.<name>`; nothing imports them
 OPERATORS = {"haar_dwt2d", "smc_conv2d", "group_norm_silu"}
 BACKENDS = {"reference", "cpu", "cuda", "triton_backend"}
 TOP_LEVEL = {"README.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", "constraints.txt", "csrc", "tests", *PACKAGES}

@@ -34,6 +34,7 @@ from litevae.data.evaluation_images import EvaluationImages, ImageBatch, open_im
 from litevae.data.held_out import HeldOutImage, HeldOutImages
 from litevae.data.images import decode_image, read_image, to_image, to_rgb, to_tensor
 from litevae.data.protocols import PROTOCOLS, Protocol, protocol
+from litevae.data.source_key import source_key
 from litevae.data.training_data import TrainingData, open_data
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "open_images",
     "protocol",
     "read_image",
+    "source_key",
     "srgb_profile",
     "to_image",
     "to_rgb",

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from litevae.data.colour_profiles import ProfileError, gray_levels, is_wide_gray, to_srgb
 from litevae.data.errors import IGNORED_PROFILE, UnreadableImageError, one_line
-from litevae.pixels import to_float
+from litevae.pixels import to_float, to_uint8
 
 # Formats that Pillow hands to other programs. EPS is dangerous: Ghostscript would run the file as a PostScript program,
 # whatever the file's name.
@@ -147,5 +147,4 @@ def to_tensor(image: Image.Image) -> Tensor:
 
 def to_image(x: Tensor) -> Image.Image:
     """Float [3, H, W] in [-1, 1] (clamped) to an RGB image, rounded to the nearest of the 256 values."""
-    pixels = x.detach().float().clamp(-1, 1).add(1.0).mul(127.5).round().to(torch.uint8)
-    return Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
+    return Image.fromarray(to_uint8(x).permute(1, 2, 0).cpu().numpy())

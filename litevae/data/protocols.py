@@ -25,7 +25,8 @@ class Protocol:
     name: str
     resize: str
     crop: str
-    view: Callable[[Image.Image, int], Tensor]
+    view: Callable[..., Tensor]
+    """(image, size)."""
 
 
 def _ldm(image: Image.Image, size: int) -> Tensor:

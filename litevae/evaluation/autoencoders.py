@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from litevae.evaluation.weights import state_hash
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.seeds import derive_seed
 from litevae_kernels.checks import wrong_value
@@ -94,6 +95,7 @@ class EvaluatedAutoencoder:
             "downsampling": self.downsampling,
             "dtype": str(self.dtype).removeprefix("torch."),
             "scaling_factor": _config(self.model).get("scaling_factor"),
+            "weights": state_hash(self.model),
         }
 
 
@@ -115,7 +117,13 @@ class BicubicBaseline:
 
     def describe(self) -> dict[str, Any]:
         """What results.json says of it."""
-        return {"label": BICUBIC, "class": "8x down, bicubic up", "downsampling": 8, "dtype": "float32"}
+        return {
+            "label": BICUBIC,
+            "class": "8x down, bicubic up",
+            "downsampling": 8,
+            "dtype": "float32",
+            "weights": None,
+        }
 
 
 _PROBE = 128  # the largest factor of downsampling that an image autoencoder of diffusers has

@@ -1,18 +1,18 @@
 """What an evaluation leaves on disk, and how one that was interrupted goes on.
 
-    results.json           every number, every choice of the protocol, versions, hashes
-    results.md             the same to read
-    scores.csv             the metrics of every image
-    report.html            one self-contained file with curves and a gallery
-    images/                the gallery's pictures
-    partial/               what an unfinished evaluation has measured; gone at the end
+results.json           every number, every choice of the protocol, versions, hashes
+results.md             the same to read
+scores.csv             the metrics of every image
+report.html            one self-contained file with curves and a gallery
+images/                the gallery's pictures
+partial/               what an unfinished evaluation has measured; gone at the end
 """
 
 import csv
 import io
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +96,16 @@ class EvaluationFolder:
         for state in self.partial.glob(f"{size}-process-*.pt"):
             state.unlink()
 
-    def write_scores(self, sizes: Mapping[int, Mapping[str, Any]], metrics: Sequence[str]) -> None:
+    def write_scores(self, sizes: Mapping[int, Mapping[str, Any]]) -> None:
         """scores.csv: size, index, name and metrics of every image; `sizes` as `read_size` returns them."""
         text = io.StringIO()
+        every = [scores for content in sizes.values() for scores in content["scores"].values()]
+        metrics = list(dict.fromkeys(metric for scores in every for metric in scores))
         table = csv.writer(text)
         table.writerow(["size", "index", "name", *metrics])
         for size, content in sizes.items():
             for index, scores in sorted(content["scores"].items()):
-                table.writerow([size, index, content["names"][index], *(scores[metric] for metric in metrics)])
+                table.writerow([size, index, content["names"][index], *(scores.get(metric) for metric in metrics)])
         write_text(self.scores, text.getvalue())
 
     def finish(self, results: Mapping[str, Any]) -> None:

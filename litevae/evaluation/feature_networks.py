@@ -141,7 +141,7 @@ def _unfilled_inception(metric: str) -> nn.Module:
             f"{metric} needs {error.name}, which is not installed; pip install 'litevae[train]'"
         ) from None
 
-    class Unfilled(FeatureExtractorInceptionV3):  # type: ignore[misc]  # its base has no types
+    class Unfilled(FeatureExtractorInceptionV3):
         """It reads a file when it is made, and would download one: it is given one that holds nothing."""
 
         def load_state_dict(self, *_: Any, **__: Any) -> None:

@@ -117,6 +117,7 @@ class Measurement:
 
     def save(self, path: Path) -> None:
         """Write the state of this process."""
+        self._flush()
         metrics = {metric.name: (metric.sums, metric.kept) for metric in self.set_metrics}
         content = {
             "key": self.key,
@@ -147,6 +148,7 @@ class Measurement:
 
     def join(self) -> None:
         """Make every process's scores and states those of all images."""
+        self._flush()
         processes = self.processes
         if processes.world_size == 1:
             return
@@ -154,9 +156,8 @@ class Measurement:
         self.names = {index: name for part in processes.gather(self.names) for index, name in part.items()}
         self.seconds = max(processes.gather(self.seconds))
         for metric in self.set_metrics:
-            shapes = {
-                name: (tuple(value.shape), value.dtype) for name, value in metric.sums.items()
-            }  # a process that had no image has none
+            # A process that had no image has no sums.
+            shapes = {name: (tuple(value.shape), value.dtype) for name, value in metric.sums.items()}
             every = {name: shape for part in processes.gather(shapes) for name, shape in part.items()}
             for name, (shape, dtype) in sorted(every.items()):
                 own = metric.sums.get(name, torch.zeros(shape, dtype=dtype))
@@ -164,6 +165,10 @@ class Measurement:
             others = [part for rank, part in enumerate(processes.gather(metric.kept)) if rank != processes.rank]
             for kept in others:
                 metric.merge({}, kept)
+
+    def _flush(self) -> None:
+        for metric in self.set_metrics:
+            metric.flush()
 
     def means(self) -> dict[str, float]:
         """Metric -> its mean over images; a ValueError without any."""

@@ -6,24 +6,33 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> metri
 import functools
 import re
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from litevae.data import EvaluationImages, open_images, protocol
-from litevae.data.images import to_tensor
+from litevae.data import DataError, EvaluationImages, open_images, protocol, source_key
 from litevae.evaluation.autoencoders import BICUBIC, BicubicBaseline, EvaluatedAutoencoder, check_size
-from litevae.evaluation.catalogue import Instruments
 from litevae.evaluation.evaluation_folder import EvaluationFolder
-from litevae.evaluation.measurement import Measurement
-from litevae.evaluation.report import choose_gallery, read_results, save_gallery_images, write_markdown, write_report
+from litevae.evaluation.feature_distances import FrechetFeatureDistance
+from litevae.evaluation.instruments import Instruments, SizeInstruments
+from litevae.evaluation.measurement import ImageMetric, Measurement
+from litevae.evaluation.reference_cache import Reference, default_cache
+from litevae.evaluation.report import (
+    check_comparable,
+    choose_gallery,
+    read_results,
+    save_gallery_images,
+    write_markdown,
+    write_report,
+)
 from litevae.evaluation.request import Comparison, Request
+from litevae.evaluation.set_metric import SetMetric
+from litevae.evaluation.weights import WeightSource
 from litevae.pixels import to_float
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import versions
@@ -32,6 +41,8 @@ from litevae_kernels.files import unused
 
 Load = Callable[[str, str | None], nn.Module]
 
+TRAINING_IMAGES = 10_000
+"""So many images of training give iFID its latents, at most."""
 NOTICE = "stopping after this batch; started again with the same arguments the evaluation goes on"
 
 
@@ -54,7 +65,8 @@ def evaluate(request: Request, load: Load, command: Sequence[str]) -> int:
 
 def compare(request: Comparison) -> int:
     """Results of earlier evaluations in one report; returns the exit code."""
-    results = [(path.parent, read_results(path)) for path in request.results]
+    results = [(path.parent if path.is_file() else path, read_results(path)) for path in request.results]
+    check_comparable([one for _, one in results])
     output = unused(request.output or Path("evaluations/comparison"))
     output.mkdir(parents=True, exist_ok=True)
     write_report(output / "report.html", results)
@@ -64,16 +76,21 @@ def compare(request: Comparison) -> int:
 
 class _Evaluation:
     def __init__(self, request: Request, load: Load, processes: Processes) -> None:
-        self.request, self.processes, device = request, processes, processes.device
-        self.images = open_images(
-            request.data, request.images, request.split, request.image_column, request.workers
-        )
-        self.model = self._open_model(load, device)
+        self.request, self.processes = request, processes
+        self.images = self._open_images(request.data, request.images)
+        self.model = self._open_model(load, processes.device)
         for size in request.sizes:
             check_size(self.model, size)
         self.protocol = protocol(request.protocol)
-        self.instruments = Instruments(request, self.model)
+        source = WeightSource(request.weights, request.download, request.random_weights)
+        has_training = request.training_data is not None
+        with processes.local_main_first():  # which downloads
+            self.instruments = Instruments(request.metrics, self.model, source, has_training, request.seed)
         self.description = {"name": request.model, **self.model.describe()}
+        self.cache = default_cache()
+
+    def _open_images(self, name: str, limit: int | None) -> EvaluationImages:
+        return open_images(name, limit, self.request.split, self.request.image_column, self.request.workers)
 
     def _open_model(self, load: Load, device: torch.device) -> EvaluatedAutoencoder | BicubicBaseline:
         request = self.request
@@ -109,22 +126,38 @@ class _Evaluation:
         left_out = ("output", "workers", "device", "download", "weights", "label")
         told = {key: value for key, value in asked.items() if key not in left_out}
         key = {**told, "sizes": list(self.request.sizes), "metrics": list(self.instruments.names)}
-        return {**key, "model_weights": self.instruments.model_hash, "images_found": len(self.images)}
+        return {**key, "weights": self.description["weights"], "found": self.images.description}
 
     def _measure(self, folder: EvaluationFolder, size: int, stop: StopRequest) -> bool:
         """One size, from where an interrupted evaluation left it; False if this one is interrupted."""
-        processes, view = self.processes, functools.partial(self.protocol.view, size=size)
-        sample_seed = self.request.seed if self.request.sample else None
-        batch_size = self.request.batch_size or _batch_size(size, processes.device)
-        instruments = self.instruments.at(size)
-        metrics = (instruments.image_metrics, instruments.set_metrics)
-        about = (self.model, self.images, view, size, *metrics, processes, batch_size, sample_seed)
-        measurement, state = Measurement(*about), folder.state(size, processes.rank)
+        latents = None if "ifid" not in self.instruments.names else self._training_latents(size)
+        references = self._references(size)
+        while True:
+            instruments = self.instruments.at(size, latents, {name: one.sums for name, one in references.items()})
+            measurement = self._pass(folder, instruments, stop)
+            if measurement is None:
+                return False
+            stale = [name for name, one in references.items() if one.content != instruments.content.hexdigest()]
+            if not stale:
+                break
+            for name in stale:  # the images are not those whose statistics were kept: once more, without
+                self.cache.forget(self._reference(name, size))
+            references = {}
+        if self.processes.is_main:
+            self._keep_references(instruments, references)
+            folder.write_size(size, instruments.result(measurement), measurement.scores, measurement.names)
+        self.processes.wait()
+        return True
+
+    def _pass(self, folder: EvaluationFolder, instruments: SizeInstruments, stop: StopRequest) -> Measurement | None:
+        """All images once, joined over processes; None if it is interrupted, with its state saved."""
+        processes, size = self.processes, instruments.size
+        measurement = self._measurement(size, instruments.image_metrics, instruments.set_metrics)
+        state = folder.state(size, processes.rank)
         measurement.load(state)
-        own = len(self.images) // processes.world_size or None
         with tqdm(
-            total=own,
-            initial=min(measurement.images_done, own or 0),
+            total=len(self.images) // processes.world_size or None,
+            initial=measurement.images_done,
             desc=f"{size}x{size}",
             unit=" img",
             disable=not processes.is_main,
@@ -135,13 +168,66 @@ class _Evaluation:
                 bar.update(count)
         if processes.any(stop.requested):
             measurement.save(state)
-            return False
+            return None
         measurement.join()
-        if processes.is_main:
-            result = instruments.result(measurement)
-            folder.write_size(size, result, measurement.scores, measurement.names)
-        processes.wait()
-        return True
+        return measurement
+
+    def _measurement(
+        self, size: int, image_metrics: Mapping[str, ImageMetric], set_metrics: Sequence[SetMetric]
+    ) -> Measurement:
+        request, device = self.request, self.processes.device
+        view = functools.partial(self.protocol.view, size=size)
+        batch_size = request.batch_size or _batch_size(size, device)
+        sample_seed = request.seed if request.sample else None
+        metrics = (image_metrics, set_metrics)
+        given = sorted(metric.name for metric in set_metrics if getattr(metric, "has_given_reference", False))
+        about = (self.model, self.images, view, size, *metrics, self.processes, batch_size, sample_seed)
+        return Measurement(*about, key=" ".join(given))
+
+    def _training_latents(self, size: int) -> Tensor:
+        """The posteriors' means of images of the model's training, [N, C, h, w], for iFID."""
+        request, processes = self.request, self.processes
+        assert request.training_data is not None
+        assert isinstance(self.model, EvaluatedAutoencoder)
+        images = self._open_images(request.training_data, TRAINING_IMAGES)
+        view = functools.partial(self.protocol.view, size=size)
+        latents = []
+        for batch in images.batches(view, _batch_size(size, processes.device), processes.rank, processes.world_size):
+            if batch.indices:
+                latents.append(self.model.encode(to_float(batch.pixels.to(processes.device))).mean.cpu())
+        parts = [part for one in processes.gather(latents) for part in one]
+        if not parts:
+            raise DataError(f"--training-data must hold images, got none that can be used in {request.training_data}")
+        return torch.cat(parts).to(processes.device)
+
+    def _reference(self, name: str, size: int) -> dict[str, Any]:
+        """What the statistics of the originals depend on, for a metric of features."""
+        network = self.instruments.networks[name]
+        return {
+            "metric": self.instruments.label(name),
+            "data": source_key(self.images.source),
+            "protocol": vars(self.protocol) | {"view": None},
+            "network": network.protocol,
+            "weights": network.weights_hash,
+            "images": len(self.images),
+            "size": size,
+        }
+
+    def _references(self, size: int) -> dict[str, Reference]:
+        """The statistics that an earlier evaluation kept, where every process finds them."""
+        found = {}
+        for name in self.instruments.networks:
+            reference = None if name == "kid" else self.cache.load(self._reference(name, size))
+            if all(self.processes.gather(reference is not None)):
+                assert reference is not None
+                found[name] = reference
+        return found
+
+    def _keep_references(self, instruments: SizeInstruments, known: Mapping[str, Reference]) -> None:
+        content = instruments.content.hexdigest()
+        for metric in instruments.set_metrics:
+            if isinstance(metric, FrechetFeatureDistance) and metric.name not in known:
+                self.cache.save(self._reference(metric.name, instruments.size), Reference(metric.reference, content))
 
     def _write(self, folder: EvaluationFolder, command: Sequence[str]) -> None:
         """Everything that is read, last of all results.json."""
@@ -149,14 +235,14 @@ class _Evaluation:
         done = {size: content for size, content in sizes.items() if content is not None}
         results = {
             "format": 1,
-            "model": self.description | {"weights": self.instruments.model_hash},
+            "model": self.description,
             "data": {
                 "name": self.request.data,
                 "images": min(content["result"]["images"] for content in done.values()),
                 "skipped": self.images.skipped.by_kind(),
                 "hash": next(reversed(done.values()))["result"]["hash"],
             },
-            "protocol": self.instruments.protocol(self.protocol),
+            "protocol": self.instruments.protocol(self.protocol, self.request.sample),
             "sizes": {str(size): content["result"] for size, content in done.items()},
             "unavailable": self.instruments.unavailable,
             "gallery": self._gallery(folder, *max(done.items())),
@@ -164,7 +250,7 @@ class _Evaluation:
             "command": list(command),
             "date": date.today().isoformat(),
         }
-        folder.write_scores(done, list(self.instruments.image_metrics))
+        folder.write_scores(done)
         write_markdown(folder.markdown, results)
         write_report(folder.report, [(folder.path, results)])
         folder.finish(results)
@@ -173,18 +259,15 @@ class _Evaluation:
 
     def _gallery(self, folder: EvaluationFolder, size: int, content: dict[str, Any]) -> list[dict[str, Any]]:
         """The worst, median and best images at a size: they are reconstructed once more."""
-        about = (self.model, self.images, self.protocol.view, size, {}, [], self.processes)
-        measurement = Measurement(*about, sample_seed=self.request.seed if self.request.sample else None)
-        items = []
-        for choice in choose_gallery(content["scores"]):
-            _, image = self.images.read(choice.index)
+        measurement, items = self._measurement(size, {}, []), []
+        for chosen in choose_gallery(content["scores"]):
+            _, image = self.images.read(chosen.index)
             pixels = self.protocol.view(image, size)[None]  # [1, 3, size, size]
-            batch = measurement.reconstruct((choice.index,), to_float(pixels.to(self.model.device)))
-            item = {"name": content["names"][choice.index], "size": size, **vars(choice)}
+            batch = measurement.reconstruct((chosen.index,), to_float(pixels.to(self.processes.device)))
             latent = None if batch.latents is None else batch.latents[0].cpu()
-            items.append(item | save_gallery_images(
-                folder.path, size, choice.index, batch.images[0].cpu(), batch.reconstructions[0].cpu(), latent
-            ))
+            pictures = (batch.images[0].cpu(), batch.reconstructions[0].cpu(), latent)
+            about = {"name": content["names"][chosen.index], "size": size, "scores": content["scores"][chosen.index]}
+            items.append(vars(chosen) | about | save_gallery_images(folder.path, chosen.index, size, *pictures))
         return items
 
     def _introduction(self) -> str:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litevae.data import PROTOCOLS
-from litevae.evaluation.catalogue import ALIASES, METRICS
-from litevae_kernels.checks import wrong_value
+from litevae.evaluation.catalogue import METRICS, metric_names
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -68,15 +67,6 @@ def parse(argv: Sequence[str] | None) -> Request | Comparison:
     values["sizes"] = tuple(dict.fromkeys(sorted(parsed.sizes)))
     values["metrics"] = None if parsed.metrics is None else metric_names(parsed.metrics)
     return Request(**values)
-
-
-def metric_names(text: str) -> tuple[str, ...]:
-    """The metrics of a list with commas, each once, in the order of the catalogue."""
-    asked = [name for word in text.split(",") for name in ALIASES.get(word.strip(), (word.strip(),))]
-    for name in asked:
-        if name not in METRICS:
-            raise wrong_value("--metrics", f"be of {', '.join(METRICS)}", name)
-    return tuple(name for name in METRICS if name in asked)
 
 
 def _parser() -> argparse.ArgumentParser:

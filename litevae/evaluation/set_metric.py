@@ -49,7 +49,10 @@ class SetMetric(ABC):
 
     @abstractmethod
     def add(self, batch: Batch) -> None:
-        """Take in a batch: through `accumulate` and `keep` alone."""
+        """Take in a batch; all that is remembered of it is in `sums` and `kept`, at the latest after `flush`."""
+
+    def flush(self) -> None:  # noqa: B027
+        """Bring `sums` and `kept` up to date, where batches are put off; to be called before they are read."""
 
     @abstractmethod
     def values(self) -> dict[str, Any]:

@@ -87,6 +87,15 @@ def adaptive_weight(reconstruction_gradient: Tensor, adversarial_gradient: Tenso
     return 0.5 * (reconstruction_norm / (adversarial_norm + 1e-4)).clamp(0.0, 1e4)
 
 
+def gradient_ratio(reconstruction_gradient: Tensor, adversarial_gradient: Tensor) -> Tensor:
+    """|adversarial_gradient| / |reconstruction_gradient|, the relative norm of Figure 7; arguments as above.
+
+    >>> gradient_ratio(torch.tensor([3.0, 4.0]), torch.tensor([0.0, 10.0])).item()
+    2.0
+    """
+    return full_precision(adversarial_gradient).norm() / full_precision(reconstruction_gradient).norm()
+
+
 def r1_penalty(real_logits: Logits, real_image: Tensor) -> Tensor:
     """Half the squared length of the discriminator's gradient at real images (Mescheder et al. 2018, R1).
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from litevae.losses.adversarial import ADVERSARIAL_LOSSES, adaptive_weight, generator_loss
+from litevae.losses.adversarial import ADVERSARIAL_LOSSES, adaptive_weight, generator_loss, gradient_ratio
 from litevae.losses.gaussian import gaussian_high_pass_loss
 from litevae.losses.kl import KL_REDUCTIONS, Posterior, kl_loss
 from litevae.losses.l1 import l1_loss
@@ -22,6 +22,8 @@ from litevae_kernels.checks import check_choice, check_int, check_number, wrong_
 ADVERSARIAL_WEIGHTINGS = ("constant", "adaptive")
 # What Eq. (2) compares the adversarial term with: LDM's reconstruction loss.
 RECONSTRUCTION_TERMS = ("l1", "perceptual")
+# A power of two: gradients of means over many pixels would be 0 in float16.
+_GRADIENT_SCALE = 256.0
 
 
 @dataclass
@@ -114,6 +116,7 @@ class AutoencoderLoss(nn.Module):
         ema_reconstruction: Tensor | None = None,
         last_layer: Tensor | None = None,
         average: Callable[[Tensor], Tensor] = lambda gradient: gradient,
+        measure_ratio: bool = False,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Add up Eq. (1) for one batch. Under autocast only the perceptual network is in half precision.
 
@@ -126,13 +129,18 @@ class AutoencoderLoss(nn.Module):
             fake_logits: the frozen discriminator's logits of the reconstruction, with their gradient; None before
                 `config.adversarial_start`, which leaves the adversarial term out.
             ema_reconstruction: the averaged model's reconstruction, with `config.ldl_weight`.
-            last_layer: the decoder's last weight, for the adaptive weight of Eq. (2).
+            last_layer: the decoder's last weight, for the adaptive weight of Eq. (2) and for `measure_ratio`.
             average: means a gradient over processes, so that the adaptive weight is the same in all of them.
+            measure_ratio: whether to find "adversarial_gradient_ratio", which costs a backward pass through the
+                discriminator, unless the weight is adaptive: then it is there anyway.
 
         Returns:
             The total (a scalar to call backward on), and the terms by name plus "total": unweighted, detached, on
-            the device. With the adaptive weight also "adversarial_weight", the factor of Eq. (2). Reading one
-            synchronises; do it only to log.
+            the device. With the adaptive weight also "adversarial_weight", the factor of Eq. (2), and, as with
+            `measure_ratio`, "adversarial_gradient_ratio": the norm of the adversarial term's gradient at the last
+            layer over that of the reconstruction terms of Eq. (2). It is Figure 7's, and of the gradient before
+            `adversarial_weight` and Eq. (2): after Eq. (2) it would be 1/2 at every step. Reading one synchronises;
+            do it only to log.
 
         Raises:
             ValueError: an input of a term whose weight is not 0 is None.
@@ -151,11 +159,15 @@ class AutoencoderLoss(nn.Module):
             if fake_logits is not None:
                 terms["adversarial"] = generator_loss(fake_logits, self.config.adversarial_loss)
                 factors["adversarial"] = weights["adversarial"]
-                if self.config.adversarial_weighting == "adaptive":
-                    extra["adversarial_weight"] = self._adaptive_weight(terms, last_layer, average)
+                is_adaptive = self.config.adversarial_weighting == "adaptive"
+                if is_adaptive or measure_ratio:
+                    gradients = self._last_gradients(terms, last_layer, average)
+                    extra["adversarial_gradient_ratio"] = gradient_ratio(*gradients)
+                if is_adaptive:
+                    extra["adversarial_weight"] = adaptive_weight(*gradients)
             zero = image.new_zeros((), dtype=torch.float32)
             scaled = {name: factor * terms[name] for name, factor in factors.items()}
-            if extra:
+            if "adversarial_weight" in extra:
                 scaled["adversarial"] = extra["adversarial_weight"] * scaled["adversarial"]
             total = sum((scaled[name] for name in weights if name in scaled), start=zero)
         ordered = {name: terms[name] for name in weights if name in terms}
@@ -191,19 +203,19 @@ class AutoencoderLoss(nn.Module):
             )
         return terms
 
-    def _adaptive_weight(
+    def _last_gradients(
         self, terms: dict[str, Tensor], last_layer: Tensor | None, average: Callable[[Tensor], Tensor]
-    ) -> Tensor:
-        """Eq. (2): how much larger the reconstruction's gradient is than the adversarial one, at the last layer."""
+    ) -> tuple[Tensor, Tensor]:
+        """What Eq. (2) compares: gradients of the reconstruction terms and of the adversarial one at the last layer."""
         if last_layer is None:
-            raise wrong_value("last_layer", "be given for loss.adversarial_weighting=adaptive", None)
+            raise wrong_value("last_layer", "be given for loss.adversarial_weighting=adaptive or measure_ratio", None)
         weights = self.config.weights
         reconstruction = sum(
             (weights[name] * terms[name] for name in RECONSTRUCTION_TERMS if name in terms),
             start=last_layer.new_zeros(()),
         )
-        gradients = [
-            average(torch.autograd.grad(loss, last_layer, retain_graph=True)[0])
+        first, second = (
+            average(torch.autograd.grad(_GRADIENT_SCALE * loss, last_layer, retain_graph=True)[0]) / _GRADIENT_SCALE
             for loss in (reconstruction, terms["adversarial"])
-        ]
-        return adaptive_weight(*gradients)
+        )
+        return first, second

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 StepTerms = dict[str, float]
-NORM, SKIPPED = "_gradient_norm", "_skipped"
+NORM, SKIPPED, RATIO = "_gradient_norm", "_skipped", "_gradient_ratio"
 
 
 class NonFiniteError(Exception):
@@ -29,6 +29,7 @@ class Progress:
     """Keeps the terms of every step on the device until a line is logged: then one transfer brings them all.
 
     Terms are the losses by name, "total" among them, and of each learner NAME its NAME_gradient_norm and NAME_skipped.
+    A step may have a NAME_gradient_ratio too.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Progress:
         """The line of metrics.jsonl, after `read`: each term's mean over finite steps since the last full window."""
         means = {name: self._mean(name) for name in dict.fromkeys(name for terms in self._window for name in terms)}
         losses = {name: means[name] for name in loss_names(means)}
+        ratios = {name.removesuffix(RATIO): value for name, value in means.items() if name.endswith(RATIO)}
         seconds = time.perf_counter() - self._clock
         speed = self._steps_timed * self._batch_size / max(seconds, 1e-9)
         if last_of_window:
@@ -132,6 +134,7 @@ class Progress:
             "kind": "train",
             "loss": losses,
             "gradient_norm": {name: means[name + NORM] for name in self._learners if name + NORM in means},
+            **({"gradient_ratio": ratios} if ratios else {}),
             "learning_rate": learning_rate,
             "skipped_steps": self.skipped,
             "images_per_second": round(speed, 2),
@@ -164,7 +167,7 @@ class Progress:
 
 def loss_names(terms: dict[str, Any]) -> list[str]:
     """The names that are loss terms, in their order."""
-    return [name for name in terms if not name.endswith((NORM, SKIPPED))]
+    return [name for name in terms if not name.endswith((NORM, SKIPPED, RATIO))]
 
 
 def check_parameters(network: nn.Module, step: int, advice: str) -> None:

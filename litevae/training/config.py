@@ -10,11 +10,11 @@ from typing import Any, Literal, Optional, TypeVar, get_origin, get_type_hints
 from litevae.config import PRESETS, LiteVAEConfig, preset
 from litevae.data.config import DataConfig
 from litevae.losses.perceptual import PerceptualConfig
-from litevae.losses.total import LossConfig
+from litevae.losses.total import RECONSTRUCTION_TERMS, LossConfig
 from litevae.models.discriminators.config import DiscriminatorConfig
 from litevae.models.initialize import INITIALIZATIONS
 from litevae.runs.config import LoopConfig, RunSection
-from litevae_kernels.checks import check_choice, wrong_value
+from litevae_kernels.checks import check_choice, check_int, wrong_value
 
 MODEL_KINDS = ("litevae", "sd-vae")
 FROZEN_PARTS = ("encoder", "decoder")
@@ -98,12 +98,18 @@ class TrainConfig(LoopConfig):
     """`encoder` or `decoder`, each with its 1x1 convolution: stays as `train.start_from` has it, bit for bit, without
     gradients, Adam's moments or dropout. A decoder that is tuned alone keeps the latents of the model it starts from
     (the averaged one, where there is one) and, where that model has one, their scale."""
+    gradient_ratio_every: int = 0
+    """Steps between two measurements of Figure 7's ratio, each one more backward pass through the discriminator; 0:
+    none. metrics.jsonl has it as gradient_ratio: the norm of the adversarial term's gradient at the decoder's last
+    weight over that of L1 and perceptual term, before loss.adversarial_weight and Eq. (2). With
+    loss.adversarial_weighting=adaptive it is there at every step, and free."""
     evaluate_lpips: bool | None = None
     """Measure LPIPS of the held-out images; null: if the loss has it."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("train.initialization", self.initialization, INITIALIZATIONS)
+        check_int("train.gradient_ratio_every", self.gradient_ratio_every, at_least=0)
         if self.freeze is not None:
             check_choice("train.freeze", self.freeze, FROZEN_PARTS)
             if self.start_from is None:
@@ -126,16 +132,31 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.loss.ldl_weight and not self.train.ema_decay:
             raise ValueError("loss.ldl_weight needs the averaged model: set train.ema_decay, e.g. 0.999")
-        if self.train.freeze == "decoder" and self.loss.adversarial_weighting == "adaptive":
+        self._check_last_gradients()
+
+    def _check_last_gradients(self) -> None:
+        """ValueError where gradients of the decoder's last layer are asked for that this run does not have."""
+        ratio_every = self.train.gradient_ratio_every
+        is_adaptive = self.loss.adversarial_weighting == "adaptive"
+        if not is_adaptive and not ratio_every:
+            return
+        what = "loss.adversarial_weighting" if is_adaptive else "train.gradient_ratio_every"
+        rule, got = ("be constant", "adaptive") if is_adaptive else ("be 0", ratio_every)
+        if self.train.freeze == "decoder":
             raise ValueError(
-                "loss.adversarial_weighting must be constant with train.freeze=decoder, got adaptive, which compares "
-                "gradients of the decoder's last layer"
+                f"{what} must {rule} with train.freeze=decoder, got {got}, which compares gradients of the decoder's "
+                "last layer"
             )
-        if self.train.compile and self.loss.adversarial_weighting == "adaptive":
+        if self.train.compile:
             raise ValueError(
-                "train.compile must be false with loss.adversarial_weighting=adaptive, which takes gradients of one "
-                "graph twice, as compiled code cannot"
+                f"train.compile must be false with {what}={got}, which takes gradients of one graph twice, as "
+                "compiled code cannot"
             )
+        if ratio_every and not self.has_discriminator:
+            raise wrong_value("train.gradient_ratio_every", "be 0 with loss.adversarial_weight=0", ratio_every)
+        if ratio_every and not any(self.loss.weights[name] for name in RECONSTRUCTION_TERMS):
+            rule = "be 0 with loss.l1_weight=0 and loss.perceptual_weight=0"
+            raise wrong_value("train.gradient_ratio_every", rule, ratio_every)
 
     @property
     def has_discriminator(self) -> bool:

@@ -44,8 +44,8 @@ class Update:
 
         Returns:
             As `Progress` takes them: every loss term by name, unweighted; of "generator" and "discriminator" the
-            gradient's norm, and 1.0 if the update was skipped because a gradient was not finite. All on the device;
-            nothing here waits for it.
+            gradient's norm, and 1.0 if the update was skipped because a gradient was not finite; where it is
+            measured, "adversarial_gradient_ratio". All on the device; nothing here waits for it.
         """
         train, networks = self.config.train, self.networks
         discriminator = networks.discriminator if step >= self.config.loss.adversarial_start else None
@@ -71,7 +71,9 @@ class Update:
 
         # generator step
         output = self._reconstruct(image, first_sample)
-        total, terms = self._generator_loss(image, output, discriminator, first_sample)
+        ratio_every = self.config.train.gradient_ratio_every
+        measure_ratio = ratio_every > 0 and step % ratio_every == 0
+        total, terms = self._generator_loss(image, output, discriminator, first_sample, measure_ratio)
         self.networks.generator.backward(total / self.config.train.accumulation)
 
         # discriminator step
@@ -90,7 +92,12 @@ class Update:
         return output
 
     def _generator_loss(
-        self, image: Tensor, output: LiteVAEOutput, discriminator: Learner | None, first_sample: int
+        self,
+        image: Tensor,
+        output: LiteVAEOutput,
+        discriminator: Learner | None,
+        first_sample: int,
+        measure_ratio: bool = False,
     ) -> tuple[Tensor, Terms]:
         """Eq. (1). The discriminator is frozen, and in eval: no buffer of it changes."""
         networks = self.networks
@@ -113,6 +120,7 @@ class Update:
                 ema_reconstruction=ema_reconstruction,
                 last_layer=networks.model.last_layer,
                 average=self.processes.average,
+                measure_ratio=measure_ratio,
             )
         return total, terms
 

@@ -27,7 +27,7 @@ def test_a_size_is_read_as_it_was_written(tmp_path: Path):
     }
     assert not folder.state(64, 0).exists()
     assert folder.state(128, 0).exists()
-    again.write_scores({64: content}, ["psnr"])
+    again.write_scores({64: content})
     assert again.scores.read_text().splitlines() == [
         "size,index,name,psnr",
         "64,3,a.png,1.5",

@@ -125,3 +125,28 @@ def test_wrong_config(change: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError) as error:
         LossConfig(**change)  # type: ignore[arg-type]
     assert str(error.value) == message
+
+
+def test_gradients_of_the_last_layer_survive_float16() -> None:
+    """A mean over 200,000 numbers has gradients of 5e-6, with a weight of 1e-8: below the smallest of float16, 6e-8."""
+    torch.manual_seed(0)
+    features, image = torch.randn(1, 4, 256, 256), torch.randn(1, 3, 256, 256)
+    moments = torch.zeros(1, 8, 2, 2)
+    config = LossConfig(l1_weight=0.002, adversarial_weight=0.1, adversarial_weighting="adaptive")
+    found = []
+    for dtype in (torch.float64, torch.float16):
+        weight = torch.full((3, 4, 1, 1), 0.1, dtype=torch.float64).to(dtype).float().requires_grad_()
+        reconstruction = torch.nn.functional.conv2d(features.to(dtype), weight.to(dtype))
+        logits = (0.02 * reconstruction[:, :1], 0.03 * reconstruction[:, 1:])
+        _, terms = AutoencoderLoss(config)(
+            image, reconstruction, None, DiagonalGaussian(moments), fake_logits=logits, last_layer=weight
+        )
+        found.append([terms[name].item() for name in ("adversarial_gradient_ratio", "adversarial_weight")])
+    assert found[1] == pytest.approx(found[0], rel=0.02)
+
+
+def test_gradient_ratio_needs_the_last_layer() -> None:
+    batch = Batch()
+    logits = (batch.reconstruction.mean(),)
+    with pytest.raises(ValueError, match=r"last_layer must be given for loss\.adversarial_weighting=adaptive or"):
+        batch.loss(replace(CONFIG, adversarial_weight=0.1), fake_logits=logits, measure_ratio=True)

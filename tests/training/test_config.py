@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,3 +75,33 @@ def test_baseline_under_a_recipe_is_stable_diffusion_s() -> None:
         small = build_autoencoder(load_config(RunConfig, "imagenet128", ["data.path=x", "model=sd-vae-small"]).model)
     assert sum(p.numel() for p in model.parameters()) == 83_653_863
     assert sum(p.numel() for p in small.encoder.parameters()) == pytest.approx(6.75e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("train", "loss", "message"),
+    [
+        ({"gradient_ratio_every": -1}, {}, "train.gradient_ratio_every must be at least 0, got -1"),
+        ({"gradient_ratio_every": 3}, {}, "train.gradient_ratio_every must be 0 with loss.adversarial_weight=0, got 3"),
+        (
+            {"gradient_ratio_every": 3},
+            {"adversarial_weight": 0.1, "l1_weight": 0.0},
+            "train.gradient_ratio_every must be 0 with loss.l1_weight=0 and loss.perceptual_weight=0, got 3",
+        ),
+        (
+            {"gradient_ratio_every": 3, "compile": True},
+            {"adversarial_weight": 0.1},
+            "train.compile must be false with train.gradient_ratio_every=3, which takes gradients of one graph twice",
+        ),
+        (
+            {"compile": True},
+            {"adversarial_weight": 0.1, "adversarial_weighting": "adaptive"},
+            "train.compile must be false with loss.adversarial_weighting=adaptive, which takes gradients of one graph",
+        ),
+    ],
+)
+def test_gradients_of_the_last_layer_that_a_run_has_not(
+    train: dict[str, Any], loss: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError) as error:
+        RunConfig(train=TrainConfig(**train), loss=LossConfig(**loss))
+    assert str(error.value).startswith(message)

@@ -169,6 +169,7 @@ def test_memory_is_what_the_allocator_gives_out(
         {"loss.ldl_weight": 0.1, "train.ema_decay": 0.5},
         {"discriminator.r1_weight": 1.0},
         {"loss.adversarial_weighting": "adaptive"},
+        {"train.gradient_ratio_every": 1},
         {"loss.gaussian_weight": 0.0, "loss.wavelet_weight": 0.0, "train.mixed_precision": "bf16"},
     ],
 )

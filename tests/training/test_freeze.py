@@ -132,6 +132,15 @@ def test_a_decoder_is_tuned_on_the_latents_of_a_run(run, capsys):
             ["train.freeze=decoder", "train.start_from=x", *ADAPTIVE],
             "adversarial_weighting must be constant with train.freeze=decoder",
         ),
+        (
+            [
+                "train.freeze=decoder",
+                "train.start_from=x",
+                "loss.adversarial_weight=0.1",
+                "train.gradient_ratio_every=5",
+            ],
+            "train.gradient_ratio_every must be 0 with train.freeze=decoder, got 5, which compares",
+        ),
     ],
 )
 def test_what_cannot_be_frozen_is_refused(run, capsys, overrides, message):

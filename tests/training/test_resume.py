@@ -29,6 +29,9 @@ from .runs import ADVERSARIAL, assert_same_state, checkpoint, logged
 Run = Callable[..., tuple[int, Path]]
 
 
+RATIO = "train.gradient_ratio_every=2"
+
+
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int, *numbers: int) -> None:
     """Send these signals while step `steps` computes its loss."""
     forward, count = AutoencoderLoss.forward, iter(range(1, 1000))
@@ -42,7 +45,9 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int, *numbers: int) 
     monkeypatch.setattr(AutoencoderLoss, "forward", interrupted)
 
 
-@pytest.mark.parametrize("extra", [[], ["model.dropout=0.2", "data.workers=1"], [*ADVERSARIAL, "loss.ldl_weight=0.1"]])
+@pytest.mark.parametrize(
+    "extra", [[], ["model.dropout=0.2", "data.workers=1"], [*ADVERSARIAL, "loss.ldl_weight=0.1", RATIO]]
+)
 def test_longer_run_equals_resumed_run(run: Run, extra: list[str]) -> None:
     """k steps, then --resume to N: the same bits as N steps at once (constant learning rate)."""
     _, unbroken = run("unbroken", *extra)
@@ -53,6 +58,9 @@ def test_longer_run_equals_resumed_run(run: Run, extra: list[str]) -> None:
     resumed = {line["step"]: line for line in logged(broken, "train")}
     for line in logged(unbroken, "train"):
         assert resumed[line["step"]] == line
+        assert ("gradient_ratio" in line) == (RATIO in extra and line["step"] > 2)
+        assert set(line.get("gradient_ratio", ())) <= {"adversarial"}
+        assert not any("ratio" in name for name in line["loss"])
     for kind in ("evaluation", "latents"):
         assert logged(unbroken, kind)[-1] == logged(broken, kind)[-1]
 

@@ -269,6 +269,48 @@ def test_adaptive_weight_balances_the_last_layer(make: Make) -> None:
     torch.testing.assert_close(terms["adversarial_weight"], expected, rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("weighting", ["constant", "adaptive"])
+def test_gradient_ratio_is_that_of_autograd(make: Make, weighting: str) -> None:
+    """Figure 7, by hand: before any weight, at the decoder's last layer; every second step, or free."""
+    networks, update = make(
+        train={"gradient_ratio_every": 2 if weighting == "constant" else 0},
+        loss={"adversarial_weighting": weighting, "l1_weight": 0.25, "adversarial_weight": 7.0},
+    )
+    discriminator = networks.discriminator
+    assert discriminator is not None
+    for step in range(3):
+        image = pixels().float() / 127.5 - 1
+        output = update._reconstruct(image, step * 4)
+        discriminator.network.eval()
+        adversarial = -sum(logit.mean() for logit in discriminator.network(output.sample)) / 2
+        discriminator.network.train()
+        reconstruction = 0.25 * (output.sample - image).abs().mean()
+        norms = [
+            torch.autograd.grad(loss, networks.model.last_layer, retain_graph=True)[0].norm()
+            for loss in (reconstruction, adversarial)
+        ]
+        terms = update(pixels(), step)
+        assert ("adversarial_gradient_ratio" in terms) == (weighting == "adaptive" or step % 2 == 0)
+        if "adversarial_gradient_ratio" in terms:
+            expected = (norms[1] / norms[0]).detach()
+            torch.testing.assert_close(terms["adversarial_gradient_ratio"], expected, rtol=1e-4, atol=0)
+
+
+def test_measuring_the_gradient_ratio_changes_nothing(make: Make) -> None:
+    states = []
+    for every in (0, 1):
+        networks, update = make(train={"gradient_ratio_every": every})
+        for step in range(2):
+            update(pixels(), step)
+        states.append([learner.network.state_dict() for learner in networks.learners])
+    torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
+
+
+def test_no_gradient_ratio_before_the_discriminator(make: Make) -> None:
+    _, update = make(train={"gradient_ratio_every": 1}, loss={"adversarial_start": 1})
+    assert ["adversarial_gradient_ratio" in update(pixels(), step) for step in range(2)] == [False, True]
+
+
 def test_r1_is_applied_every_so_many_steps(make: Make) -> None:
     networks, update = make(discriminator={"r1_weight": 1.0, "r1_every": 2})
     assert networks.discriminator is not None

@@ -37,7 +37,7 @@ CONFIG: dict[str, dict[str, Any]] = {
 VARIANTS: dict[str, dict[str, dict[str, Any]]] = {
     "accumulation": {"train": {"accumulation": 2}},
     "adaptive": {"loss": {"adversarial_weighting": "adaptive"}},
-    "freeze": {"train": {"freeze": "encoder", "start_from": "x"}},
+    "freeze": {"train": {"freeze": "encoder", "start_from": "x", "gradient_ratio_every": 2}},
 }
 STEPS = 4
 

@@ -1,0 +1,209 @@
+"""The metrics of an evaluation, ready to measure: networks are loaded once, sums begin anew at each size.
+
+image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [reconstruction measured]
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from litevae.data import Protocol
+from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder
+from litevae.evaluation.catalogue import METRICS
+from litevae.evaluation.content_hash import ContentHash
+from litevae.evaluation.dinov2 import build_dinov2
+from litevae.evaluation.equivariance import Equivariance
+from litevae.evaluation.feature_distances import KID, DinoV2Distance, FrechetFeatureDistance, ImageFeatures
+from litevae.evaluation.feature_networks import FeatureNetwork, build_inception
+from litevae.evaluation.interpolation_distance import InterpolationDistance
+from litevae.evaluation.latents import Statistics
+from litevae.evaluation.lpips_networks import build_lpips
+from litevae.evaluation.measurement import ImageMetric, Measurement
+from litevae.evaluation.metrics import lpips_distance, psnr, ssim
+from litevae.evaluation.mmd import MMD, MMDOptions
+from litevae.evaluation.set_metric import SetMetric
+from litevae.evaluation.spectrum import Spectrum
+from litevae.evaluation.wavelet_distance import FWD
+from litevae.evaluation.wavelet_distance import check_size as check_packets
+from litevae.evaluation.weights import WeightSource
+from litevae.losses.perceptual import LpipsLoss
+from litevae.losses.weight_files import WeightsError
+from litevae_kernels.checks import wrong_value
+
+References = Mapping[str, Mapping[str, Tensor]]
+"""Metric -> sums of the originals' features, from an earlier pass."""
+
+_OF_INCEPTION = ("rfid", "kid", "ifid")
+
+
+class Instruments:
+    """The metrics that can be had of those asked for.
+
+    Args:
+        asked: names of `METRICS`; None: all that can be had, and `unavailable` says why the others cannot.
+        has_training_latents: whether `at` is given latents of training, for iFID.
+        seed: of what is drawn.
+
+    Raises:
+        ValueError, WeightsError: one that was asked for by name cannot be had.
+    """
+
+    def __init__(
+        self,
+        asked: tuple[str, ...] | None,
+        model: EvaluatedAutoencoder | BicubicBaseline,
+        source: WeightSource,
+        has_training_latents: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.model, self.seed = model, seed
+        self.unavailable: dict[str, str] = {}
+        self.lpips: dict[str, LpipsLoss] = {}
+        self.networks: dict[str, FeatureNetwork] = {}
+        """Metric -> the network of its features; one object where they share it."""
+        names = []
+        for name in METRICS if asked is None else asked:
+            try:
+                self._prepare(name, source, has_training_latents)
+                names.append(name)
+            except (ValueError, WeightsError) as error:
+                if asked is not None:
+                    raise
+                self.unavailable[name] = str(error)
+        self.names = tuple(names)
+
+    def _prepare(self, name: str, source: WeightSource, has_training_latents: bool) -> None:
+        """Load what a metric needs."""
+        device = self.model.device
+        if METRICS[name].needs_latents and isinstance(self.model, BicubicBaseline):
+            raise wrong_value(name, "be left out for a model without latents", self.model.label)
+        if name == "ifid" and not has_training_latents:
+            raise wrong_value("--training-data", "name images of the model's training for ifid", "nothing")
+        if name.startswith("lpips"):
+            self.lpips[name] = build_lpips(name, source).to(device)
+        elif name in _OF_INCEPTION:
+            shared = next((self.networks[other] for other in _OF_INCEPTION if other in self.networks), None)
+            self.networks[name] = shared or build_inception(name, source).to(device)
+        elif name == "fid-dinov2":
+            self.networks[name] = build_dinov2(name, source).to(device)
+
+    def label(self, name: str) -> str:
+        """What results call a metric: one whose network has random weights is named so."""
+        if name in self.lpips:
+            return str(self.lpips[name].name)
+        return self.networks[name].label(name) if name in self.networks else name
+
+    def protocol(self, images: Protocol, sampled: bool) -> dict[str, str]:
+        """Every choice that the numbers depend on, in words, by name."""
+        choices = {
+            "name": images.name,
+            "resize": images.resize,
+            "crop": images.crop,
+            "rounding": "the model is given pixels of 8 bits, p / 127.5 - 1; its results are clamped to [-1, 1]",
+            "latent": f"a sample of the posterior, seed {self.seed}" if sampled else "the posterior's mode",
+        }
+        for name in self.names:
+            network = f"{self.networks[name].protocol}; " if name in self.networks else ""
+            choices[self.label(name)] = network + METRICS[name].protocol
+        return choices
+
+    def at(
+        self, size: int, training_latents: Tensor | None = None, references: References | None = None
+    ) -> "SizeInstruments":
+        """The metrics for images of one size, which have seen none yet."""
+        return SizeInstruments(self, size, training_latents, references or {})
+
+
+class SizeInstruments:
+    """The metrics for one size; `left_out` says of some why they cannot be measured at it."""
+
+    def __init__(
+        self, instruments: Instruments, size: int, training_latents: Tensor | None, references: References
+    ) -> None:
+        self.instruments, self.size = instruments, size
+        self.training_latents, self.references = training_latents, references
+        self.left_out: list[str] = []
+        self.content = ContentHash()
+        self.image_metrics: dict[str, ImageMetric] = {}
+        self.set_metrics: list[SetMetric] = [self.content]
+        features: dict[int, ImageFeatures] = {}  # of a network, by its identity
+        for name in instruments.names:
+            if name in instruments.networks:
+                network = instruments.networks[name]
+                self._add_of_features(name, features.setdefault(id(network), ImageFeatures(network)))
+            else:
+                self._add(name)
+
+    def _add(self, name: str) -> None:
+        instruments, model = self.instruments, self.instruments.model
+        if name in instruments.lpips:
+            lpips = instruments.lpips[name]
+            if self.size < lpips.trunk.architecture.smallest:
+                self.left_out.append(
+                    f"{name}: images must have at least {lpips.trunk.architecture.smallest} pixels a side"
+                )
+                return
+            self.image_metrics[str(lpips.name)] = functools.partial(lpips_distance, lpips)
+        elif name in ("psnr", "ssim"):
+            self.image_metrics[name] = {"psnr": psnr, "ssim": ssim}[name]
+        elif name == "fwd":
+            try:
+                check_packets(self.size, self.size)
+            except ValueError as error:
+                self.left_out.append(f"fwd: {error}")
+                return
+            self.set_metrics.append(FWD())
+        else:
+            assert isinstance(model, EvaluatedAutoencoder)
+            made: dict[str, Callable[[], SetMetric]] = {
+                "mmd": lambda: MMD(MMDOptions(seed=instruments.seed)),
+                "spectrum": Spectrum,
+                "equivariance": lambda: Equivariance(model, instruments.seed),
+                "statistics": Statistics,
+            }
+            self.set_metrics.append(made[name]())
+
+    def _add_of_features(self, name: str, features: ImageFeatures) -> None:
+        reference = self.references.get(name)
+        if name == "kid":
+            self.set_metrics.append(KID(features))
+        elif name == "ifid":
+            assert isinstance(self.instruments.model, EvaluatedAutoencoder)
+            assert self.training_latents is not None
+            about = (features, self.instruments.model, self.training_latents, self.instruments.seed, reference)
+            self.set_metrics.append(InterpolationDistance(*about))
+        else:
+            kind = FrechetFeatureDistance if name == "rfid" else DinoV2Distance
+            self.set_metrics.append(kind(features, reference))
+
+    def result(self, measurement: Measurement) -> dict[str, Any]:
+        """A size of results.json."""
+        metrics: dict[str, float] = measurement.means()
+        details: dict[str, Any] = {}
+        warnings = list(self.left_out)
+        for metric in self.set_metrics:
+            if metric is self.content:
+                continue
+            label = self.instruments.label(metric.name)
+            try:
+                values = metric.values()
+            except ValueError as error:  # too few images
+                warnings.append(f"{label}: {error}")
+                continue
+            warnings += metric.warnings()
+            own = values.pop(metric.name)
+            if isinstance(own, float):
+                metrics[label] = own
+                details |= {label: values} if values else {}
+            else:
+                details[label] = own
+        return {
+            "images": len(measurement.scores),
+            "metrics": metrics,
+            "details": details,
+            "warnings": warnings,
+            "seconds": round(measurement.seconds, 2),
+            "hash": self.content.hexdigest(),
+        }
