@@ -91,8 +91,8 @@ def show_spectrum(panel: Panel, parts: list[Details], names: Sequence[str]) -> N
     every = [*curves, *of_images.values()]
     radii = [x for curve in every for x, _ in curve.points if is_number(x)]
     ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if tick >= min(radii, default=0)]
-    axis = "radius of the frequency, 1: the finest"
-    chart = line_chart("Part of the power", axis, every, ticks, log_x=True, log_y=True)
+    axis = "radius of the frequency, 1 is the highest"
+    chart = line_chart("Part of the power by frequency", axis, every, ticks, log_x=True, log_y=True)
     if chart is not None:
         panel.charts.append(chart)
         panel.dashed = "images"

@@ -1,5 +1,6 @@
 """Is this a results.json that can be shown, and which of them can be compared?"""
 
+import itertools
 import json
 import math
 import os
@@ -106,17 +107,18 @@ def _check_numbers(argument: str, values: Any) -> None:
 def check_comparable(results: Sequence[dict[str, Any]]) -> None:
     """Raise a ValueError that names the first difference unless all were measured alike.
 
-    Alike: the same protocol, choice by choice, the same data by their hash, and as many images at the same sizes.
+    Alike: the same protocol, choice by choice, the same data by their hash, and as many images at the same sizes. The
+    choices of a metric that only one of two has, as bicubic has none of latents, are not compared.
     """
-    names = labels(results)
-    first = _conditions(results[0])
-    for name, other in zip(names[1:], map(_conditions, results[1:]), strict=True):
-        for key in sorted(first.keys() | other.keys()):
-            here, there = first.get(key, "nothing"), other.get(key, "nothing")
-            if here != there:
+    for (name, result), (other_name, other) in itertools.combinations(zip(labels(results), results, strict=True), 2):
+        first, second = _conditions(result), _conditions(other)
+        alone = {f"protocol.{metric}" for metric in _measured(result) ^ _measured(other)}
+        for key in sorted(first.keys() | second.keys()):
+            here, there = first.get(key, "nothing"), second.get(key, "nothing")
+            if here != there and key not in alone:
                 raise ValueError(
-                    f"{key} must be the same in all results that are compared, got {here!r} of {names[0]} and "
-                    f"{there!r} of {name}; evaluate both alike"
+                    f"{key} must be the same in all results that are compared, got {here!r} of {name} and "
+                    f"{there!r} of {other_name}; evaluate both alike"
                 )
 
 
@@ -128,6 +130,11 @@ def _conditions(results: dict[str, Any]) -> dict[str, Any]:
         "sizes": sorted(map(int, sizes)),
         **{f"sizes.{size}.images": measured["images"] for size, measured in sizes.items()},
     }
+
+
+def _measured(results: dict[str, Any]) -> set[str]:
+    """Every metric of any size."""
+    return {name for size in results["sizes"].values() for name in (*size["metrics"], *size.get("details", {}))}
 
 
 def labels(results: Sequence[dict[str, Any]]) -> list[str]:
