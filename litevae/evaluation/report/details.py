@@ -13,7 +13,7 @@ from litevae.evaluation.report.latent_panels import (
 from litevae.evaluation.report.tables import Table, keys_table
 from litevae.evaluation.report.wording import flatten, metric_name
 
-_KNOWN: dict[str, tuple[str, Callable[[Panel, list[Details], Sequence[str]], None]]] = {
+_KNOWN: dict[str, tuple[str, Callable[[Panel, list[Details]], None]]] = {
     "statistics": ("Statistics of latents", show_statistics),
     "spectrum": ("Spectrum of latents", show_spectrum),
     "equivariance": ("Equivariance of the decoder", show_equivariance),
@@ -53,19 +53,21 @@ _WORDS = {
 
 
 def panels(details: Sequence[Details], names: Sequence[str]) -> list[Panel]:
-    """The panels of one size; `details` and `names` have an entry for each model."""
-    keys = dict.fromkeys([*_KNOWN, *(key for detail in details for key in detail)])
+    """The panels of one size, of the models that have them; `details` and `names` have an entry for each model."""
     found = []
-    for key in keys:
-        if all(detail.get(key) in (None, {}, []) for detail in details):
+    for key in dict.fromkeys([*_KNOWN, *(key for detail in details for key in detail)]):
+        having = [index for index, detail in enumerate(details) if detail.get(key) not in (None, {}, [])]
+        if not having:
             continue
         title, show = _KNOWN.get(key, (metric_name(key), None))
-        panel = Panel(title)
-        values = [detail.get(key) for detail in details]
-        parts = [dict(value) if isinstance(value, dict) else {} if value is None else {key: value} for value in values]
+        own_names = [names[index] for index in having]
+        is_one_of_several = len(having) == 1 < len(names)
+        panel = Panel(f"{title}: {own_names[0]}" if is_one_of_several else title, own_names, having)
+        values = [details[index][key] for index in having]
+        parts = [dict(value) if isinstance(value, dict) else {key: value} for value in values]
         if show is not None:
-            show(panel, parts, names)  # takes from `parts` what it shows
-        panel.tables += _rest(parts, names, _WORDS.get(key, {}))
+            show(panel, parts)  # takes from `parts` what it shows
+        panel.tables += _rest(parts, own_names, _WORDS.get(key, {}))
         found.append(panel)
     return found
 

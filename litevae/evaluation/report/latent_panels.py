@@ -10,7 +10,7 @@ from typing import Any
 from litevae.evaluation.report.charts import Chart, Curve, line_chart
 from litevae.evaluation.report.results import is_number
 from litevae.evaluation.report.tables import Cell, Row, Table
-from litevae.evaluation.report.wording import aligned, anything, number
+from litevae.evaluation.report.wording import aligned, anything, metric_value
 
 BY_CHANNEL = "By channel"
 """How the caption of a table of channels begins."""
@@ -35,7 +35,6 @@ class Heat:
 
     title: str
     rows: list[list[float | None]]
-    series: int
     numbers: bool
     """There are few enough channels for their numbers."""
     covariance: list[list[float | None]] | None
@@ -43,9 +42,12 @@ class Heat:
 
 @dataclass
 class Panel:
-    """All that is shown of one entry of `details`, for all models."""
+    """All that is shown of one entry of `details`, for the models that have it."""
 
     title: str
+    names: Sequence[str]
+    series: Sequence[int]
+    """Which model's colour each of them has."""
     note: str = ""
     charts: list[Chart] = field(default_factory=list)
     dashed: str = ""
@@ -57,10 +59,10 @@ class Panel:
 Details = dict[str, Any]
 
 
-def show_statistics(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
+def show_statistics(panel: Panel, parts: list[Details]) -> None:
     """A table of channels for every model, and the correlation of channels."""
-    for series, (name, part) in enumerate(zip(names, parts, strict=True)):
-        of = f", {name}" if len(names) > 1 else ""
+    for name, part in zip(panel.names, parts, strict=True):
+        of = f", {name}" if len(panel.names) > 1 else ""
         columns = {key: part[key] for key in _CHANNEL_COLUMNS if _is_vector(part.get(key))}
         columns |= {key: part[key] for key in part if key not in columns and _is_vector(part[key])}
         longest = max(map(len, columns.values()), default=0)
@@ -75,16 +77,16 @@ def show_statistics(panel: Panel, parts: list[Details], names: Sequence[str]) ->
             if _is_square(part.get("covariance"), len(correlation)):
                 covariance = part.pop("covariance")
             few = len(correlation) <= 8
-            panel.heats.append(Heat(f"Correlation of channels{of}", correlation, series, few, covariance))
+            panel.heats.append(Heat(f"Correlation of channels{of}", correlation, few, covariance))
 
 
-def show_spectrum(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
+def show_spectrum(panel: Panel, parts: list[Details]) -> None:
     """Power over frequency, of the latents and, dashed, of the images; the slopes of channels."""
     slopes = [part.pop("channel_slopes") if _is_vector(part.get("channel_slopes")) else [] for part in parts]
     curves, of_images = [], {}
-    for series, (name, part) in enumerate(zip(names, parts, strict=True)):
+    for series, name, part in zip(panel.series, panel.names, parts, strict=True):
         if _is_spectrum(part):
-            label = f"latents of {name}" if len(names) > 1 else "latents"
+            label = f"latents of {name}" if len(panel.names) > 1 else "latents"
             curves.append(Curve(label, list(zip(part["radius"], part["latent_power"], strict=True)), series))
             images = list(zip(part["radius"], part["image_power"], strict=True))
             of_images[str(images)] = Curve("images", images, None)  # one, where all saw the same
@@ -103,10 +105,10 @@ def show_spectrum(panel: Panel, parts: list[Details], names: Sequence[str]) -> N
     if any(slopes):
         cells = [aligned(values) + ["-"] * (max(map(len, slopes)) - len(values)) for values in slopes]
         rows = [Row(str(channel), list(map(Cell, row))) for channel, row in enumerate(zip(*cells, strict=True))]
-        panel.tables.append(Table(BY_CHANNEL, ["Channel", *_columns(names, "Slope")], [("", rows)]))
+        panel.tables.append(Table(BY_CHANNEL, ["Channel", *_columns(panel.names, "Slope")], [("", rows)]))
 
 
-def show_equivariance(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
+def show_equivariance(panel: Panel, parts: list[Details]) -> None:
     """A row for each transformation; of several models first their relative errors, then their squared ones."""
     kinds = dict.fromkeys(key for part in parts for key, value in part.items() if _is_errors(value))
     found = [{kind: part.pop(kind) if _is_errors(part.get(kind)) else {} for kind in kinds} for part in parts]
@@ -114,9 +116,9 @@ def show_equivariance(panel: Panel, parts: list[Details], names: Sequence[str]) 
         return
 
     def row(kind: str, cells: list[Any]) -> Row:
-        return Row(kind.capitalize(), [Cell(number(value)) for value in cells])
+        return Row(kind.capitalize(), [Cell(metric_value("equivariance", value)) for value in cells])
 
-    if len(names) == 1:
+    if len(panel.names) == 1:
         rows = [row(kind, [found[0][kind][error] for error in _ERRORS]) for kind in kinds]
         panel.tables.append(Table("", ["Transformation", *_ERRORS.values()], [("", rows)]))
     else:
@@ -124,7 +126,7 @@ def show_equivariance(panel: Panel, parts: list[Details], names: Sequence[str]) 
             (title, [row(kind, [one[kind].get(error) for one in found]) for kind in kinds])
             for error, title in reversed(_ERRORS.items())
         ]
-        panel.tables.append(Table("", ["Transformation", *names], groups))
+        panel.tables.append(Table("", ["Transformation", *panel.names], groups))
     panel.note = (
         "Of each image x with the latent z, decode(T z) against T x, for a rotation by 90, 180 or 270 degrees and a "
         "scale from 1/4 to 31/32. Squared: in [-1, 1]. Relative: its root over the image's standard deviation; a flat "
@@ -132,7 +134,7 @@ def show_equivariance(panel: Panel, parts: list[Details], names: Sequence[str]) 
     )
 
 
-def show_mmd(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
+def show_mmd(panel: Panel, parts: list[Details]) -> None:
     """A row for each kernel's width: every model, what 0 looks like, and what the paper's Table 6 prints."""
     tables = [_by_sigma(part) for part in parts]
     sigmas = list(dict.fromkeys(sigma for table in tables for sigma in table))
@@ -144,8 +146,8 @@ def show_mmd(panel: Panel, parts: list[Details], names: Sequence[str]) -> None:
     columns += zeros[:1] if has_one_zero else zeros
     header = [
         "sigma",
-        *_columns(names, "Latents"),
-        *(["Zero"] if has_one_zero else [f"Zero, {name}" for name in names]),
+        *_columns(panel.names, "Latents"),
+        *(["Zero"] if has_one_zero else [f"Zero, {name}" for name in panel.names]),
     ]
     papers = {sigma: table[sigma]["paper"] for table in tables for sigma in table if "paper" in table[sigma]}
     for key in dict.fromkeys(key for paper in papers.values() for key in paper):

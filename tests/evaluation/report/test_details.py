@@ -80,7 +80,7 @@ def test_equivariance_has_a_row_for_each_transformation() -> None:
     errors, rest = equivariance.tables
     assert errors.header == ["Transformation", "Squared error", "Relative error"]
     assert cells(errors) == [
-        [kind.capitalize(), f"{values[kind]['squared']:.4g}", f"{values[kind]['relative']:.4g}"]
+        [kind.capitalize(), f"{values[kind]['squared']:#.4g}", f"{values[kind]['relative']:#.4g}"]
         for kind in ("identity", "rotation", "scale")
     ]
     assert cells(rest) == [["Images", "4"]]
@@ -114,7 +114,7 @@ def test_models_stand_side_by_side() -> None:
     assert spectrum.tables[0].header == ["Channel", "A", "B"]
     assert [title for title, _ in equivariance.tables[0].groups] == ["Relative error", "Squared error"]
     assert cells(equivariance.tables[0])[1] == [
-        "Rotation", *(f"{model['equivariance']['rotation']['relative']:.4g}" for model in (one, other))
+        "Rotation", *(f"{model['equivariance']['rotation']['relative']:#.4g}" for model in (one, other))
     ]  # fmt: skip
     assert mmd.tables[0].header == ["sigma", "A", "B", "Zero", "SD-VAE, paper", "LiteVAE, paper"]
     assert [head for head, *_ in cells(mmd.tables[1])] == ["Median distance of two latents"]
@@ -122,12 +122,22 @@ def test_models_stand_side_by_side() -> None:
 
 
 def test_models_with_other_latents_have_their_own_zero() -> None:
-    details = [measured_details(), measured_details(channels=9), {}]
-    statistics, spectrum, _, mmd = panels(details, ["A", "B", "bicubic"])
-    assert mmd.tables[0].header[1:7] == ["A", "B", "bicubic", "Zero, A", "Zero, B", "Zero, bicubic"]
-    assert [row[3] for row in cells(mmd.tables[0])] == ["-"] * 5
+    statistics, spectrum, _, mmd = panels([measured_details(), measured_details(channels=9)], ["A", "B"])
+    assert mmd.tables[0].header[1:5] == ["A", "B", "Zero, A", "Zero, B"]
     assert [heat.numbers for heat in statistics.heats] == [True, False]
-    assert [row[1:] for row in cells(spectrum.tables[0])][8][::2] == ["-", "-"]
+    assert [row[1] for row in cells(spectrum.tables[0])][4:] == ["-"] * 5
+
+
+def test_a_model_without_latents_is_left_out_and_the_others_keep_their_colours() -> None:
+    one, other = measured_details(), measured_details(seed=1)
+    _, spectrum, _, mmd = panels([one, {}, other], ["A", "bicubic", "B"])
+    assert mmd.tables[0].header[:4] == ["sigma", "A", "B", "Zero"]
+    assert (spectrum.names, spectrum.series) == (["A", "B"], [0, 2])
+    assert [line.series for line in spectrum.charts[0].lines] == [0, 2, None]
+    alone = panels([{}, one], ["bicubic", "A"])
+    assert [panel.title for panel in alone][1:3] == ["Spectrum of latents: A", "Equivariance of the decoder: A"]
+    assert [line.series for line in alone[1].charts[0].lines] == [1, None]
+    assert alone[3].tables[0].header[:3] == ["sigma", "Latents", "Zero"]
 
 
 def test_numbers_that_are_not_finite_are_dashes() -> None:
@@ -150,7 +160,7 @@ def test_a_key_of_a_newer_version_is_listed() -> None:
     statistics, _, equivariance, mmd, kid = panels([details], ["S"])
     assert statistics.tables[0].header[-1] == "fresh"
     assert ["median", "0.125"] in cells(statistics.tables[1])
-    assert ["Flip", "0.5", "0.75"] in cells(equivariance.tables[0])
+    assert ["Flip", "0.5000", "0.7500"] in cells(equivariance.tables[0])
     assert ["sigma 25, p_value", "0.0625"] in cells(mmd.tables[1])
     assert (kid.title, cells(kid.tables[0])) == ("KID", [["Std over subsets", "0.375"]])
 

@@ -55,7 +55,7 @@ def test_details_have_a_column_for_each_size(make_results: Made) -> None:
     )
     assert f"| Std | {' | '.join(stds)} |" in text
     assert f"| KL(images \\|\\| latents) \\[nats] | {' | '.join(errors)} |" in text
-    relative = [f"{size['details']['equivariance']['scale']['relative']:.4g}" for size in (smaller, larger)]
+    relative = [f"{size['details']['equivariance']['scale']['relative']:#.4g}" for size in (smaller, larger)]
     assert f"| Scale, relative error | {' | '.join(relative)} |" in text
     assert "| sigma | 16 | 32 | Zero | SD-VAE, paper | LiteVAE, paper |" in text
     assert re.search(r"\| 500 \|.* ± .*\| 0\.44 ± 0\.02 \| 0\.28 ± 0\.01 \|", text)
