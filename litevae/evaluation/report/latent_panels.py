@@ -83,14 +83,14 @@ def show_statistics(panel: Panel, parts: list[Details]) -> None:
 def show_spectrum(panel: Panel, parts: list[Details]) -> None:
     """Power over frequency, of the latents and, dashed, of the images; the slopes of channels."""
     slopes = [part.pop("channel_slopes") if _is_vector(part.get("channel_slopes")) else [] for part in parts]
-    curves, of_images = [], {}
+    curves, image_curves = [], {}
     for series, name, part in zip(panel.series, panel.names, parts, strict=True):
         if _is_spectrum(part):
             label = f"latents of {name}" if len(panel.names) > 1 else "latents"
             curves.append(Curve(label, list(zip(part["radius"], part["latent_power"], strict=True)), series))
             images = list(zip(part["radius"], part["image_power"], strict=True))
-            of_images[str(images)] = Curve("images", images, None)  # one, where all saw the same
-    every = [*curves, *of_images.values()]
+            image_curves[str(images)] = Curve("images", images, None)  # one, where all saw the same
+    every = [*curves, *image_curves.values()]
     radii = [x for curve in every for x, _ in curve.points if is_number(x)]
     ticks = [tick for tick in (0.02, 0.05, 0.1, 0.2, 0.5, 1.0) if tick >= min(radii, default=0)]
     axis = "radius of the frequency, 1 is the highest"
