@@ -3,6 +3,7 @@
 image -> DWT -> feature extraction -> aggregation -> latent -> [decoder] -> losses
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,9 +83,10 @@ def feature_maps(model: nn.Module, images: Tensor) -> FeatureMaps:
 
 
 def save_feature_maps(path: Path, models: Mapping[str, nn.Module], images: Tensor, channels: int = 16) -> None:
-    """A column for each model {label: model}: RMS by channel, RMS by place, and its loudest channels.
+    """A column for each model {label: model}: RMS by channel, RMS by place, and the channels with the largest RMS.
 
-    Colours of a column have one scale, and so have its places. The first image is shown, the numbers are of all.
+    RMS is in medians, on one scale for all models; the channels of a model have one scale too. The first image is
+    shown, the numbers are of all.
 
     Args:
         images: as `feature_maps` takes them.
@@ -108,36 +110,42 @@ def _figure(found: Mapping[str, FeatureMaps], channels: int) -> "Figure":
 
     height, width = next(iter(found.values())).maps.shape[-2:]
     column, tall = 5.0, 5.0 * height / width  # inches
-    figure = Figure(figsize=(column * len(found), 2.2 + 2 * tall), layout="constrained")
+    figure = Figure(figsize=(column * len(found), 2.6 + 2 * tall), layout="constrained")
     columns = figure.subfigures(1, len(found), squeeze=False)[0]
+    highest = max(features.imbalance for features in found.values())
+    brightest = max(features.place_imbalance for features in found.values())
     for (label, features), part in zip(found.items(), columns, strict=True):
-        curve, places, grid = part.subfigures(3, 1, height_ratios=(2.2, tall, tall))
-        part.suptitle(f"{label}", x=0.02, ha="left", fontsize=14, fontweight="bold")
-        _draw_channel_rms(curve.subplots(), features)
+        part.suptitle(label, x=0.02, ha="left", fontsize=14, fontweight="bold")
+        curve, places, grid = part.subfigures(3, 1, height_ratios=(2.2, tall, tall + 0.4))
+        _draw_channel_rms(curve.subplots(), features, highest)
         axes = places.subplots()
-        _show(axes, features.place_rms[0], 0, features.place_rms.max().item(), "magma")
-        axes.set_title(f"RMS over channels: largest / median {features.place_imbalance:.2f}", fontsize=10)
+        _show(axes, features.place_rms[0] / features.place_rms.median(), 0, brightest, "magma")
+        axes.set_title(f"RMS by place: the largest is {features.place_imbalance:.2f} medians", fontsize=10)
         _draw_channels(grid, features, channels)
     return figure
 
 
-def _draw_channel_rms(axes: "Axes", features: FeatureMaps) -> None:
-    """Sorted, in medians."""
+def _draw_channel_rms(axes: "Axes", features: FeatureMaps, highest: float) -> None:
     rms = features.channel_rms.sort(descending=True).values
     axes.bar(range(1, len(rms) + 1), (rms / rms.median()).tolist(), color=BLUE, width=0.8)
     axes.axhline(1, color=GRAY, linewidth=1)
-    axes.set_title(f"RMS of channels over their median: largest {features.imbalance:.2f}", fontsize=10)
-    axes.set(xlabel="channels, sorted", xlim=(0.4, len(rms) + 0.6))
+    axes.set_title(f"RMS by channel, sorted: the largest is {features.imbalance:.2f} medians", fontsize=10)
+    axes.set(xlim=(0.4, len(rms) + 0.6), ylim=(0, 1.05 * highest))
     axes.grid(axis="x", visible=False)
 
 
 def _draw_channels(part: "SubFigure", features: FeatureMaps, channels: int) -> None:
-    """The loudest channels of the first image, on one scale around 0."""
+    """The channels with the largest RMS, in the first image, on one scale around 0."""
     order = features.channel_rms.argsort(descending=True)[:channels]
-    side = -(-(len(order) ** 0.5) // 1)
     shown = features.maps[0, order]
     limit = shown.abs().max().item()
-    for axes, one in zip(part.subplots(int(side), int(side), squeeze=False).flat, shown, strict=False):
+    title = f"The {len(order)} largest channels, -{limit:.3g} to {limit:.3g}"
+    part.suptitle(title, x=0.06, ha="left", fontsize=10, fontweight="bold")
+    side = math.ceil(math.sqrt(len(order)))
+    panels = part.subplots(math.ceil(len(order) / side), side, squeeze=False).flatten()
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, one in zip(panels, shown, strict=False):
         _show(axes, one, -limit, limit, "RdBu_r")
 
 

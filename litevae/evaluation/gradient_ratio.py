@@ -31,7 +31,7 @@ def save_gradient_ratio(path: Path, runs: Mapping[str, Sequence[dict[str, Any]]]
 
 def _gradient_ratio(runs: Mapping[str, Sequence[dict[str, Any]]]) -> "Figure":
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
     figure = Figure(figsize=(7.5, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -46,6 +46,9 @@ def _gradient_ratio(runs: Mapping[str, Sequence[dict[str, Any]]]) -> "Figure":
         axes.plot(*zip(*points, strict=True), color=colour, linewidth=1.8)
         ends.append((points[-1], f"{label} {points[-1][1]:.3g}", colour))
     axes.set(xlabel="step", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     label_ends(axes, ends)
     return figure

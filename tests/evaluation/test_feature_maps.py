@@ -67,16 +67,20 @@ def test_imbalance_is_numpys() -> None:
     assert known().place_imbalance == pytest.approx(places.max() / np.median(places)) == pytest.approx(10)
 
 
-def test_the_figure_shows_the_loudest_channels_on_one_scale() -> None:
-    figure = _figure({"one": known(), "two": known()}, channels=3)
+def test_the_figure_shows_the_largest_channels_on_one_scale() -> None:
+    figure = _figure({"one": known(), "two": FeatureMaps(known().maps.clamp(-3, 3))}, channels=3)
     columns = figure.subfigs
     assert [part.get_suptitle() for part in columns] == ["one", "two"]
+    assert {part.subfigs[0].axes[0].get_ylim() for part in columns} == {(0, 1.05 * 7 / 4)}
+    assert {part.subfigs[1].axes[0].images[0].get_clim() for part in columns} == {(0, 10)}
     curve, places, grid = columns[0].subfigs
     heights = [bar.get_height() for bar in curve.axes[0].patches]
     assert heights == pytest.approx(np.arange(7, 0, -1) / 4)
-    assert curve.axes[0].get_title().endswith("largest 1.75")
-    assert places.axes[0].get_title().endswith("largest / median 10.00")
-    np.testing.assert_allclose(places.axes[0].images[0].get_array(), known().place_rms[0], rtol=1e-6)
+    assert curve.axes[0].get_title().endswith("1.75 medians")
+    assert places.axes[0].get_title().endswith("10.00 medians")
+    np.testing.assert_allclose(
+        places.axes[0].images[0].get_array(), known().place_rms[0] / known().place_rms.median(), rtol=1e-6
+    )
     shown = [axes.images[0] for axes in grid.axes if axes.images]
     for image, channel in zip(shown, (6, 5, 4), strict=True):
         np.testing.assert_allclose(image.get_array(), known().maps[0, channel])
