@@ -180,7 +180,19 @@ class SizeInstruments:
 
     def result(self, measurement: Measurement) -> dict[str, Any]:
         """A size of results.json."""
-        metrics: dict[str, float] = measurement.means()
+        metrics, details, warnings = self.set_values()
+        return {
+            "images": len(measurement.scores),
+            "metrics": measurement.means() | metrics,
+            "details": details,
+            "warnings": warnings,
+            "seconds": round(measurement.seconds, 2),
+            "hash": self.content.hexdigest(),
+        }
+
+    def set_values(self) -> tuple[dict[str, float], dict[str, Any], list[str]]:
+        """Of the metrics of sets: numbers by label, what is more than a number by label, and what must be said."""
+        metrics: dict[str, float] = {}
         details: dict[str, Any] = {}
         warnings = list(self.left_out)
         for metric in self.set_metrics:
@@ -199,11 +211,4 @@ class SizeInstruments:
                 details |= {label: values} if values else {}
             else:
                 details[label] = own
-        return {
-            "images": len(measurement.scores),
-            "metrics": metrics,
-            "details": details,
-            "warnings": warnings,
-            "seconds": round(measurement.seconds, 2),
-            "hash": self.content.hexdigest(),
-        }
+        return metrics, details, warnings
