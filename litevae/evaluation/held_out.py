@@ -50,6 +50,8 @@ class Evaluation:
         self.scores: dict[str, dict[str, float]] = {}  # image -> metric -> value, of all images
         self.distances: dict[str, float] = {}
         """Metric of the images as a set -> value."""
+        self.notices: list[str] = []
+        """What must be said beside `distances`, such as that there are few images."""
         self.count = 0
         self._totals: dict[str, tuple[float, int]] = {}  # metric -> sum, images that have it
         for image in images:
@@ -177,7 +179,7 @@ def _add_to(sets: SizeInstruments, first: int, images: Tensor, reconstructions: 
 
 def _with_distances(evaluation: Evaluation, sets: SizeInstruments | None) -> Evaluation:
     if sets is not None:
-        evaluation.distances = sets.set_values()[0]
+        evaluation.distances, _, evaluation.notices = sets.set_values()
     return evaluation
 
 

@@ -58,6 +58,8 @@ class Trainer(Loop):
 
     def introduce(self) -> None:
         self.baseline = bicubic_baseline(self.data.held_out, self.processes.device, self.lpips, self._sets())
+        for notice in self.baseline.notices:
+            warnings.warn(notice, stacklevel=2)
         about = (self.config, self.networks, self.processes, self.data, self.step, self.baseline)
         self.say(introduction(*about, self.folder.latents()))
         warn_where_emulated(self.config.train.autocast_dtype, self.processes.device.type)
