@@ -95,10 +95,11 @@ def save_reconstruction_grid(
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        _save(_reconstruction_grid(evaluation, title, limit, raw), path)
+        save_figure(_reconstruction_grid(evaluation, title, limit, raw), path)
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def save_figure(figure: "Figure", path: Path) -> None:
+    """Write it as a PNG in sRGB."""
     figure.savefig(path, dpi=130, pil_kwargs={"icc_profile": srgb_profile()})
 
 
@@ -150,7 +151,7 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], baseline_psnr: fl
     import matplotlib
 
     with matplotlib.rc_context(STYLE):
-        _save(_curves(metrics, baseline_psnr), path)
+        save_figure(_curves(metrics, baseline_psnr), path)
 
 
 def _curves(metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> "Figure":
@@ -173,7 +174,7 @@ def _curves(metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> "Figure"
     losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     losses.yaxis.set_major_formatter("{x:g}")
     losses.yaxis.set_minor_locator(NullLocator())
-    _label_ends(losses, ends)
+    label_ends(losses, ends)
 
     quality.set_title("Held-out PSNR (dB)")
     steps, decibels = [line["step"] for line in evaluations], [line["psnr"] for line in evaluations]
@@ -182,13 +183,13 @@ def _curves(metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> "Figure"
     quality.set(xlabel="step")
     quality.margins(y=0.12)
     last = [((steps[-1], decibels[-1]), f"LiteVAE {decibels[-1]:.2f}", _COLOURS["l1"])] if steps else []
-    _label_ends(quality, [*last, ((max(steps, default=1), baseline_psnr), f"bicubic {baseline_psnr:.2f}", GRAY)])
+    label_ends(quality, [*last, ((max(steps, default=1), baseline_psnr), f"bicubic {baseline_psnr:.2f}", GRAY)])
     for axes in (losses, quality):
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return figure
 
 
-def _label_ends(axes: "Axes", ends: Sequence[tuple[tuple[float, float], str, str]], height: float = 13.0) -> None:
+def label_ends(axes: "Axes", ends: Sequence[tuple[tuple[float, float], str, str]], height: float = 13.0) -> None:
     """Name each line at its right end instead of in a legend, `height` points apart where lines end close together."""
     points_per_pixel = 72 / axes.figure.dpi
     axes.autoscale_view()
