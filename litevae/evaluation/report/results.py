@@ -112,7 +112,7 @@ def check_comparable(results: Sequence[dict[str, Any]]) -> None:
     """
     names = labels(results)
     conditions = [_conditions(result) for result in results]
-    for key in sorted({key for one in conditions for key in one}):
+    for key in dict.fromkeys(key for one in conditions for key in one):
         having = [place for place, one in enumerate(conditions) if key in one]
         first, others = (having[0], having) if _is_of_metric(key) else (0, range(len(results)))
         here = conditions[first].get(key, "nothing")
@@ -134,9 +134,9 @@ def _conditions(results: dict[str, Any]) -> dict[str, Any]:
     sizes = results["sizes"]
     return {
         **{f"protocol.{key}": value for key, value in results["protocol"].items()},
-        "data.hash": results["data"]["hash"],
         "sizes": sorted(map(int, sizes)),
         **{f"sizes.{size}.images": measured["images"] for size, measured in sizes.items()},
+        "data.hash": results["data"]["hash"],  # last: another protocol or size changes it too
     }
 
 
