@@ -5,13 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from litevae.data import DataError
+from litevae.loading import load_model
 from litevae.paper_tables import contents, markdown
-from litevae.paper_tables.drawings import DRAWINGS
+from litevae.paper_tables.drawings import OPTIONS, PICTURES, draw
 from litevae.paper_tables.measurements import read
-from litevae_kernels.checks import wrong_value
-from litevae_kernels.files import check_file, replacing, write_text
-
-PICTURES = (".png", ".jpg", ".jpeg")
+from litevae.runs.command_line import plain_warnings
+from litevae_kernels.files import check_file, write_text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,12 +20,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if (arguments.kind is None) != (arguments.number is None):
         parser.error("table and figure need a number, e.g. table 2")
+    if arguments.kind != "figure" and (arguments.models or arguments.runs):
+        parser.error("--models and --runs are what figures are drawn from")
     try:
-        if arguments.output is not None and arguments.output.suffix.lower() in PICTURES:
-            _draw(arguments)
+        given = {option: getattr(arguments, option) for option in OPTIONS if getattr(arguments, option)}
+        is_picture = arguments.output is not None and arguments.output.suffix.lower() in PICTURES
+        if arguments.kind == "figure" and (given or is_picture):
+            with plain_warnings():
+                draw(contents.figure(arguments.number), given, arguments.output, load_model)
+            print(f"written   {arguments.output}")
         else:
             _write(arguments)
-    except (ValueError, OSError) as error:
+    except (DataError, ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0
@@ -50,42 +56,28 @@ def _write(arguments: argparse.Namespace) -> None:
         write_text(arguments.output, text)
 
 
-def _draw(arguments: argparse.Namespace) -> None:
-    """A figure as a picture."""
-    if arguments.kind != "figure":
-        raise wrong_value("--output", "end in .md for tables", str(arguments.output))
-    figure = contents.figure(arguments.number)
-    if figure.number not in DRAWINGS:
-        raise wrong_value("figure", f"be of {', '.join(map(str, DRAWINGS))} to be drawn by this command", figure.number,
-                          figure.missing or figure.command or "")  # fmt: skip
-    drawing = DRAWINGS[figure.number]
-    given = getattr(arguments, drawing.option)
-    if not given:
-        raise ValueError(f"figure {figure.number} needs --{drawing.option}, e.g. {figure.command}")
-    check_file("--output", arguments.output, PICTURES)
-    with replacing(arguments.output.resolve()) as temporary:
-        drawing.draw(temporary, [Path(word).expanduser() for word in given])
-    print(f"written   {arguments.output}")
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m litevae.paper",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s [table N | figure N] [--results PATH ...] [--output FILE]",
+        usage="%(prog)s [table N | figure N] [--results | --models | --runs PATH ...] [--output FILE]",
         description="What the paper prints, the commands that make the like of it, and what was measured beside it.",
         epilog="""examples:
   python -m litevae.paper
   python -m litevae.paper table 2 --results evaluations runs --output table2.md
   python -m litevae.paper table 1 --results 1-ffhq256-litevae=evaluations/mine/results.json
   python -m litevae.paper table 3 --results benchmarks/results
-  python -m litevae.paper figure 5 --results evaluations/a/results.json evaluations/b/results.json --output fig5.png""",
+  python -m litevae.paper figure 5 --results evaluations/a/results.json evaluations/b/results.json --output fig5.png
+  python -m litevae.paper figure 3 --models runs/group-norm runs/smc --output figure3.png
+  python -m litevae.paper figure 7 --runs runs/adaptive runs/constant --output figure7.png""",
     )
     add = parser.add_argument
     add("kind", nargs="?", choices=("table", "figure"), metavar="table|figure", help="leave out for a list of all")
     add("number", nargs="?", type=int, metavar="N", help="of the table or figure")
     add("--results", nargs="+", default=[], metavar="PATH", help="results.json files, runs, or folders above them; "
         "each fills the row whose id is its label or its run's name; ROW_ID=PATH names the row")  # fmt: skip
+    add("--models", nargs="+", metavar="MODEL", help="of figure 3: runs, folders of save_pretrained, or owner/name")
+    add("--runs", nargs="+", metavar="RUN", help="of figure 7")
     add("--output", type=Path, metavar="FILE", help="FILE.md, or FILE.png for a figure (default: the terminal)")
     return parser
 

@@ -24,7 +24,7 @@ ROOMS = {
     "runs": set(),
     "evaluation": {"models", "losses", "data", "runs"},
     "training": {"models", "losses", "data", "runs", "evaluation"},
-    "paper_tables": {"runs", "evaluation", "training"},
+    "paper_tables": {"data", "runs", "evaluation", "training"},
 }
 FOUNDATION = {"__init__", "config", "checks", "seeds", "pixels", "cost", "torchvision_shim"}
 LOADING = {"loading"}  # finds out which class wrote a folder: reads models and runs

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from litevae import LiteVAE
 from litevae.paper import main
 
 
@@ -15,9 +16,14 @@ def results(label: str, side: int = 64) -> dict[str, Any]:
     return {
         "format": 1,
         "model": {"label": label, "class": "LiteVAE", "encoder_parameters": 6_757_876, "latent_channels": 12},
-        "data": {"name": "photographs", "images": 2},
+        "data": {"name": "photographs", "images": 2, "hash": "sha256:01"},
         "protocol": {"name": "ldm"},
         "sizes": {str(side * factor): {"images": 2, "metrics": metrics} for factor in (1, 2)},
+        "unavailable": {},
+        "gallery": [],
+        "versions": {},
+        "command": [],
+        "date": "2026-11-27",
     }
 
 
@@ -59,14 +65,42 @@ def test_a_figure_is_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert Image.open(output).width > 500
 
 
+def test_feature_maps_are_drawn_of_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A column for each model; two models of one name are called by their whole names."""
+    for folder, normalization in (("a", "smc"), ("b", "group_norm")):
+        model = LiteVAE.from_preset("S", block_out_channels=(8, 8, 8, 8), layers_per_block=1,
+                                    decoder_normalization=normalization)  # fmt: skip
+        model.save_pretrained(tmp_path / folder / "model")
+    models, output = [str(tmp_path / name / "model") for name in "ab"], tmp_path / "figure.png"
+    assert main(["figure", "3", "--models", *models, "--output", str(output)]) == 0
+    assert capsys.readouterr().out == f"written   {output}\n"
+    assert Image.open(output).width == 2 * 650
+
+
+def test_gradients_are_drawn_of_runs(tmp_path: Path) -> None:
+    for folder in ("constant", "adaptive"):
+        (tmp_path / folder).mkdir()
+        lines = [{"kind": "train", "step": step, "gradient_ratio": {"adversarial": 3.0 + step}} for step in (10, 20)]
+        (tmp_path / folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output = tmp_path / "figure.png"
+    runs = [str(tmp_path / "constant"), str(tmp_path / "adaptive")]
+    assert main(["figure", "7", "--runs", *runs, "--output", str(output)]) == 0
+    assert Image.open(output).width > 500
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["table", "25"], "table must be from 1 to 24, got 25"),
         (["figure", "10"], "figure must be from 1 to 9, got 10"),
         (["figure", "6", "--output", "x.png"], "figure must be of "),
-        (["figure", "5", "--output", "x.png"], "figure 5 needs --results, e.g. python -m litevae.paper figure 5"),
-        (["table", "2", "--output", "x.png"], "--output must end in .md for tables, got 'x.png'"),
+        (["figure", "5", "--output", "x.png"], "figure 5 must be drawn from --results, got 'nothing'; e.g. python -m"),
+        (["figure", "3", "--runs", "a", "--output", "x.png"], "figure 3 must be drawn from --models, got '--runs'"),
+        (["figure", "5", "--results", "a"], "--output must name a picture for figure 5, got None; e.g. python -m"),
+        (["figure", "3", "--models", "nowhere", "--output", "x.png"], "nowhere must be a run's folder, a folder wr"),
+        (["figure", "3", "--models", "a", "a", "--output", "x.png"], "--models must name each once, got 'a a'"),
+        (["figure", "7", "--runs", "a", "--output", "x.png"], "--runs must name folders of runs, got 'a'; it has no"),
+        (["table", "2", "--output", "x.png"], "--output must end in .md, got x.png"),
         (["table", "2", "--output", "x.txt"], "--output must end in .md, got x.txt"),
         (["table", "2", "--results", "2a-litevae-q=x"], "a row must be called by its id, got '2a-litevae-q'; did you"),
         (["table", "2", "--results", "nowhere"], "--results must lead to results.json"),
@@ -82,8 +116,15 @@ def test_wrong_requests_end_with_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_kind_needs_a_number(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["table"], "table and figure need a number, e.g. table 2"),
+        (["table", "2", "--models", "a"], "--models and --runs are what figures are drawn from"),
+    ],
+)
+def test_words_that_do_not_go_together(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["table"])
+        main(words)
     assert ended.value.code == 2
-    assert "table and figure need a number, e.g. table 2" in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -100,7 +100,7 @@ class MMD(SetMetric):
     def values(self) -> dict[str, Any]:
         """{"mmd": ...}, with a row for each sigma.
 
-        "mmd" and "plus_minus" are mean and standard deviation over draws of the Gaussian; "gaussian" and
+        "mmd" and "mmd_plus_minus" are mean and standard deviation over draws of the Gaussian; "gaussian" and
         "gaussian_plus_minus" are those of one draw against another, which is what 0 looks like with so many images;
         "paper" the printed ones. Only the Gaussian is drawn anew, so +- is far below the printed one, which does not
         say what it is the spread of: other images, or fewer, make more.

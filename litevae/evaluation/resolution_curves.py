@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from litevae.data.colour_profiles import srgb_profile
 from litevae.evaluation.figures import BLUE, GRAY, GREEN, ORANGE, STYLE
+from litevae.evaluation.report import check_comparable
 from litevae_kernels.checks import wrong_value
 
 if TYPE_CHECKING:
@@ -29,12 +30,12 @@ _TITLES = {
 """With an arrow towards the better values."""
 
 
-def save_resolution_curves(path: Path, results: Sequence[Mapping[str, Any]]) -> None:
+def save_resolution_curves(path: Path, results: Sequence[dict[str, Any]]) -> None:
     """A panel for each metric: rFID or, where it is absent, FWD; PSNR, SSIM, LPIPS; a curve for each model.
 
     Args:
         path: an image file.
-        results: documents of results.json, measured alike: the same data and protocol.
+        results: documents of results.json, measured alike (`check_comparable`).
 
     Raises:
         ValueError: no model, more than there are colours, models that were not measured alike, or no metric at two
@@ -44,26 +45,9 @@ def save_resolution_curves(path: Path, results: Sequence[Mapping[str, Any]]) -> 
 
     if not 1 <= len(results) <= len(_COLOURS):
         raise wrong_value("results", f"be of 1 to {len(_COLOURS)} models", len(results))
-    check_measured_alike(results)
+    check_comparable(results)
     with matplotlib.rc_context(STYLE):
         _figure(results).savefig(path, dpi=130, pil_kwargs={"icc_profile": srgb_profile()})
-
-
-def check_measured_alike(results: Sequence[Mapping[str, Any]]) -> None:
-    """Raise a ValueError that names the first difference in the data's name, the number of images, or the protocol."""
-    first = _conditions(results[0])
-    for other in results[1:]:
-        conditions = _conditions(other)
-        for key in sorted(first.keys() | conditions.keys()):
-            if first.get(key) != conditions.get(key):
-                names = f"{results[0]['model']['label']} and {other['model']['label']}"
-                got = f"{first.get(key)} and {conditions.get(key)}"
-                raise wrong_value(f"{key} of {names}", "be the same", got, "evaluate both alike")
-
-
-def _conditions(results: Mapping[str, Any]) -> dict[str, Any]:
-    data = {f"data.{key}": results["data"][key] for key in ("name", "images")}
-    return {**data, **{f"protocol.{key}": value for key, value in results["protocol"].items()}}
 
 
 def curve(results: Mapping[str, Any], metric: str) -> list[tuple[int, float]]:

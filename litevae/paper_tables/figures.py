@@ -25,8 +25,12 @@ FIGURES = {
             3,
             "Feature maps of the decoder's last block, with GroupNorm and with SMC",
             "two examples of each; with GroupNorm small areas are far stronger than the rest",
-            missing="feature maps are not drawn by this command yet",
-            notes=["The paper does not say which channels are shown, nor how they are reduced to one picture."],
+            command="python -m litevae.paper figure 3 --models runs/1-imagenet128-12-litevae runs/4-smc "
+            "--output figure3.png",
+            notes=[
+                "The paper does not say which channels are shown, nor how they are reduced to one picture.",
+                "Ours shows the channels with the largest root mean square, and how they are over the median's.",
+            ],
         ),
         Figure(
             4,
@@ -47,8 +51,12 @@ FIGURES = {
             7,
             "Norm of the adversarial loss's gradient relative to the reconstruction loss's, over training",
             "40 to 200 thousand steps, 10^0 to 10^4, constant and adaptive weight; the adaptive one is the more uneven",
-            missing="gradient norms are not drawn by this command yet",
-            notes=["The paper does not say of which parameters; Eq. (2) takes the decoder's last layer."],
+            command="python -m litevae.paper figure 7 --runs runs/8-adaptive runs/1-imagenet128-12-litevae "
+            "--output figure7.png",
+            notes=[
+                "The paper does not say of which parameters; Eq. (2) takes the decoder's last layer, and so do we.",
+                "The run with a constant weight is to be trained with train.gradient_ratio_every=100.",
+            ],
         ),
         Figure(
             8,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from litevae.cost import parameter_count
+from litevae.evaluation.report import read_results
 from litevae.runs.config import ConfigError
 from litevae.runs.run_folder import RunFolder
 from litevae.training.config import ModelConfig, RunConfig
@@ -44,15 +45,6 @@ def read_json(path: Path) -> Any:
         raise wrong_value(str(path), "be JSON", str(error), "write it again") from None
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """A results.json; a ValueError names one of another format."""
-    results = read_json(path)
-    found = results.get("format") if isinstance(results, dict) else None
-    if found != 1:
-        raise wrong_value(f"{path}: format", "be 1", found, "evaluate the model again with this version")
-    return dict(results)
-
-
 def files_below(path: Path, patterns: Sequence[str]) -> list[Path]:
     """Files of these names: `path` itself, or all below the folder.
 
@@ -70,19 +62,16 @@ def files_below(path: Path, patterns: Sequence[str]) -> list[Path]:
 def from_results(path: Path) -> Source:
     """An evaluation by `python -m litevae.evaluate`."""
     results = read_results(path)
-    try:
-        model, protocol = dict(results["model"]), results["protocol"]
-        sizes = {int(side): (size["images"], _values(size, model)) for side, size in results["sizes"].items()}
-        latent = f", {protocol['latent']}" if "latent" in protocol else ""
-        return Source(path, model["label"], model, results["data"]["name"], protocol["name"] + latent, sizes)
-    except KeyError as error:
-        raise wrong_value(f"{path}: {error.args[0]}", "be there", "nothing", "evaluate again") from None
+    model, protocol = results["model"], results["protocol"]
+    sizes = {int(side): (size["images"], _values(size, model)) for side, size in results["sizes"].items()}
+    how = ", ".join(protocol[key] for key in ("name", "latent") if key in protocol)
+    return Source(path, model["label"], model, results["data"]["name"], how, sizes)
 
 
 def _values(size: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that a column may show, by its key."""
-    mmd = size.get("details", {}).get("mmd") or {}
-    spread = {f"mmd-{row['sigma']:g}": f"{row['mean']:.2f}±{row['std']:.2f}" for row in mmd.get("rows", [])}
+    rows = size.get("details", {}).get("mmd", {}).get("rows", [])
+    spread = {f"mmd-{row['sigma']:g}": f"{row['mmd']:.2f}±{row['mmd_plus_minus']:.2f}" for row in rows}
     return {**_millions(model), **size["metrics"], **spread}
 
 

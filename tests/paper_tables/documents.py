@@ -20,9 +20,14 @@ def results(label: str, model: dict[str, Any] | None = None, **sizes: dict[str, 
     return {
         "format": 1,
         "model": {"name": f"runs/{label}", "label": label, **(model or B_12)},
-        "data": {"name": "photographs", "images": 2},
+        "data": {"name": "photographs", "images": 2, "hash": "sha256:01"},
         "protocol": {"name": "ldm", "latent": "mode"},
         "sizes": {key[1:]: {"images": 2, "metrics": metrics} for key, metrics in sizes.items()},
+        "unavailable": {},
+        "gallery": [],
+        "versions": {},
+        "command": ["litevae.evaluate", f"runs/{label}", "photographs"],
+        "date": "2026-11-27",
     }
 
 

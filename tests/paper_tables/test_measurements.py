@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from litevae import LiteVAE
+from litevae.evaluation.mmd import MMD, MMDOptions
+from litevae.evaluation.set_metric import Batch
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.paper_tables.contents import ROWS
 from litevae.paper_tables.measurements import Measurement, read
@@ -126,17 +128,22 @@ def test_files_that_are_no_results_are_named(tmp_path: Path) -> None:
     document = results(BASE)
     del document["protocol"]
     path.write_text(json.dumps(document))
-    with pytest.raises(ValueError, match=r"results.json: protocol must be there"):
+    with pytest.raises(ValueError, match=r"results.json: protocol must be an object, got None; evaluate again"):
         read([f"{BASE}={path}"])
 
 
 def test_mmd_fills_table_6_with_its_spread(tmp_path: Path) -> None:
+    """As the metric writes it, for the sigmas that were asked for."""
     document = results("1-imagenet256-litevae", B_4, s256={"psnr": 20.0})
-    mmd = [{"sigma": sigma, "mean": 0.5 + sigma, "std": 0.125} for sigma in (25, 50.0, 500)]
-    document["sizes"]["256"]["details"] = {"mmd": {"rows": mmd, "dimension": 4096}}
+    metric = MMD(MMDOptions(sigmas=(25, 50.0, 500), draws=3))
+    latents = torch.randn(5, 4, 4, 4, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    metric.add(Batch(tuple(range(5)), latents[:, :3], latents[:, :3], latents, latents, torch.ones_like(latents)))
+    document["sizes"]["256"]["details"] = metric.values()
     write(tmp_path / "x", document)
     (measurement,) = [found for found in read([str(tmp_path)])[0] if found.row == "6-litevae"]
-    assert measurement.cells == ["25.50±0.12", "50.50±0.12", "", "", "500.50±0.12"]
+    first, second, last = (f"{row['mmd']:.2f}±{row['mmd_plus_minus']:.2f}" for row in metric.values()["mmd"]["rows"])
+    assert first not in (second, "0.00±0.00")
+    assert measurement.cells == [first, second, "", "", last]
 
 
 def test_a_run_fills_the_row_it_is_called_by(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from litevae.evaluation.report.details import panels
+from litevae.evaluation.report.latent_panels import BY_CHANNEL
 from litevae.evaluation.report.results import check_results, sizes_of
 from litevae.evaluation.report.tables import command_line, metrics_of, notices
 from litevae.evaluation.report.wording import flatten, markdown_cell, metric_header, metric_name, metric_value, visible
@@ -12,7 +14,7 @@ from litevae_kernels.files import write_text
 
 
 def write_markdown(path: str | os.PathLike[str], results: dict[str, Any]) -> None:
-    """Write results.md: model, data, metrics by size, warnings, protocol, versions and command.
+    """Write results.md: metrics and details by size, warnings, model, data, protocol, versions and command.
 
     Args:
         results: the content of results.json; a ValueError unless `check_results` takes it.
@@ -56,6 +58,7 @@ def _lines(results: dict[str, Any]) -> Iterable[str]:
     header, *rows = _metric_rows(results)
     yield from _table(header, rows, ":")
     yield f"\nMeasured {markdown_cell(results['date'])}. Arrows point to the better values."
+    yield from _details(results)
     warnings, missing = notices([results])
     yield from _list("Warnings", map(markdown_cell, warnings))
     yield from _list(
@@ -67,6 +70,24 @@ def _lines(results: dict[str, Any]) -> Iterable[str]:
         yield from _table(["", ""], ([markdown_cell(key), markdown_cell(value)] for key, value in pairs))
     yield "\n## Command\n"
     yield from (f"    {line}" for line in visible(command_line(results)).splitlines())
+
+
+def _details(results: dict[str, Any]) -> Iterable[str]:
+    """Of every entry of `details` the table that says most, with a column for each size; report.html has them all."""
+    sizes = sizes_of([results])
+    for panel in panels([results["sizes"][size].get("details", {}) for size in sizes], sizes):
+        table = next((table for table in panel.tables if not table.caption.startswith(BY_CHANNEL)), None)
+        if table is None:
+            continue
+        yield f"\n## {markdown_cell(panel.title)}\n"
+        rows = [
+            [f"{row.head}, {group.lower()}" if group else row.head, *(cell.text for cell in row.cells)]
+            for group, rows in table.groups
+            for row in rows
+        ]
+        header = table.header or ["", ""]
+        yield from _table([*map(markdown_cell, header)], ([*map(markdown_cell, row)] for row in rows))
+        yield from (f"\n{markdown_cell(panel.note)}",) if panel.note else ()
 
 
 def _table(header: list[str], rows: Iterable[list[str]], align: str = "") -> Iterable[str]:

@@ -11,9 +11,10 @@ from markupsafe import Markup
 
 from litevae.evaluation.report import wording
 from litevae.evaluation.report.charts import Chart, Curve, line_chart
-from litevae.evaluation.report.details import Panel, panels
+from litevae.evaluation.report.details import panels
 from litevae.evaluation.report.gallery import ERROR_SCALE, magma
 from litevae.evaluation.report.items import gallery
+from litevae.evaluation.report.latent_panels import Panel
 from litevae.evaluation.report.results import check_comparable, check_results, labels, sizes_of
 from litevae.evaluation.report.tables import (
     command_line,
@@ -54,6 +55,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["number"] = wording.number
     page = environment.get_template("page.html").render(
         _content([(Path(folder), result) for folder, result in results])
     )

@@ -67,11 +67,11 @@ def number(value: Any, decimals: int | None = None) -> str:
     return f"{value:.4g}" if decimals is None else f"{value:.{decimals}f}"
 
 
-def aligned(values: Sequence[float]) -> list[str]:
+def aligned(values: Sequence[float | None]) -> list[str]:
     """The numbers of a column, with as many decimals for all as give the largest four digits, at most six."""
-    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    decimals = 3 - math.floor(math.log10(largest)) if largest else 0
-    return [number(float(value), min(max(decimals, 0), 6)) for value in values]
+    largest = max((abs(value) for value in values if value is not None and math.isfinite(value)), default=0.0)
+    decimals = min(max(3 - math.floor(math.log10(largest)), 0), 6) if largest else 0
+    return [number(value if value is None else float(value), decimals) for value in values]
 
 
 def anything(value: Any) -> str:

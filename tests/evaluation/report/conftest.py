@@ -10,6 +10,8 @@ import torch
 
 from litevae.evaluation.report import choose_gallery, save_gallery_images
 
+from .measured import measured_details
+
 Made = Callable[..., tuple[Path, dict[str, Any]]]
 
 
@@ -49,7 +51,7 @@ def make_results(tmp_path: Path) -> Made:
                 str(size): {
                     "images": 6,
                     "metrics": {"psnr": 20.125 + seed, "ssim": 0.625, "rfid": 8.5 - seed / 1000, "fwd": 3.25 + seed},
-                    "details": {"equivariance": {"rot90": 0.0123}},
+                    "details": measured_details(seed=seed),
                     "warnings": ["rfid: 6 images are few"],
                     "seconds": 1.5,
                 }

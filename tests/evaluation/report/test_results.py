@@ -127,6 +127,18 @@ def test_a_metric_that_only_some_have_keeps_none_from_being_compared(make_result
         check_comparable([baseline, one, other])
 
 
+def test_a_metric_that_one_has_alone_is_no_difference(make_results: Made) -> None:
+    """Bicubic has no latents; two that have some are compared, whatever the first one has."""
+    bicubic, *models = (make_results(label)[1] for label in ("bicubic", "A", "B"))
+    for model, choice in zip(models, ("the first 2,000 images", "the first 10 images"), strict=True):
+        model["protocol"]["mmd"] = choice
+    for size in bicubic["sizes"].values():
+        del size["details"]
+    check_comparable([bicubic, models[0]])
+    with pytest.raises(ValueError, match=r"protocol\.mmd must be the same .* 'the first 2,000 images' of A and"):
+        check_comparable([bicubic, *models])
+
+
 def test_every_model_has_a_name_of_its_own(make_results: Made) -> None:
     results = [make_results(label)[1] for label in ("S", "S (2)", "S", "", "")]
     assert labels(results) == ["S", "S (2)", "S (3)", "model", "model (2)"]

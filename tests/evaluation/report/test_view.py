@@ -133,7 +133,7 @@ def test_the_numbers_are_there(make_results: Made, write: Written) -> None:
         "rfid: 6 images are few (at 16, 32)",
         "KID needs inception.pth from https://example.org/weights",
         "photo-0.png worst by PSNR",
-        "rot90 0.0123 0.0123",
+        "Draws of the Gaussian 10",
         "crop centre",
         "encoder_parameters 1,038,308 1,038,308",
         "machine.cpu a CPU",
@@ -149,7 +149,7 @@ def test_one_model_at_one_size(make_results: Made, write: Written) -> None:
     page = write(make_results("only", sizes=(16,)))
     assert "(best)" not in page.text
     assert "Over sizes" not in page.text
-    assert page.all("svg") == []
+    assert len(page.all("svg")) == 2  # the spectrum and the correlation
     assert len(page.all("article")) == 3
 
 
@@ -173,8 +173,8 @@ def test_hostile_texts_stay_texts(make_results: Made, write: Written) -> None:
         measured["metrics"][HOSTILE] = 1.5
         measured["warnings"] = [HOSTILE]
         measured["details"] = {HOSTILE: {HOSTILE: HOSTILE}, "equivariance": {HOSTILE: 2.5},
-                               "statistics": {HOSTILE: [1, 2]}, "spectrum": {"latent": [0.5, 0.25], HOSTILE: 1},
-                               "mmd": {"rows": [{"sigma": HOSTILE, "printed": {HOSTILE: HOSTILE}}]}}  # fmt: skip
+                               "statistics": {HOSTILE: [1, 2]}, "spectrum": {"radius": [0.5, 1], HOSTILE: 1},
+                               "mmd": {"rows": [{"sigma": HOSTILE, "paper": {HOSTILE: HOSTILE}}]}}  # fmt: skip
     for item in results["gallery"]:
         item |= {"name": HOSTILE, "rank": HOSTILE, "by": HOSTILE, "latent": "images/<b>'\"\udce9.png"}
         item["scores"][HOSTILE] = 1.0
