@@ -100,11 +100,12 @@ class Measurement:
     def _measure(self, batch: ImageBatch) -> None:
         images = to_float(batch.pixels.to(self.model.device))  # [B, 3, H, W]
         measured = reconstruct(self.model, batch.indices, images, self.sample_seed)
-        for name, reconstruction in zip(batch.names, measured.reconstructions, strict=True):
-            if not reconstruction.isfinite().all():
-                raise NotFiniteError(
-                    f"the reconstruction of {name} by {self.model.label} must be finite, got a NaN; try --dtype float32"
-                )
+        is_finite = measured.reconstructions.isfinite().flatten(1).all(1).tolist()  # [B]
+        if not all(is_finite):
+            name = batch.names[is_finite.index(False)]
+            raise NotFiniteError(
+                f"the reconstruction of {name} by {self.model.label} must be finite, got a NaN; try --dtype float32"
+            )
         values = {name: metric(measured.reconstructions, images) for name, metric in self.image_metrics.items()}
         for place, (index, name) in enumerate(zip(batch.indices, batch.names, strict=True)):
             self.names[index] = name
