@@ -8,7 +8,7 @@ import os
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -77,31 +77,38 @@ def load_autoencoder(folder_or_hub_name: str | os.PathLike[str], subfolder: str 
     folder = path / (subfolder or "")
     if (folder / "config.json").is_file() and _saved_class(folder) not in _CLASSES:
         return _from_diffusers(_saved_class(folder), str(folder))
-    if path.exists() or (subfolder is None and not _is_hub_name(name)):
+    if path.exists():
         return load_model(folder)
+    if not _is_hub_name(name):
+        raise _no_model(path)
     try:
         saved_class = LiteVAE.load_config(name, subfolder=subfolder).get("_class_name", "LiteVAE")
+        if saved_class in _CLASSES:
+            return _CLASSES[saved_class].from_pretrained(name, subfolder=subfolder).eval()
     except OSError as error:
         raise _not_on_hub(name, error) from error
-    if subfolder is None and saved_class in _CLASSES:
-        return load_model(name)
     return _from_diffusers(saved_class, name, subfolder=subfolder)
 
 
 def _from_diffusers(class_name: str, name: str, **options: Any) -> nn.Module:
     """An autoencoder whose weights are all there."""
     import diffusers
+    from safetensors import SafetensorError
 
-    if not class_name.startswith("Autoencoder") or not hasattr(diffusers, class_name):
+    kind = getattr(diffusers, class_name, None)
+    if not getattr(kind, "__module__", "").startswith("diffusers.models.autoencoders."):
         rule = f"hold an autoencoder that diffusers {diffusers.__version__} knows"
         raise ValueError(f"{name} must {rule}, got a {class_name}; a pipeline's is in --subfolder vae")
+    rule = f"{name} must hold the weights of its {class_name}"
     try:
-        model, info = getattr(diffusers, class_name).from_pretrained(name, output_loading_info=True, **options)
+        model, info = cast(Any, kind).from_pretrained(name, output_loading_info=True, **options)
     except OSError as error:
-        raise FileNotFoundError(f"{name} must hold the weights of a {class_name}, got: {_one_line(error)}") from error
+        raise FileNotFoundError(f"{rule}, got: {_one_line(error)}") from error
+    except (SafetensorError, RuntimeError, ValueError) as error:  # cut off, or of other shapes
+        raise ValueError(f"{rule}, got: {_one_line(error)}") from error
     wrong = [*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]]
     if wrong:
-        raise ValueError(f"{name} must hold the weights of a {class_name}, got others: {wrong[0]} does not fit")
+        raise ValueError(f"{rule}, got others: {wrong[0]} does not fit")
     loaded: nn.Module = model.eval()
     return loaded
 

@@ -4,8 +4,8 @@ PyPI's torchvision is built for CUDA. Its library of operators does not load und
 `import torchvision` (so also lpips, torchmetrics, and diffusers' autoencoders) then ends with "operator
 torchvision::nms does not exist". The operators themselves stay unavailable; nothing in this project calls them.
 
-`litevae.models`, which imports diffusers' autoencoders, and the SSIM metric install it; `import litevae` does not. A
-program that imports lpips or torchvision before `litevae.models` calls `install`.
+`litevae.models`, which imports diffusers' autoencoders, and the networks of evaluation install it; `import litevae`
+does not. A program that imports lpips or torchvision before `litevae.models` calls `install`.
 """
 
 import importlib.util

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from litevae.data import DataError
-from litevae.losses.vgg import TrunkError
+from litevae.losses.weight_files import WeightsError
 from litevae.runs.checkpoint import CheckpointError
 from litevae.runs.command_line import parse, plain_warnings
 from litevae.runs.config import ConfigError
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 return resume(Trainer, arguments.resume, arguments.overrides, command)
             config = load_config(RunConfig, arguments.recipe, arguments.overrides)
             return dry_run(config) if arguments.dry_run else start(Trainer, config, command)
-    except (ConfigError, DataError, CheckpointError, TrunkError) as error:
+    except (ConfigError, DataError, CheckpointError, WeightsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (BrokenRunError, NonFiniteError, OSError) as error:

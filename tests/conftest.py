@@ -25,7 +25,17 @@ NEEDED_PACKAGES = {
     "test_config.py": ["diffusers"],
     "test_examples.py": ["diffusers", "ptwt"],
     "test_loading.py": ["accelerate", "datasets", "diffusers", "omegaconf", "tensorboard"],
-    "evaluation": ["lpips", "matplotlib", "ptwt", "skimage", "torch_fidelity", "torchmetrics"],
+    "evaluation": [
+        "accelerate",
+        "diffusers",
+        "lpips",
+        "matplotlib",
+        "ptwt",
+        "skimage",
+        "torch_fidelity",
+        "torchmetrics",
+    ],
+    "test_evaluate.py": ["accelerate", "diffusers", "lpips", "matplotlib", "skimage", "torch_fidelity"],
     "runs": ["accelerate", "datasets", "omegaconf", "tensorboard"],
     "training": ["accelerate", "datasets", "diffusers", "matplotlib", "omegaconf", "skimage", "tensorboard"],
 }

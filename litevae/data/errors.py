@@ -33,6 +33,11 @@ class Skip(NamedTuple):
     """"unreadable", "too small" or `IGNORED_PROFILE`."""
     reason: str
 
+    @property
+    def is_used(self) -> bool:
+        """Whether the image is used all the same."""
+        return self.kind == IGNORED_PROFILE
+
 
 class SkipCounts:
     """What was skipped since the run began or was resumed. Each name counts once, however often it is read."""
@@ -53,17 +58,16 @@ class SkipCounts:
 
     def add(self, skip: Skip) -> None:
         """Count it if it is new, and warn of it by name."""
-        is_used = skip.kind == IGNORED_PROFILE
-        if (skip.name, is_used) in self._seen:
+        if (skip.name, skip.is_used) in self._seen:
             return
-        self._seen.add((skip.name, is_used))
+        self._seen.add((skip.name, skip.is_used))
         self._kinds[skip.kind] += 1
-        count, verb = (self._kinds[IGNORED_PROFILE], "ignored") if is_used else (self.total, "skipped")
+        count, verb = (self._kinds[IGNORED_PROFILE], "ignored") if skip.is_used else (self.total, "skipped")
         if count <= NAMED:
             self.first.append(skip)
             warnings.warn(f"{verb} ({skip.kind}) {skip.name}: {skip.reason}", stacklevel=2)
         elif count == NAMED + 1:
-            what = "ICC profiles" if is_used else "images"
+            what = "ICC profiles" if skip.is_used else "images"
             warnings.warn(f"{verb} more than {NAMED} {what}: no more of them are named", stacklevel=2)
 
 

@@ -5,7 +5,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
@@ -45,6 +45,8 @@ class ImageBatch(NamedTuple):
     names: tuple[str, ...]
     pixels: Tensor
     """uint8 [B, 3, size, size]; B may be 0."""
+    skips: tuple[Skip, ...]
+    """What was wrong with those that were left out, and with colour profiles."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class EvaluationImages:
     limit: int | None
     """At most so many images of a stream; of a list the source is cut already."""
     skipped: SkipCounts
+    """Of shards when they were opened, and of the batches of this process."""
     workers: int
 
     def __len__(self) -> int:
@@ -74,11 +77,33 @@ class EvaluationImages:
             view: an image as it is measured, uint8 [3, size, size]; called in worker processes.
         """
         if isinstance(self.source, streaming.Stream):
-            yield from self._stream_batches(view, batch_size, rank, world_size, first)
+            batches = self._stream_batches(view, batch_size, rank, world_size, first)
+        else:
+            batches = self._listed_batches(view, batch_size, rank, world_size, first)
+        for batch in batches:
+            for skip in batch.skips:
+                self.skipped.add(skip)
+            yield batch
+
+    def read(self, indices: Collection[int]) -> Iterator[tuple[int, Image.Image]]:
+        """(index, image) of some that could be used; a stream is read once, up to the last of them."""
+        if not isinstance(self.source, streaming.Stream):
+            yield from ((index, self.source.read(index)) for index in indices)
             return
+        for index, example in enumerate(
+            itertools.islice(streaming.examples(self.source), max(indices, default=-1) + 1)
+        ):
+            if index in indices:
+                yield index, example.decode()
+
+    def _listed_batches(
+        self, view: View, batch_size: int, rank: int, world_size: int, first: int
+    ) -> Iterator[ImageBatch]:
+        """Prepared ahead by worker processes."""
+        assert not isinstance(self.source, streaming.Stream)
         numbers = range(rank + first * world_size, -(-len(self.source) // batch_size), world_size)
         closing = RawValue("b", 0)
-        loader: DataLoader[tuple[ImageBatch, list[Skip]]] = DataLoader(
+        loader: DataLoader[ImageBatch] = DataLoader(
             _BatchDataset(self.source, view, batch_size),
             batch_size=None,
             sampler=numbers,
@@ -88,19 +113,9 @@ class EvaluationImages:
             generator=torch.Generator(),  # the default one would draw from torch's global generator
         )
         try:
-            for batch, skips in loader:
-                for skip in skips:
-                    self.skipped.add(skip)
-                yield batch
+            yield from loader
         finally:
             closing.value = 1
-
-    def read(self, index: int) -> tuple[str, Image.Image]:
-        """(name, image) of one that could be used."""
-        if not isinstance(self.source, streaming.Stream):
-            return self.source.title(index), self.source.read(index)
-        example = next(itertools.islice(streaming.examples(self.source), index, None))
-        return example.name, example.decode()
 
     def _stream_batches(
         self, view: View, batch_size: int, rank: int, world_size: int, first: int
@@ -115,21 +130,20 @@ class EvaluationImages:
             if number % world_size != rank or number // world_size < first:
                 continue
             reads = [(example.decode, example.name) for example in chunk]
-            yield _read_batch(number, batch_size, reads, [example.name for example in chunk], view, self.skipped.add)
+            yield _read_batch(number, batch_size, reads, [example.name for example in chunk], view)
 
 
-class _BatchDataset(Dataset[tuple[ImageBatch, list[Skip]]]):
-    """Batch number -> the batch, and what was skipped in it."""
+class _BatchDataset(Dataset[ImageBatch]):
+    """Batch number -> the batch."""
 
     def __init__(self, source: ImageSource, view: View, batch_size: int) -> None:
         self.source, self.view, self.batch_size = source, view, batch_size
 
-    def __getitem__(self, number: int) -> tuple[ImageBatch, list[Skip]]:
+    def __getitem__(self, number: int) -> ImageBatch:
         indices = range(number * self.batch_size, min((number + 1) * self.batch_size, len(self.source)))
         reads = [(functools.partial(self.source.read, index), self.source.name(index)) for index in indices]
         titles = [self.source.title(index) for index in indices]
-        skips: list[Skip] = []
-        return _read_batch(number, self.batch_size, reads, titles, self.view, skips.append), skips
+        return _read_batch(number, self.batch_size, reads, titles, self.view)
 
 
 def _read_batch(
@@ -138,17 +152,17 @@ def _read_batch(
     reads: Sequence[tuple[Callable[[], Image.Image], str]],
     titles: list[str],
     view: View,
-    report: Callable[[Skip], None],
 ) -> ImageBatch:
     indices, names, pixels = [], [], []
+    skips: list[Skip] = []
     for place, (read, name) in enumerate(reads):
-        image = read_or_skip(read, name, 1, report)
+        image = read_or_skip(read, name, 1, skips.append)
         if image is not None:
             indices.append(number * batch_size + place)
             names.append(titles[place])
             pixels.append(view(image))
     stacked = torch.stack(pixels) if pixels else torch.empty(0, 3, 0, 0, dtype=torch.uint8)  # [B, 3, size, size]
-    return ImageBatch(number, tuple(indices), tuple(names), stacked)
+    return ImageBatch(number, tuple(indices), tuple(names), stacked, tuple(skips))
 
 
 def open_images(

@@ -55,17 +55,20 @@ class EvaluatedAutoencoder:
 
     def __init__(self, model: nn.Module, label: str) -> None:
         self.model, self.label = cast(Any, model.eval()), label
-        config = getattr(model, "config", {})
-        channels = config.get("in_channels", 3)
+        channels = _config(model).get("in_channels", 3)
         if channels != 3:
             raise wrong_value("MODEL", "take RGB images (in_channels=3)", f"{label} with in_channels={channels}")
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
+        rule = f"encode and decode images [B, 3, {_PROBE}, {_PROBE}]"
         try:
             latents = self.encode(torch.zeros(1, 3, _PROBE, _PROBE, device=self.device)).mean
+            decoded = self.decode(latents)
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-            what = f"{label}, a {type(model).__name__} that fails: {' '.join(str(error).split())[:200]}"
-            raise wrong_value("MODEL", f"encode images [B, 3, {_PROBE}, {_PROBE}]", what) from error
+            what = f"{label}, a {_class_name(model)} that fails: {' '.join(str(error).split())[:200]}"
+            raise wrong_value("MODEL", rule, what) from error
+        if decoded.shape != (1, 3, _PROBE, _PROBE):
+            raise wrong_value("MODEL", rule, f"{label}, which makes {list(decoded.shape)} of one")
         self.latent_channels, self.downsampling = latents.shape[1], _PROBE // latents.shape[-1]
 
     @torch.no_grad()
@@ -105,10 +108,10 @@ class BicubicBaseline:
     It keeps three numbers for each 8x8 block, where a LiteVAE latent keeps `latent_channels`.
     """
 
-    label, downsampling = BICUBIC, 8
+    downsampling = 8
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, device: torch.device, label: str = BICUBIC) -> None:
+        self.device, self.label = device, label
 
     def reconstruct(self, images: Tensor) -> Tensor:
         """float32 [B, 3, H, W] in [-1, 1], of images of that kind with sides that 8 divides."""
@@ -118,7 +121,7 @@ class BicubicBaseline:
     def describe(self) -> dict[str, Any]:
         """What results.json says of it."""
         return {
-            "label": BICUBIC,
+            "label": self.label,
             "class": "8x down, bicubic up",
             "downsampling": 8,
             "dtype": "float32",
@@ -142,7 +145,7 @@ def _class_name(model: nn.Module) -> str:
 
 
 def _config(model: nn.Module) -> Any:
-    return cast(Any, model).vae.config if isinstance(model, StableDiffusionVAE) else cast(Any, model).config
+    return cast(Any, model).vae.config if isinstance(model, StableDiffusionVAE) else getattr(model, "config", {})
 
 
 def _parameters(model: nn.Module, part: str) -> int:

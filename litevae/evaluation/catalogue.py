@@ -5,8 +5,6 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [recon
 
 from typing import NamedTuple
 
-from litevae_kernels.checks import wrong_value
-
 
 class Metric(NamedTuple):
     """What the help says of a metric, and results.json of its choices."""
@@ -70,5 +68,5 @@ def metric_names(text: str) -> tuple[str, ...]:
     asked = [name for word in text.split(",") for name in ALIASES.get(word.strip(), (word.strip(),))]
     for name in asked:
         if name not in METRICS:
-            raise wrong_value("--metrics", f"be of {', '.join([*METRICS, *ALIASES])}", name)
+            raise ValueError(f"must be of {', '.join([*METRICS, *ALIASES])}, got {name!r}")
     return tuple(name for name in METRICS if name in asked)

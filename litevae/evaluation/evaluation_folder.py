@@ -8,15 +8,17 @@ images/                the gallery's pictures
 partial/               what an unfinished evaluation has measured; gone at the end
 """
 
+import contextlib
 import csv
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from litevae_kernels.files import check_folder, unused, write_text
+from litevae_kernels.files import check_folder, write_text
 
 Scores = Mapping[int, Mapping[str, float]]
 
@@ -39,14 +41,14 @@ class EvaluationFolder:
         """The folder of a new evaluation, or of an interrupted one that was told the same.
 
         Args:
-            output: None: `default`, numbered where that has another evaluation.
+            output: None: the first of `default`, default-2, default-3, ... that has no other evaluation.
             request: what the result depends on, as JSON has it.
 
         Raises:
             ValueError: nothing can be written there, or it has an evaluation that this one is not.
         """
-        path = output or default
-        while True:
+        for number in itertools.count(1):
+            path = output or (default if number == 1 else default.with_name(f"{default.name}-{number}"))
             folder = cls(path)
             check_folder("--output", path)
             problem = folder._problem(request)
@@ -54,7 +56,6 @@ class EvaluationFolder:
                 break
             if output is not None:
                 raise ValueError(f"--output must name an empty folder, got {path}, which {problem}; name another")
-            path = unused(path)
         folder.partial.mkdir(parents=True, exist_ok=True)
         write_text(folder.request, json.dumps(request, indent=2) + "\n")
         return folder
@@ -75,6 +76,11 @@ class EvaluationFolder:
             return ""
         old, new = before.get(changed[0]), request.get(changed[0])
         return f"holds an unfinished evaluation with another {changed[0]} ({old}, now {new})"
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether an unfinished evaluation has kept something of what it measured."""
+        return any(path != self.request for path in self.partial.glob("*"))
 
     def state(self, size: int, rank: int) -> Path:
         """Where a process keeps what it has measured at a size."""
@@ -107,6 +113,13 @@ class EvaluationFolder:
             for index, scores in sorted(content["scores"].items()):
                 table.writerow([size, index, content["names"][index], *(scores.get(metric) for metric in metrics)])
         write_text(self.scores, text.getvalue())
+
+    def discard_unused(self) -> None:
+        """Delete what `open` made, if nothing was measured since."""
+        if self.partial.is_dir() and not self.has_measured:
+            shutil.rmtree(self.partial)
+            with contextlib.suppress(OSError):  # it holds something else
+                self.path.rmdir()
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """results.json, with which the evaluation counts as finished."""

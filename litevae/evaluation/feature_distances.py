@@ -89,10 +89,6 @@ class FrechetFeatureDistance(SetMetric):
         self._given = None if reference is None else dict(reference)
 
     @property
-    def has_given_reference(self) -> bool:
-        return self._given is not None
-
-    @property
     def reference(self) -> dict[str, Tensor]:
         """The sums over the originals, to be kept for another pass; empty before the first batch."""
         if self._given is not None:

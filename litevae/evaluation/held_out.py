@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from litevae.data import HeldOutImage
 from litevae.evaluation.autoencoders import BicubicBaseline
+from litevae.evaluation.instruments import SizeInstruments
 from litevae.evaluation.metrics import lpips_distance, psnr, ssim
 from litevae.evaluation.reconstruction import pad_to_multiple, reconstruct
+from litevae.evaluation.set_metric import Batch
 
 KEPT = 16
 """So many images are kept whole, for figures; of all others only the numbers are."""
@@ -46,6 +48,10 @@ class Evaluation:
         self.lpips_name = lpips_name
         self.images: list[Measured] = []
         self.scores: dict[str, dict[str, float]] = {}  # image -> metric -> value, of all images
+        self.distances: dict[str, float] = {}
+        """Metric of the images as a set -> value."""
+        self.notices: list[str] = []
+        """What must be said beside `distances`, such as that there are few images."""
         self.count = 0
         self._totals: dict[str, tuple[float, int]] = {}  # metric -> sum, images that have it
         for image in images:
@@ -100,8 +106,9 @@ class Evaluation:
 
     def as_metrics(self, step: int, raw: "Evaluation | None" = None) -> dict[str, Any]:
         """The line of metrics.jsonl. `raw`: of the weights as they are, where this one is of their moving average."""
-        raw_means = {} if raw is None else {"raw": raw.means}
-        return {"step": step, "kind": "evaluation", **self.means, **raw_means, "images": self.scores}
+        raw_means = {} if raw is None else {"raw": {**raw.means, **raw.distances}}
+        means = {**self.means, **self.distances}
+        return {"step": step, "kind": "evaluation", **means, **raw_means, "images": self.scores}
 
 
 def evaluate(
@@ -110,6 +117,7 @@ def evaluate(
     device: torch.device,
     lpips: nn.Module | None = None,
     batch_size: int = 1,
+    sets: SizeInstruments | None = None,
 ) -> Evaluation:
     """Reconstruct every held-out image from the mode of its posterior, in float32.
 
@@ -119,12 +127,17 @@ def evaluate(
         lpips: the LPIPS network of litevae/losses/perceptual.py on `device`, to measure with it too.
         batch_size: at most this many consecutive images of one size are reconstructed at once. A batch is rounded
             otherwise than one image, in the last digits.
+        sets: metrics of the images as a set, which have seen none yet; all images must then have one size.
     """
 
     def measured() -> Iterator[Measured]:
+        seen = 0
         for batch in _batches(held_out, batch_size):
             images = torch.stack([item.image for item in batch]).to(device)  # [B, 3, H, W]
             reconstructions, latents = reconstruct(model, images)
+            if sets is not None:
+                _add_to(sets, seen, images, reconstructions)
+            seen += len(batch)
             for item, reconstruction, latent in zip(batch, reconstructions, latents.cpu(), strict=True):
                 yield _measure(item, reconstruction, latent.clone(), lpips)
 
@@ -133,23 +146,41 @@ def evaluate(
     with torch.compiler.set_stance("force_eager"):  # code compiled for crops would be compiled anew for every size
         evaluation = Evaluation(measured(), _name(lpips))
     model.train(was_training)
-    return evaluation
+    return _with_distances(evaluation, sets)
 
 
 def bicubic_baseline(
-    held_out: Iterable[HeldOutImage], device: torch.device, lpips: nn.Module | None = None
+    held_out: Iterable[HeldOutImage],
+    device: torch.device,
+    lpips: nn.Module | None = None,
+    sets: SizeInstruments | None = None,
 ) -> Evaluation:
-    """The results of `BicubicBaseline`."""
+    """The results of `BicubicBaseline`; arguments as of `evaluate`."""
     baseline = BicubicBaseline(torch.device("cpu"))
 
     def measured() -> Iterator[Measured]:
-        for item in held_out:
+        for seen, item in enumerate(held_out):
             height, width = item.image.shape[-2:]
             padded = pad_to_multiple(item.image[None])
-            reconstruction = baseline.reconstruct(padded)[0, :, :height, :width]  # [3, H, W]
-            yield _measure(item, reconstruction.to(device), None, lpips)
+            reconstruction = baseline.reconstruct(padded)[0, :, :height, :width].to(device)  # [3, H, W]
+            if sets is not None:
+                _add_to(sets, seen, item.image[None].to(device), reconstruction[None])
+            yield _measure(item, reconstruction, None, lpips)
 
-    return Evaluation(measured(), _name(lpips))
+    return _with_distances(Evaluation(measured(), _name(lpips)), sets)
+
+
+def _add_to(sets: SizeInstruments, first: int, images: Tensor, reconstructions: Tensor) -> None:
+    """`first`: how many images were added before."""
+    batch = Batch(tuple(range(first, first + len(images))), images, reconstructions)
+    for metric in sets.set_metrics:
+        metric.add(batch)
+
+
+def _with_distances(evaluation: Evaluation, sets: SizeInstruments | None) -> Evaluation:
+    if sets is not None:
+        evaluation.distances, _, evaluation.notices = sets.set_values()
+    return evaluation
 
 
 def _batches(held_out: Iterable[HeldOutImage], batch_size: int) -> Iterator[list[HeldOutImage]]:

@@ -27,7 +27,7 @@ from litevae.evaluation.set_metric import SetMetric
 from litevae.evaluation.spectrum import Spectrum
 from litevae.evaluation.wavelet_distance import FWD
 from litevae.evaluation.wavelet_distance import check_size as check_packets
-from litevae.evaluation.weights import WeightSource
+from litevae.evaluation.weights import WeightSource, WrongWeightsError
 from litevae.losses.perceptual import LpipsLoss
 from litevae.losses.weight_files import WeightsError
 from litevae_kernels.checks import wrong_value
@@ -42,7 +42,8 @@ class Instruments:
     """The metrics that can be had of those asked for.
 
     Args:
-        asked: names of `METRICS`; None: all that can be had, and `unavailable` says why the others cannot.
+        asked: names of `METRICS`; None: all that can be had, and `unavailable` says why the others cannot. A file of
+            wrong weights is an error all the same.
         has_training_latents: whether `at` is given latents of training, for iFID.
         seed: of what is drawn.
 
@@ -60,6 +61,8 @@ class Instruments:
     ) -> None:
         self.model, self.seed = model, seed
         self.unavailable: dict[str, str] = {}
+        self.without_weights: list[str] = []
+        """Those of them whose weights are missing, or a package."""
         self.lpips: dict[str, LpipsLoss] = {}
         self.networks: dict[str, FeatureNetwork] = {}
         """Metric -> the network of its features; one object where they share it."""
@@ -69,18 +72,20 @@ class Instruments:
                 self._prepare(name, source, has_training_latents)
                 names.append(name)
             except (ValueError, WeightsError) as error:
-                if asked is not None:
+                if asked is not None or isinstance(error, WrongWeightsError):
                     raise
                 self.unavailable[name] = str(error)
+                if isinstance(error, WeightsError):
+                    self.without_weights.append(name)
         self.names = tuple(names)
 
     def _prepare(self, name: str, source: WeightSource, has_training_latents: bool) -> None:
         """Load what a metric needs."""
         device = self.model.device
         if METRICS[name].needs_latents and isinstance(self.model, BicubicBaseline):
-            raise wrong_value(name, "be left out for a model without latents", self.model.label)
+            raise wrong_value("--metrics", f"leave out {name} for {self.model.label}, which has no latents", name)
         if name == "ifid" and not has_training_latents:
-            raise wrong_value("--training-data", "name images of the model's training for ifid", "nothing")
+            raise wrong_value("--training-data", "name images of the model's training for ifid", None)
         if name.startswith("lpips"):
             self.lpips[name] = build_lpips(name, source).to(device)
         elif name in _OF_INCEPTION:
@@ -180,7 +185,20 @@ class SizeInstruments:
 
     def result(self, measurement: Measurement) -> dict[str, Any]:
         """A size of results.json."""
-        metrics: dict[str, float] = measurement.means()
+        metrics, details, warnings = self.set_values()
+        return {
+            "images": len(measurement.scores),
+            "metrics": measurement.means() | metrics,
+            "details": details,
+            "warnings": warnings,
+            "skipped": dict(measurement.skipped),
+            "seconds": round(measurement.seconds, 2),
+            "hash": self.content.hexdigest(),
+        }
+
+    def set_values(self) -> tuple[dict[str, float], dict[str, Any], list[str]]:
+        """Of the metrics of sets: numbers by label, what is more than a number by label, and what must be said."""
+        metrics: dict[str, float] = {}
         details: dict[str, Any] = {}
         warnings = list(self.left_out)
         for metric in self.set_metrics:
@@ -199,11 +217,4 @@ class SizeInstruments:
                 details |= {label: values} if values else {}
             else:
                 details[label] = own
-        return {
-            "images": len(measurement.scores),
-            "metrics": metrics,
-            "details": details,
-            "warnings": warnings,
-            "seconds": round(measurement.seconds, 2),
-            "hash": self.content.hexdigest(),
-        }
+        return metrics, details, warnings

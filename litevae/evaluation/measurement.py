@@ -4,6 +4,7 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> metri
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,11 @@ from litevae.data import EvaluationImages, ImageBatch
 from litevae.data.evaluation_images import View
 from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder
 from litevae.evaluation.set_metric import Batch, SetMetric
+from litevae.losses.weight_files import DAMAGE, reason
 from litevae.pixels import to_float
+from litevae.runs.checkpoint import SaveError
 from litevae.runs.processes import Processes
+from litevae_kernels.checks import wrong_value
 from litevae_kernels.files import replacing
 
 ImageMetric = Callable[[Tensor, Tensor], Tensor]
@@ -60,19 +64,23 @@ class Measurement:
         self.scores: dict[int, dict[str, float]] = {}
         """Index of an image -> metric -> value."""
         self.names: dict[int, str] = {}
+        self.skipped: Counter[str] = Counter()
+        """What was wrong with images that could not be used -> how many."""
         self.seconds = 0.0
 
     @property
     def images_done(self) -> int:
-        """How many images of this process's share were seen, unusable ones included."""
-        return self.batches_done * self.batch_size
+        """How many images were seen, unusable ones included, if all processes are as far as this one."""
+        done = self.batches_done * self.batch_size * self.processes.world_size
+        return min(done, len(self.images)) if len(self.images) else done
 
-    def run(self, state: Path | None = None, should_stop: Callable[[], bool] = lambda: False) -> Iterator[int]:
-        """Measure what is left, yielding after each batch the number of its images; then `join` the processes.
+    def run(self, state: Path | None = None) -> Iterator[int]:
+        """Measure what is left, yielding `images_done` after each batch; then `join` the processes.
+
+        The iteration may be left at any batch, and `save` keeps what was measured.
 
         Args:
-            state: a file where the state is saved now and then, and where a stopped pass goes on from.
-            should_stop: asked after every batch; then the state is saved, and the iteration ends.
+            state: a file where the state is saved now and then, should the process be killed.
         """
         saved, clock = time.monotonic(), time.perf_counter()
         processes = self.processes
@@ -80,22 +88,23 @@ class Measurement:
         for batch in share:
             if batch.indices:
                 self._measure(batch)
+            self.skipped.update(skip.kind for skip in batch.skips if not skip.is_used)
             self.batches_done += 1
             self.seconds, clock = self.seconds + time.perf_counter() - clock, time.perf_counter()
-            if state is not None and (should_stop() or time.monotonic() - saved > SAVE_SECONDS):
+            if state is not None and time.monotonic() - saved > SAVE_SECONDS:
                 self.save(state)
                 saved = time.monotonic()
-            yield len(batch.indices)
-            if should_stop():
-                return
+            yield self.images_done
 
     @torch.no_grad()
     def _measure(self, batch: ImageBatch) -> None:
         images = to_float(batch.pixels.to(self.model.device))  # [B, 3, H, W]
-        measured = self.reconstruct(batch.indices, images)
-        if not measured.reconstructions.isfinite().all():
+        measured = reconstruct(self.model, batch.indices, images, self.sample_seed)
+        is_finite = measured.reconstructions.isfinite().flatten(1).all(1).tolist()  # [B]
+        if not all(is_finite):
+            name = batch.names[is_finite.index(False)]
             raise NotFiniteError(
-                f"the reconstruction of {batch.names[0]} is not finite in {self.model.label}; try --dtype float32"
+                f"the reconstruction of {name} by {self.model.label} must be finite, got a NaN; try --dtype float32"
             )
         values = {name: metric(measured.reconstructions, images) for name, metric in self.image_metrics.items()}
         for place, (index, name) in enumerate(zip(batch.indices, batch.names, strict=True)):
@@ -106,17 +115,8 @@ class Measurement:
             if seen.indices:
                 metric.add(seen)
 
-    def reconstruct(self, indices: tuple[int, ...], images: Tensor) -> Batch:
-        """What the model makes of images [B, 3, H, W], float32 in [-1, 1]."""
-        model = self.model
-        if isinstance(model, BicubicBaseline):
-            return Batch(indices, images, model.reconstruct(images))
-        posterior = model.encode(images)
-        latents = posterior.mean if self.sample_seed is None else posterior.sample(self.sample_seed, indices)
-        return Batch(indices, images, model.decode(latents), latents, posterior.mean, posterior.std)
-
     def save(self, path: Path) -> None:
-        """Write the state of this process."""
+        """Write the state of this process; a SaveError where that cannot be done."""
         self._flush()
         metrics = {metric.name: (metric.sums, metric.kept) for metric in self.set_metrics}
         content = {
@@ -124,11 +124,15 @@ class Measurement:
             "batches_done": self.batches_done,
             "scores": self.scores,
             "names": self.names,
+            "skipped": dict(self.skipped),
             "seconds": self.seconds,
             "metrics": metrics,
         }
-        with replacing(path) as temporary:
-            torch.save(content, temporary)
+        try:
+            with replacing(path) as temporary:
+                torch.save(content, temporary)
+        except (OSError, RuntimeError) as error:  # PyTorch's writer turns the system's error into a RuntimeError
+            raise SaveError(f"cannot write {path}: {reason(error)}; make room") from error
 
     def load(self, path: Path) -> bool:
         """Go on from a saved state of the same pass; False, and nothing changes, where there is none."""
@@ -136,24 +140,29 @@ class Measurement:
             return False
         try:
             content: dict[str, Any] = torch.load(path, map_location=self.model.device, weights_only=True)
-        except Exception:  # a damaged file raises anything; the pass begins anew
+        except DAMAGE:  # the pass begins anew
             return False
         if content.get("key") != self.key:
             return False
         self.batches_done, self.seconds = content["batches_done"], content["seconds"]
-        self.scores, self.names = content["scores"], content["names"]
+        self.scores, self.names, self.skipped = content["scores"], content["names"], Counter(content["skipped"])
         for metric in self.set_metrics:
             metric.merge(*content["metrics"][metric.name])
         return True
 
     def join(self) -> None:
-        """Make every process's scores and states those of all images."""
+        """Make every process's scores and states those of all images; a ValueError where no image could be used."""
         self._flush()
+        if self.processes.world_size > 1:
+            self._join()
+        if not self.scores:
+            raise wrong_value("DATA", "hold images that can be used", self.images.name)
+
+    def _join(self) -> None:
         processes = self.processes
-        if processes.world_size == 1:
-            return
         self.scores = {index: score for part in processes.gather(self.scores) for index, score in part.items()}
         self.names = {index: name for part in processes.gather(self.names) for index, name in part.items()}
+        self.skipped = sum(processes.gather(self.skipped), Counter())
         self.seconds = max(processes.gather(self.seconds))
         for metric in self.set_metrics:
             # A process that had no image has no sums.
@@ -171,12 +180,22 @@ class Measurement:
             metric.flush()
 
     def means(self) -> dict[str, float]:
-        """Metric -> its mean over images; a ValueError without any."""
-        if not self.scores:
-            raise ValueError(f"DATA must hold images, got none that can be used in {self.images.name}")
+        """Metric -> its mean over images."""
         return {
             name: sum(score[name] for score in self.scores.values()) / len(self.scores) for name in self.image_metrics
         }
+
+
+@torch.no_grad()
+def reconstruct(
+    model: EvaluatedAutoencoder | BicubicBaseline, indices: tuple[int, ...], images: Tensor, sample_seed: int | None
+) -> Batch:
+    """What the model makes of images [B, 3, H, W], float32 in [-1, 1]; `sample_seed` as of `Measurement`."""
+    if isinstance(model, BicubicBaseline):
+        return Batch(indices, images, model.reconstruct(images))
+    posterior = model.encode(images)
+    latents = posterior.mean if sample_seed is None else posterior.sample(sample_seed, indices)
+    return Batch(indices, images, model.decode(latents), latents, posterior.mean, posterior.std)
 
 
 def below(batch: Batch, index: int) -> Batch:

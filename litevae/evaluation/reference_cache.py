@@ -98,8 +98,8 @@ class ReferenceCache:
                 torch.save(content, temporary)
         except (OSError, RuntimeError) as error:  # the latter of torch, where the disk is full
             warnings.warn(
-                f"the statistics of the originals cannot be kept in {self.folder} ({reason(error)}); name another "
-                f"folder with {ENVIRONMENT_VARIABLE}",
+                f"the statistics of the originals cannot be kept in {self.folder} ({reason(error)}); free space "
+                f"there, or name another folder with {ENVIRONMENT_VARIABLE}",
                 stacklevel=2,
             )
 

@@ -1,14 +1,15 @@
-"""What an evaluation is told: the arguments of `python -m litevae.evaluate`, checked before any work is done."""
+"""What an evaluation is told: the arguments of `python -m litevae.evaluate`, checked before torch is imported."""
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from litevae.data import PROTOCOLS
 from litevae.evaluation.catalogue import METRICS, metric_names
 
 DTYPES = ("float32", "bfloat16", "float16")
+PROTOCOLS = ("ldm", "adm", "lanczos")
+"""Names of litevae.data's `PROTOCOLS`, which imports torch."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,7 @@ class Comparison:
 
 
 def parse(argv: Sequence[str] | None) -> Request | Comparison:
-    """Read the command line; on a wrong one, print what is wrong and exit with code 2 (as argparse does).
-
-    Raises:
-        ValueError: an unknown metric.
-    """
+    """Read the command line; on a wrong one, print what is wrong and exit with code 2 (as argparse does)."""
     parser = _parser()
     parsed = parser.parse_args(argv)
     if parsed.compare is not None:
@@ -60,12 +57,12 @@ def parse(argv: Sequence[str] | None) -> Request | Comparison:
         if len(parsed.compare) < 2:
             parser.error("--compare needs two results.json files or more")
         return Comparison(tuple(parsed.compare), parsed.output)
-    if parsed.model is None or parsed.data is None:
+    if parsed.model is None:
         parser.error("MODEL and DATA are needed, e.g. runs/quickstart photographs")
+    if parsed.data is None:
+        parser.error(f"DATA is needed after MODEL {parsed.model!r}, e.g. photographs")
     values = vars(parsed)
     del values["compare"]
-    values["sizes"] = tuple(dict.fromkeys(sorted(parsed.sizes)))
-    values["metrics"] = None if parsed.metrics is None else metric_names(parsed.metrics)
     return Request(**values)
 
 
@@ -92,8 +89,8 @@ examples:
         "autoencoder of images, owner/name on the Hub, or bicubic")  # fmt: skip
     add("data", nargs="?", metavar="DATA", help="photographs (scikit-image's two that training holds out), a folder of "
         "images, tar shards or a dataset, or owner/name on the Hub")  # fmt: skip
-    add("--metrics", metavar="A,B", help="default: those that this machine has the weights for")
-    add("--protocol", choices=sorted(PROTOCOLS), default="ldm", help="how images are resized and cut (default: ldm)")
+    add("--metrics", type=_metrics, metavar="A,B", help="default: those that this machine has the weights for")
+    add("--protocol", choices=PROTOCOLS, default="ldm", help="how images are resized and cut (default: ldm)")
     latent = parser.add_mutually_exclusive_group()
     latent.add_argument("--sample", action="store_true", help="decode a sample of the posterior")
     latent.add_argument("--mode", dest="sample", action="store_false", help="decode its mode (the default)")
@@ -104,18 +101,26 @@ examples:
         "cache)")  # fmt: skip
     add("--download", action="store_true", help="download weights that are missing")
     add("--random-weights", action="store_true", help="networks with random weights, for tests; results name them so")
-    add("--training-data", metavar="DATA", help="what ifid interpolates with: images of the model's training")
+    add("--training-data", metavar="DATA", help="what ifid interpolates with: images of the model's training; of "
+        "a dataset, its split train")  # fmt: skip
     add("--subfolder", metavar="DIR", help="where the autoencoder is in MODEL, such as vae")
     add("--dtype", choices=DTYPES, default="float32", help="of the model (default: float32)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--batch-size", type=_positive, metavar="N", help="images at once (default: by size and device)")
-    add("--split", default="validation", help="of a dataset (default: validation)")
+    add("--split", default="validation", help="of DATA, if it is a dataset (default: validation)")
     add("--image-column", metavar="NAME", help="of a dataset; of tar shards the ending of members")
     add("--workers", type=_whole, metavar="N", help="processes that decode images")
     add("--seed", type=_whole, default=0, help="of everything that is drawn (default: 0)")
     add("--label", help="what tables and figures call the model (default: the name of its folder)")
     add("--compare", type=Path, nargs="+", metavar="RESULTS.JSON", help="results side by side in one report")
     return parser
+
+
+def _metrics(text: str) -> tuple[str, ...]:
+    try:
+        return metric_names(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _whole(text: str) -> int:
@@ -134,4 +139,4 @@ def _sizes(text: str) -> tuple[int, ...]:
     sizes = tuple(_positive(part.strip()) for part in text.split(","))
     if min(sizes) < 16:
         raise argparse.ArgumentTypeError(f"must be at least 16, got {min(sizes)}")
-    return sizes
+    return tuple(sorted(set(sizes)))

@@ -78,6 +78,9 @@ class WeightSource:
     check_hash: bool = True
     """False, for tests: any values of the right names and shapes; results are named so."""
 
+    options: str = ", or name the folder that holds it with --weights DIR"
+    """The ways out that a command has beside torch hub's cache, as messages say them."""
+
     def __post_init__(self) -> None:
         if self.folder is not None and not self.folder.expanduser().is_dir():
             raise wrong_value("--weights", "be a folder that exists", str(self.folder), "name the one with the files")
@@ -102,11 +105,12 @@ def find_weights(file: WeightFile, metric: str, source: WeightSource) -> Path:
     for folder in folders:
         if (folder / file.name).exists():
             return folder / file.name
-    way_out = f"put it there from {file.url}, or name the folder that holds it with --weights DIR"
+    way_out = f"put it there from {file.url}{source.options}"
     needed = f"{metric} needs {file.name}, the weights of {file.network} ({file.megabytes} MB)"
     if not source.download:
+        fetch = ", or let --download fetch it" if source.options else ""
         places = " or ".join(str(folder) for folder in folders)
-        raise MissingWeightsError(f"{needed}, which is not in {places}; {way_out}, or let --download fetch it")
+        raise MissingWeightsError(f"{needed}, which is not in {places}; {way_out}{fetch}")
     path = folders[0] / file.name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,7 @@ def _labelled(option: str, places: Sequence[str]) -> list[tuple[str, str]]:
 def _photographs() -> Tensor:
     """uint8 [2, 3, SIDE, SIDE]."""
     images, view = open_images("photographs"), protocol("ldm").view
-    return torch.stack([view(images.read(index)[1], SIDE) for index in range(len(images))])
+    return torch.stack([view(image, SIDE) for _, image in images.read(range(len(images)))])
 
 
 DRAWINGS: dict[int, Drawing] = {

@@ -18,6 +18,7 @@ from litevae_kernels.checks import check_choice, check_int, wrong_value
 
 MODEL_KINDS = ("litevae", "sd-vae")
 FROZEN_PARTS = ("encoder", "decoder")
+SET_METRICS = ("fwd", "rfid", "kid", "fid-dinov2")
 # The arguments of LiteVAE that Stable Diffusion's autoencoder has too.
 SD_VAE_KEYS = ("latent_channels", "block_out_channels", "layers_per_block", "use_quant_conv", "scaling_factor")
 MEASURED_KEYS = ("latent_channel_means", "latent_channel_stds")  # what training writes (latent_scale.py)
@@ -105,11 +106,17 @@ class TrainConfig(LoopConfig):
     loss.adversarial_weighting=adaptive it is there at every step, and free."""
     evaluate_lpips: bool | None = None
     """Measure LPIPS of the held-out images; null: if the loss has it."""
+    evaluate_sets: list[str] = field(default_factory=list)
+    """Distances between the held-out images and their reconstructions as sets, which every evaluation measures too:
+    `fwd`, `rfid`, `kid`, `fid-dinov2` (litevae/evaluation/catalogue.py). They need `data.evaluation_size`, and mean
+    little below some thousand `data.evaluation_images`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("train.initialization", self.initialization, INITIALIZATIONS)
         check_int("train.gradient_ratio_every", self.gradient_ratio_every, at_least=0)
+        for name in self.evaluate_sets:
+            check_choice("train.evaluate_sets", name, SET_METRICS)
         if self.freeze is not None:
             check_choice("train.freeze", self.freeze, FROZEN_PARTS)
             if self.start_from is None:
@@ -132,6 +139,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.loss.ldl_weight and not self.train.ema_decay:
             raise ValueError("loss.ldl_weight needs the averaged model: set train.ema_decay, e.g. 0.999")
+        if self.train.evaluate_sets and self.data.evaluation_size is None:
+            rule, way_out = "be a number for train.evaluate_sets", "256, for example; or leave train.evaluate_sets out"
+            raise wrong_value("data.evaluation_size", rule, None, way_out)
         self._check_last_gradients()
 
     def _check_last_gradients(self) -> None:

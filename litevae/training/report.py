@@ -108,6 +108,10 @@ def conclusion(
             "",
             quality_table(folder, evaluation, baseline),
             *([] if evaluation.lpips is None else [f"{evaluation.lpips_name}: {evaluation.lpips:.3f} (mean)"]),
+            *(
+                f"{name}: {value:.4g} (8x down, bicubic up: {baseline.distances[name]:.4g})"
+                for name, value in evaluation.distances.items()
+            ),
             "",
             *([] if latents is None else [f"latents   {describe_scale(latents)}"]),
             f"written   {folder.path}: model/, {folder.reconstructions.name}, {folder.curves.name}, "

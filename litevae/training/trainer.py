@@ -10,8 +10,11 @@ from typing import Any
 from torch import nn
 
 from litevae.data import Batches, DataError, open_data
+from litevae.evaluation.autoencoders import BicubicBaseline
 from litevae.evaluation.held_out import Evaluation, bicubic_baseline, evaluate
+from litevae.evaluation.instruments import Instruments, SizeInstruments
 from litevae.evaluation.latents import NoScaleError
+from litevae.evaluation.weights import WeightSource
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 from litevae.runs.checkpoint import Checkpoint
 from litevae.runs.loop import Loop
@@ -44,6 +47,7 @@ class Trainer(Loop):
         self.learners = self.networks.learners
         self.update = Update(config, self.networks, processes)
         self.lpips = self._lpips() if config.evaluates_lpips and processes.is_main else None
+        self.instruments = self._instruments() if config.train.evaluate_sets and processes.is_main else None
         self.latest: tuple[Evaluation, Evaluation | None]
 
     def fit(self) -> int:
@@ -53,7 +57,9 @@ class Trainer(Loop):
             raise BrokenRunError(str(error)) from error
 
     def introduce(self) -> None:
-        self.baseline = bicubic_baseline(self.data.held_out, self.processes.device, self.lpips)
+        self.baseline = bicubic_baseline(self.data.held_out, self.processes.device, self.lpips, self._sets())
+        for notice in self.baseline.notices:
+            warnings.warn(notice, stacklevel=2)
         about = (self.config, self.networks, self.processes, self.data, self.step, self.baseline)
         self.say(introduction(*about, self.folder.latents()))
         warn_where_emulated(self.config.train.autocast_dtype, self.processes.device.type)
@@ -73,8 +79,8 @@ class Trainer(Loop):
     def measure(self) -> dict[str, Any]:
         """The held-out images: of the averaged weights, if there are any, and of the weights as they are."""
         networks, about = self.networks, (self.data.held_out, self.processes.device, self.lpips)
-        raw = None if networks.ema is None else evaluate(networks.model, *about)
-        evaluation = evaluate(networks.kept, *about)
+        raw = None if networks.ema is None else evaluate(networks.model, *about, sets=self._sets())
+        evaluation = evaluate(networks.kept, *about, sets=self._sets())
         self.latest = evaluation, raw
         write_grid(self.folder.grids / f"step-{self.step:06d}.png", evaluation, raw, self.step)
         if self.tensorboard is not None:
@@ -110,6 +116,17 @@ class Trainer(Loop):
 
     def start_from(self, path: Path) -> str:
         return start_from(self.networks, path)
+
+    def _instruments(self) -> Instruments:
+        """What measures the held-out images as a set; with a random trunk for LPIPS its networks are random too."""
+        source = WeightSource(random=self.config.perceptual.trunk == "random", options="")
+        baseline = BicubicBaseline(self.processes.device)
+        return Instruments(tuple(self.config.train.evaluate_sets), baseline, source)
+
+    def _sets(self) -> SizeInstruments | None:
+        """The metrics of one evaluation."""
+        size = self.config.data.evaluation_size
+        return None if self.instruments is None or size is None else self.instruments.at(size)
 
     def _lpips(self) -> nn.Module:
         """The LPIPS that held-out images are measured with: the loss's, if it is one."""

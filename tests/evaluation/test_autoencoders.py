@@ -100,11 +100,22 @@ def gray() -> nn.Module:
     return AutoencoderKL(in_channels=1)
 
 
+def alpha() -> nn.Module:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(out_channels=4)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (gray, r"MODEL must take RGB images \(in_channels=3\), got 'gray with in_channels=1'"),
-        (lambda: nn.Conv2d(3, 3, 1), r"MODEL must encode images \[B, 3, 128, 128\], got .*a Conv2d that fails"),
+        (lambda: StableDiffusionVAE(gray()), r"MODEL must take RGB images \(in_channels=3\), got 'gray with in_cha"),
+        (alpha, r"MODEL must encode and decode images .*, got 'gray, which makes \[1, 4, 128, 128\] of one'"),
+        (
+            lambda: nn.Conv2d(3, 3, 1),
+            r"MODEL must encode and decode images \[B, 3, 128, 128\], got .*a Conv2d that fails",
+        ),
     ],
 )
 def test_other_models_are_refused(make: Any, message: str):

@@ -64,13 +64,29 @@ def test_another_evaluation_is_left_alone(tmp_path: Path, make, message: str):
     with pytest.raises(ValueError, match=f"--output must name an empty folder, got .*{message}"):
         EvaluationFolder.open(tmp_path / "one", tmp_path / "default", REQUEST)
     assert {path: path.read_bytes() for path in (tmp_path / "one").rglob("*") if path.is_file()} == before
-    assert EvaluationFolder.open(None, tmp_path / "one", REQUEST).path == tmp_path / "one-2"
+    for _ in range(2):  # the second goes on with the first
+        assert EvaluationFolder.open(None, tmp_path / "one", REQUEST).path == tmp_path / "one-2"
+    assert EvaluationFolder.open(None, tmp_path / "one", {"model": "c"}).path == tmp_path / "one-3"
 
 
 def test_a_request_that_was_cut_off_begins_anew(tmp_path: Path):
     folder = EvaluationFolder.open(tmp_path, tmp_path, REQUEST)
     folder.request.write_text('{"mod')
     assert json.loads(EvaluationFolder.open(tmp_path, tmp_path, REQUEST).request.read_text()) == REQUEST
+
+
+def test_nothing_is_left_of_what_measured_nothing(tmp_path: Path):
+    EvaluationFolder.open(tmp_path / "one", tmp_path, REQUEST).discard_unused()
+    assert not (tmp_path / "one").exists()
+    folder = EvaluationFolder.open(tmp_path / "one", tmp_path, REQUEST)
+    assert not folder.has_measured
+    folder.state(64, 1).write_bytes(b"state")
+    assert folder.has_measured
+    folder.discard_unused()
+    assert folder.state(64, 1).read_bytes() == b"state"
+    folder.finish({"format": 1})
+    folder.discard_unused()
+    assert [path.name for path in folder.path.iterdir()] == ["results.json"]
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path):

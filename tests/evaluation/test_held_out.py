@@ -13,8 +13,13 @@ from torch import nn
 from litevae import LiteVAE
 from litevae.data import HeldOutImage, to_tensor
 from litevae.data.image_sources import BUILT_IN_HELD_OUT, FileSource, built_in_paths
+from litevae.evaluation.autoencoders import BicubicBaseline
 from litevae.evaluation.held_out import KEPT, Evaluation, Measured, bicubic_baseline, evaluate
+from litevae.evaluation.instruments import Instruments
 from litevae.evaluation.metrics import lpips_distance, psnr, ssim
+from litevae.evaluation.set_metric import Batch
+from litevae.evaluation.wavelet_distance import FWD
+from litevae.evaluation.weights import WeightSource
 from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 
 
@@ -191,3 +196,21 @@ def test_means_are_over_the_images_that_have_the_number() -> None:
     assert (evaluation.psnr, evaluation.lpips) == pytest.approx((20.0, 0.3))
     with pytest.raises(ValueError, match="must hold at least one image to have means, got none"):
         _ = Evaluation().psnr
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_sets_are_of_all_images_and_their_reconstructions(model: LiteVAE, batch_size: int) -> None:
+    cpu, items = torch.device("cpu"), held_out(*[(32, 32)] * 4)
+    instruments = Instruments(("fwd",), BicubicBaseline(cpu), WeightSource())
+    evaluations = {
+        "model": evaluate(model, items, cpu, batch_size=batch_size, sets=instruments.at(32)),
+        "bicubic": bicubic_baseline(items, cpu, sets=instruments.at(32)),
+    }
+    for evaluation in evaluations.values():
+        direct = FWD()
+        originals = torch.stack([item.original for item in evaluation.images])
+        direct.add(Batch((0, 1, 2, 3), originals, torch.stack([item.reconstruction for item in evaluation.images])))
+        assert evaluation.distances == direct.values()
+        assert evaluation.as_metrics(0, evaluation)["fwd"] == evaluation.as_metrics(0, evaluation)["raw"]["fwd"]
+    assert evaluations["model"].distances != evaluations["bicubic"].distances
+    assert evaluate(model, items, cpu).distances == {}

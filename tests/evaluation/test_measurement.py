@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,9 +18,10 @@ from torch import Tensor
 from litevae import LiteVAE
 from litevae.data import EvaluationImages, open_images, protocol
 from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder
-from litevae.evaluation.measurement import Measurement, NotFiniteError
+from litevae.evaluation.measurement import Measurement, NotFiniteError, reconstruct
 from litevae.evaluation.metrics import psnr, ssim
 from litevae.evaluation.set_metric import Batch, SetMetric
+from litevae.runs.checkpoint import SaveError
 from litevae.runs.processes import Processes
 
 SIZE, COUNT = 32, 7
@@ -91,7 +94,7 @@ def assert_equal_states(first: Measurement, second: Measurement, **tolerance: fl
 
 def test_scores_are_those_of_the_model_itself(folder: Path, model: EvaluatedAutoencoder):
     measured = measurement(folder, model)
-    assert list(measured.run()) == [1] * COUNT
+    assert list(measured.run()) == list(range(1, COUNT + 1))
     image = protocol("lanczos").view(Image.open(folder / "4.png"), SIZE)[None].float() / 127.5 - 1
     with torch.no_grad():
         expected = model.model(image, sample_posterior=False).sample.clamp(-1, 1)
@@ -108,7 +111,7 @@ def test_scores_are_those_of_the_model_itself(folder: Path, model: EvaluatedAuto
 def test_batches_change_nothing_but_rounding(folder: Path, model: EvaluatedAutoencoder, batch_size: int):
     one, many = measurement(folder, model), measurement(folder, model, batch_size)
     list(one.run())
-    assert sum(many.run()) == COUNT
+    assert list(many.run())[-1] == COUNT
     assert many.set_metrics[0].sums["images"] == COUNT
     assert_equal_states(one, many, rtol=1e-4, atol=1e-4)
 
@@ -118,11 +121,12 @@ def test_an_interrupted_pass_goes_on(folder: Path, model: EvaluatedAutoencoder, 
     unbroken = measurement(folder, model, 2, sample_seed=sample_seed)
     list(unbroken.run())
     state = tmp_path / "state.pt"
-    for stop_after in (1, 2, 9):
+    for batches in (1, 2, 9):
         broken = measurement(folder, model, 2, sample_seed=sample_seed)
-        broken.load(state)
-        calls = iter(range(100))
-        list(broken.run(state, lambda calls=calls, last=stop_after: next(calls) // 2 + 1 >= last))  # asked twice
+        assert broken.load(state) == (batches > 1)
+        for _ in itertools.islice(broken.run(), batches):
+            pass
+        broken.save(state)
     assert broken.batches_done == 4
     assert_equal_states(unbroken, broken)
 
@@ -158,6 +162,7 @@ def test_shares_of_processes_are_all(folder: Path, model: EvaluatedAutoencoder):
 JOINED = """
 import importlib.util, sys, torch
 from pathlib import Path
+from litevae.runs.checkpoint import SaveError
 from litevae.runs.processes import Processes
 folder = Path(sys.argv[1])
 specification = importlib.util.spec_from_file_location("shared", sys.argv[2])
@@ -196,17 +201,51 @@ def test_the_baseline_has_no_latents(folder: Path):
     measured = measurement(folder, BicubicBaseline(torch.device("cpu")))
     list(measured.run())
     assert len(measured.scores) == COUNT
-    assert measured.reconstruct((0,), torch.zeros(1, 3, SIZE, SIZE)).latents is None
+    assert reconstruct(measured.model, (0,), torch.zeros(1, 3, SIZE, SIZE), None).latents is None
 
 
 def test_a_result_that_is_not_finite_is_refused(folder: Path):
     broken = EvaluatedAutoencoder(LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16)), "mine")
     with torch.no_grad():
         broken.model.decoder.conv_out.bias.fill_(float("nan"))
-    with pytest.raises(NotFiniteError, match=r"the reconstruction of 0\.png is not finite in mine; try --dtype"):
+    with pytest.raises(
+        NotFiniteError, match=r"the reconstruction of 0\.png by mine must be finite, got a NaN; try --dtype"
+    ):
         list(measurement(folder, broken).run())
 
 
-def test_no_image_has_no_mean(folder: Path, model: EvaluatedAutoencoder):
-    with pytest.raises(ValueError, match="DATA must hold images, got none that can be used"):
-        measurement(folder, model).means()
+def test_a_pass_without_a_usable_image_is_an_error(folder: Path, model: EvaluatedAutoencoder):
+    with pytest.raises(ValueError, match="DATA must hold images that can be used, got"):
+        measurement(folder, model).join()
+
+
+def test_images_that_cannot_be_used_are_counted(folder: Path, model: EvaluatedAutoencoder, tmp_path: Path):
+    place = tmp_path / "images"
+    shutil.copytree(folder, place)
+    (place / "3.png").write_bytes(b"not an image")
+    (place / "5.png").write_bytes(b"neither")
+    broken = measurement(place, model, 2)
+    with pytest.warns(UserWarning, match=r"skipped \(unreadable\) .*3\.png"):
+        assert list(itertools.islice(broken.run(), 2)) == [2, 4]
+    broken.save(tmp_path / "state.pt")
+    again = measurement(place, model, 2)
+    again.load(tmp_path / "state.pt")
+    with pytest.warns(UserWarning, match=r"skipped \(unreadable\) .*5\.png"):
+        assert list(again.run()) == [6, 7]
+    assert again.skipped == {"unreadable": 2}
+    assert sorted(again.scores) == [0, 1, 2, 4, 6]
+
+
+def test_a_state_is_saved_now_and_then(folder: Path, model: EvaluatedAutoencoder, tmp_path: Path, monkeypatch: Any):
+    monkeypatch.setattr("litevae.evaluation.measurement.SAVE_SECONDS", -1)
+    killed = measurement(folder, model, 2)
+    assert next(iter(killed.run(tmp_path / "state.pt"))) == 2
+    again = measurement(folder, model, 2)
+    assert again.load(tmp_path / "state.pt")
+    assert sorted(again.scores) == [0, 1]
+
+
+def test_a_state_that_cannot_be_written_is_named(folder: Path, model: EvaluatedAutoencoder, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SaveError, match=r"cannot write .*file/state\.pt: .*; make room"):
+        measurement(folder, model).save(tmp_path / "file" / "state.pt")

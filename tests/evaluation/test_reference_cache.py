@@ -182,7 +182,7 @@ def test_a_folder_that_cannot_be_written_only_warns(
     with monkeypatch.context() as patched:
         patched.setattr(torch, "save", refuse)
         pattern = (
-            rf"cannot be kept in {cache.folder} \(.*{os.strerror(error)}\); name another folder with LITEVAE_CACHE"
+            rf"cannot be kept in {cache.folder} \(.*{os.strerror(error)}\); free space there, or name another folder"
         )
         with pytest.warns(UserWarning, match=pattern):
             cache.save(DESCRIPTION, Reference({"count": torch.tensor(1)}, "blake2b:0"))

@@ -9,6 +9,7 @@ import torch
 
 import litevae
 from litevae.config import LiteVAEConfig
+from litevae.data import DataConfig
 from litevae.losses.total import LossConfig
 from litevae.runs.recipes import load_config, named_overrides
 from litevae.training.config import MEASURED_KEYS, ModelConfig, RunConfig, TrainConfig
@@ -104,4 +105,17 @@ def test_gradients_of_the_last_layer_that_a_run_has_not(
 ) -> None:
     with pytest.raises(ValueError) as error:
         RunConfig(train=TrainConfig(**train), loss=LossConfig(**loss))
+    assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("train", "data", "message"),
+    [
+        (["fwd", "psnr"], 64, "train.evaluate_sets must be one of 'fwd', 'rfid', 'kid', 'fid-dinov2', got 'psnr'"),
+        (["fwd"], None, "data.evaluation_size must be a number for train.evaluate_sets, got None; 256, for example"),
+    ],
+)
+def test_sets_that_cannot_be_measured(train: list[str], data: int | None, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        RunConfig(train=TrainConfig(evaluate_sets=train), data=DataConfig(evaluation_size=data))
     assert str(error.value).startswith(message)

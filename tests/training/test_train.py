@@ -238,6 +238,33 @@ def test_losses_of_a_whole_run_are_named(run: Run, capsys: pytest.CaptureFixture
     assert "adversarial (hinge, unet) 0.1" in text
 
 
+def test_evaluations_measure_the_images_as_sets(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the averaged weights, of the weights themselves, and of the bicubic baseline."""
+    sets = ("train.evaluate_sets=[fwd,kid]", "perceptual.trunk=random", "data.holdout=0.9")
+    _, folder = run("run", "train.ema_decay=0.5", *sets)
+    lines = logged(folder, "evaluation")
+    assert len(lines) == 3
+    for line in lines:
+        assert line["fwd"] > 0
+        assert isinstance(line["kid-random-weights"], float)
+    assert lines[-1]["fwd"] != lines[-1]["raw"]["fwd"]
+    output, warnings = capsys.readouterr()
+    assert f"fwd: {lines[-1]['fwd']:.4g} (8x down, bicubic up: " in output
+    assert warnings.count("images are too few for Gaussians of 12 numbers") == 1
+
+
+def test_sets_whose_network_has_no_weights_end_before_training(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    code, folder = run("run", "train.evaluate_sets=[rfid]")
+    assert code == 2
+    message = capsys.readouterr().err
+    assert "rfid needs weights-inception-2015-12-05-6726825d.pth" in message
+    assert "--weights" not in message
+    assert not list((folder / "checkpoints").glob("*.pt"))
+
+
 def test_second_stage_starts_from_a_run(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Table 5's 128-tuned: the weights of another run, its discriminator's too, and a fresh Adam."""
     _, first = run("first", *ADVERSARIAL)

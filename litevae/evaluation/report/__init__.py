@@ -13,7 +13,7 @@ tables.py, details.py, charts.py and gallery.py made of the results, and templat
 """
 
 from litevae.evaluation.report.gallery import choose_gallery, save_gallery_images
-from litevae.evaluation.report.markdown import write_markdown
+from litevae.evaluation.report.markdown import summary, write_markdown
 from litevae.evaluation.report.results import check_comparable, check_results, read_results
 from litevae.evaluation.report.view import write_report
 
@@ -23,6 +23,7 @@ __all__ = [
     "choose_gallery",
     "read_results",
     "save_gallery_images",
+    "summary",
     "write_markdown",
     "write_report",
 ]

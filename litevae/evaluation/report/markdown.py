@@ -23,13 +23,25 @@ def write_markdown(path: str | os.PathLike[str], results: dict[str, Any]) -> Non
     write_text(Path(path), "\n".join(_lines(results)) + "\n")
 
 
-def _lines(results: dict[str, Any]) -> Iterable[str]:
+def summary(results: dict[str, Any]) -> str:
+    """For a terminal: a line for each metric, a column for each size, and the warnings."""
+    header, *rows = zip(*_metric_rows(results), strict=True)
+    names, *columns = zip(header, *rows, strict=True)
+    widths = [max(map(len, column)) for column in columns]
+    lines = []
+    for name, *cells in zip(names, *columns, strict=True):
+        values = [cell.rjust(width) for cell, width in zip(cells, widths, strict=True)]
+        lines.append("  ".join([name.ljust(max(map(len, names))), *values]))
+    return "\n".join([*lines, *(f"warning   {visible(warning)}" for warning in notices([results])[0])])
+
+
+def _metric_rows(results: dict[str, Any]) -> list[list[str]]:
+    """A header, and a row for each size."""
     metrics, sizes = metrics_of([results]), results["sizes"]
-    yield f"# {markdown_cell(results['model']['label'])} on {markdown_cell(results['data']['name'])}"
-    yield ""
-    yield from _table(
-        ["size", "images", *map(metric_header, metrics)],
-        (
+    header = ["size", "images", *map(metric_header, metrics)]
+    return [
+        header,
+        *(
             [
                 size,
                 str(sizes[size]["images"]),
@@ -37,8 +49,14 @@ def _lines(results: dict[str, Any]) -> Iterable[str]:
             ]
             for size in sizes_of([results])
         ),
-        ":",
-    )
+    ]
+
+
+def _lines(results: dict[str, Any]) -> Iterable[str]:
+    yield f"# {markdown_cell(results['model']['label'])} on {markdown_cell(results['data']['name'])}"
+    yield ""
+    header, *rows = _metric_rows(results)
+    yield from _table(header, rows, ":")
     yield f"\nMeasured {markdown_cell(results['date'])}. Arrows point to the better values."
     yield from _details(results)
     warnings, missing = notices([results])
@@ -47,9 +65,9 @@ def _lines(results: dict[str, Any]) -> Iterable[str]:
         "Not measured", (f"{markdown_cell(metric_name(name))}: {markdown_cell(why)}" for name, why in missing)
     )
     for title in ("Protocol", "Model", "Data", "Versions"):
-        rows = flatten(results[title.lower()]).items()
+        pairs = flatten(results[title.lower()]).items()
         yield f"\n## {title}\n"
-        yield from _table(["", ""], ([markdown_cell(key), markdown_cell(value)] for key, value in rows))
+        yield from _table(["", ""], ([markdown_cell(key), markdown_cell(value)] for key, value in pairs))
     yield "\n## Command\n"
     yield from (f"    {line}" for line in visible(command_line(results)).splitlines())
 

@@ -1,6 +1,5 @@
 """Is this a results.json that can be shown, and which of them can be compared?"""
 
-import itertools
 import json
 import math
 import os
@@ -13,6 +12,7 @@ from litevae_kernels.checks import wrong_value
 FORMAT = 1
 NAME = "results.json"
 PICTURES = ("original", "reconstruction", "error", "latent")
+_CHOICES = {"name", "resize", "crop", "rounding", "latent"}  # of a protocol; what else it has is of a metric
 _AGAIN = "evaluate again with this version"
 _KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
 _NEEDED: dict[str, type] = {
@@ -108,27 +108,35 @@ def check_comparable(results: Sequence[dict[str, Any]]) -> None:
     """Raise a ValueError that names the first difference unless all were measured alike.
 
     Alike: the same protocol, choice by choice, the same data by their hash, and as many images at the same sizes. The
-    choices of a metric that only one of two has, as bicubic has none of latents, are not compared.
+    choices of a metric that only some have, as a baseline without latents has none of theirs, are not compared.
     """
-    for (name, result), (other_name, other) in itertools.combinations(zip(labels(results), results, strict=True), 2):
-        first, second = _conditions(result), _conditions(other)
-        alone = {f"protocol.{metric}" for metric in _measured(result) ^ _measured(other)}
-        for key in sorted(first.keys() | second.keys()):
-            here, there = first.get(key, "nothing"), second.get(key, "nothing")
-            if here != there and key not in alone:
+    names = labels(results)
+    conditions = [_conditions(result) for result in results]
+    for key in dict.fromkeys(key for one in conditions for key in one):
+        having = [place for place, one in enumerate(conditions) if key in one]
+        first, others = (having[0], having) if _is_of_metric(key) else (0, range(len(results)))
+        here = conditions[first].get(key, "nothing")
+        for place in others:
+            there = conditions[place].get(key, "nothing")
+            if here != there:
                 raise ValueError(
-                    f"{key} must be the same in all results that are compared, got {here!r} of {name} and "
-                    f"{there!r} of {other_name}; evaluate both alike"
+                    f"{key} must be the same in all results that are compared, got {here!r} of {names[first]} and "
+                    f"{there!r} of {names[place]}; evaluate both alike"
                 )
+
+
+def _is_of_metric(key: str) -> bool:
+    section, _, choice = key.partition(".")
+    return section == "protocol" and choice not in _CHOICES
 
 
 def _conditions(results: dict[str, Any]) -> dict[str, Any]:
     sizes = results["sizes"]
     return {
         **{f"protocol.{key}": value for key, value in results["protocol"].items()},
-        "data.hash": results["data"]["hash"],
         "sizes": sorted(map(int, sizes)),
         **{f"sizes.{size}.images": measured["images"] for size, measured in sizes.items()},
+        "data.hash": results["data"]["hash"],  # last: another protocol or size changes it too
     }
 
 

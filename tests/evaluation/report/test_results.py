@@ -117,6 +117,16 @@ def test_results_that_were_not_measured_alike_are_not_compared(
     assert values in str(error.value)
 
 
+def test_a_metric_that_only_some_have_keeps_none_from_being_compared(make_results: Made) -> None:
+    baseline, one, other = (make_results(label)[1] for label in "ABC")
+    put(one, "protocol/mmd", "2,000 images")
+    put(other, "protocol/mmd", "2,000 images")
+    check_comparable([baseline, one, other])
+    put(other, "protocol/mmd", "100 images")
+    with pytest.raises(ValueError, match=r"protocol\.mmd must be .*, got '2,000 images' of B and '100 images' of C"):
+        check_comparable([baseline, one, other])
+
+
 def test_a_metric_that_one_has_alone_is_no_difference(make_results: Made) -> None:
     """Bicubic has no latents; two that have some are compared, whatever the first one has."""
     bicubic, *models = (make_results(label)[1] for label in ("bicubic", "A", "B"))
