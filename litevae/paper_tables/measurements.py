@@ -112,9 +112,10 @@ def _check_model(table: Table, row: Row, source: Source) -> None:
         raise wrong_value(argument, "be of a row of autoencoders", row.id, "`python -m litevae.paper` lists them")
     if found.get("latent_channels") != channels:
         raise wrong_value(argument, f"have {channels} latent channels", found.get("latent_channels"))
-    if not trained(row).train:
+    identifier = row.model_of or trained(row).id
+    if not find_row(identifier)[1].train:
         return
-    wanted = expected_model(trained(row).id)
+    wanted = expected_model(identifier)
     if found.get("class") != wanted["class"]:
         raise wrong_value(argument, f"be of a {wanted['class']}", found.get("class"))
     count, right = found.get("encoder_parameters"), wanted["encoder_parameters"]

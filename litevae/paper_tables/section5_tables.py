@@ -155,7 +155,7 @@ TABLE_6 = Table(
     [
         Row("6-sd-vae", "SD-VAE", "8.67±0.10 | 28.90±0.49 | 10.77±0.29 | 1.78±0.06 | 0.44±0.02",
             command="python -m litevae.evaluate stabilityai/sd-vae-ft-mse ~/imagenet/val --sizes 256 --metrics mmd "
-            "--label 6-sd-vae"),
+            "--label 6-sd-vae", model_of="1-imagenet256-vae"),
         Row("6-litevae", "LiteVAE", "1.44±0.28 | 7.94±0.19 | 5.14±0.19 | 1.09±0.04 | 0.28±0.01",
             same_as="1-imagenet256-litevae"),
     ],

@@ -41,6 +41,8 @@ class Row:
     same_as: str | None = None
     """The id of a row with `train`: one run here is for both."""
     command: str | None = None
+    model_of: str | None = None
+    """With `command`: the id of a row with `train` whose model it has."""
     missing: str | None = None
     setting: Setting | None = None
     """Where it is not the table's."""

@@ -76,7 +76,7 @@ def test_a_picture_is_written(tmp_path: Path) -> None:
 
 
 def test_models_that_were_not_measured_alike_are_refused(tmp_path: Path) -> None:
-    sampled = results("C", {"64": {"psnr": 20.0}}, latent="sample")
+    sampled = results("C", {"64": {"psnr": 20.0}, "256": {"psnr": 22.0}}, latent="sample")
     with pytest.raises(ValueError, match=r"protocol.latent must be the same .* 'nothing' of A and 'sample' of C"):
         save_resolution_curves(tmp_path / "x.png", [A, sampled])
     others = {**B, "data": {**B["data"], "hash": "sha256:02"}}

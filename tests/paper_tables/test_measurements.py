@@ -71,6 +71,7 @@ def test_a_row_that_is_named_is_filled_whatever_the_label(tmp_path: Path) -> Non
         ("1-imagenet128-litevae", results("x"), "have 4 latent channels, got 12"),
         (BASE, results("x", B_4), "have 12 latent channels, got 4"),
         ("2a-vae", results("x"), "be of a AutoencoderKL, got 'LiteVAE'"),
+        ("6-sd-vae", results("x", B_4, s256=METRICS), "be of a AutoencoderKL, got 'LiteVAE'"),
         (BASE, results("x", VAE_12), "be of a LiteVAE, got 'AutoencoderKL'"),
         ("2a-litevae-s", results("x"), "be of an encoder of 1,040,628 parameters, got 6757876"),
         (

@@ -140,11 +140,6 @@ def _conditions(results: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _measured(results: dict[str, Any]) -> set[str]:
-    """Every metric of any size."""
-    return {name for size in results["sizes"].values() for name in (*size["metrics"], *size.get("details", {}))}
-
-
 def labels(results: Sequence[dict[str, Any]]) -> list[str]:
     """What the models are called, each name once: a label that comes again gets a number."""
     names: list[str] = []
