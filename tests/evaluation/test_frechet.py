@@ -87,8 +87,15 @@ def test_distance_with_fewer_images_than_numbers() -> None:
     first, second = gaussian(sums_of(vectors), "side")[1]
     mean = torch.zeros(60, dtype=torch.float64)
     expected = factors.square().sum() - 2 * torch.linalg.svdvals(factors[0] @ factors[1].mT).sum()
-    # An eigenvalue that should be 0 is rounded to 1e-15 of the largest, and its root is 3e-8 of the largest root.
-    assert frechet_distance(mean, first, mean, second).item() == pytest.approx(expected.item(), rel=2e-6)
+    assert frechet_distance(mean, first, mean, second).item() == pytest.approx(expected.item(), rel=1e-11)
+
+
+def test_distance_of_points() -> None:
+    """Covariances of 0, of some or all Gaussians."""
+    mean, covariance = torch.zeros(2, 3, dtype=torch.float64), torch.zeros(2, 3, 3, dtype=torch.float64)
+    assert frechet_distance(mean, covariance, mean + 2, covariance).tolist() == [12, 12]
+    covariance[1] = torch.eye(3)
+    assert frechet_distance(mean, covariance, mean, covariance.flip(0)).tolist() == [3, 3]
 
 
 def test_images_that_are_too_few_are_named() -> None:
