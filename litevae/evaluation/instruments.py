@@ -67,7 +67,9 @@ class Instruments:
         self.networks: dict[str, FeatureNetwork] = {}
         """Metric -> the network of its features; one object where they share it."""
         names = []
-        for name in METRICS if asked is None else asked:
+        has_latents = isinstance(model, EvaluatedAutoencoder)
+        suitable = [name for name, metric in METRICS.items() if has_latents or not metric.needs_latents]
+        for name in suitable if asked is None else asked:
             try:
                 self._prepare(name, source, has_training_latents)
                 names.append(name)
