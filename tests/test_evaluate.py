@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 
 from litevae import StableDiffusionVAE, evaluate
 from litevae.evaluation.weights import INCEPTION_FILE
@@ -193,13 +192,14 @@ def test_two_processes_equal_one(place: Path, tmp_path: Path) -> None:
     (crops / "002.png").write_bytes(b"not an image")
     words = [str(place / "tiny"), str(crops), "--sizes", "32", "--batch-size", "2", "--workers", "0"]
     words += ["--random-weights", "--metrics", f"rfid,kid,{small.ALL_OWN}"]
-    with pytest.warns(UserWarning, match=r"skipped \(unreadable\)"):
-        assert evaluate.main([*words, "--output", "one"]) == 0
-    shutil.rmtree(tmp_path / "cache")
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = children.run([*launcher, *COMMAND[1:], *words, "--output", "two"], timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("written") == 1
+    for count, name in ((1, "one"), (2, "two")):
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        program = [sys.executable, *(launcher if count > 1 else ()), *COMMAND[1:]]
+        done = children.run([*program, *words, "--output", name], timeout=200)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("written") == 1
+        assert done.stderr.count("warning: skipped (unreadable)") == 1
+        shutil.rmtree(tmp_path / "cache")
     one, two = (small.numbers_in(tmp_path / name) for name in ("one", "two"))
     assert one["data"] == two["data"]
     assert one["data"]["skipped"] == {"unreadable": 1}
@@ -208,7 +208,10 @@ def test_two_processes_equal_one(place: Path, tmp_path: Path) -> None:
 
 
 def assert_close(one: Any, two: Any, where: str = "") -> None:
-    """Equal, floats within 1e-9 of their size: sums in another order."""
+    """Equal, floats within 1e-9 of their size: sums in another order.
+
+    Latents of other sizes, as `equivariance` decodes them, are convolved in float32 by code that oneDNN chooses.
+    """
     assert type(one) is type(two), where
     if isinstance(one, dict):
         assert one.keys() == two.keys(), where
@@ -219,7 +222,7 @@ def assert_close(one: Any, two: Any, where: str = "") -> None:
         for index, (left, right) in enumerate(zip(one, two, strict=True)):
             assert_close(left, right, f"{where}[{index}]")
     elif isinstance(one, float):
-        assert one == pytest.approx(two, rel=1e-9, abs=1e-12), where
+        assert one == pytest.approx(two, rel=1e-6 if ".equivariance.scale" in where else 1e-9, abs=1e-12), where
     else:
         assert one == two, where
 
@@ -236,24 +239,31 @@ def test_processes_hear_what_is_wrong_together(place: Path) -> None:
 MEMORY = """
 import resource, sys
 from litevae import evaluate
+from litevae.evaluation import wavelet_distance
+from litevae.runs import run_folder
+run_folder.commit = lambda: None  # git would be a child too
+wavelet_distance._PENDING = 16
 peaks = []
-for count in ("50", "500"):
-    assert evaluate.main([*sys.argv[1:], "--images", count, "--output", f"out-{count}"]) == 0
+for number, count in enumerate(("50", "50", "500")):  # the first warms up: workers begin with their parent's memory
+    assert evaluate.main([*sys.argv[1:], "--images", count, "--output", f"out-{number}"]) == 0
     peaks.append([resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)])
-print([later - earlier for earlier, later in zip(*peaks)])
+print(peaks)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: units of ru_maxrss")
-@pytest.mark.parametrize("workers", ["0", "1"])
-def test_memory_does_not_grow_with_images(place: Path, tmp_path: Path, workers: str) -> None:
+@pytest.mark.parametrize("workers", ["1", pytest.param("0", marks=pytest.mark.slow)])
+def test_memory_does_not_grow_with_images(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
     """450 images more of 64x64 in float32 would take 22 MB; scores and names of each take about 1 kB."""
-    crops = tmp_path / "crops"
-    small.save_crops(crops, 25)
-    for index in range(25, 500):
-        Image.open(crops / f"{index % 25:03d}.png").save(crops / f"{index:03d}.png", compress_level=0)
-    words = [str(place / "tiny"), str(crops), "--sizes", "64", "--metrics", "psnr,ssim,fwd,statistics,spectrum"]
-    done = children.run([sys.executable, "-c", MEMORY, *words, "--workers", workers], timeout=200)
+    crops = small.save_crops(tmp_path / "crops", 20)
+    for index in range(20, 500):
+        shutil.copy(crops / f"{index % 20:03d}.png", crops / f"{index:03d}.png")
+    words = [str(place / "tiny"), str(crops), "--sizes", "64", "--batch-size", "8", "--workers", workers]
+    words += ["--metrics", "psnr,fwd,statistics"]
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # what is freed is given back, so that peaks are those of use
+    done = children.run([sys.executable, "-c", MEMORY, *words], timeout=200)
     assert done.returncode == 0, done.stderr
-    growths = json.loads(done.stdout.splitlines()[-1])  # kB
-    assert max(growths) < 8_000, growths
+    _, few, many = json.loads(done.stdout.splitlines()[-1])  # [own, of workers], kB
+    assert max(later - earlier for earlier, later in zip(few, many, strict=True)) < 8_000, (few, many)
