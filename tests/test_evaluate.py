@@ -147,6 +147,7 @@ sys.exit(evaluate.main(sys.argv[3:]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_counts_nothing_twice(place: Path, tmp_path: Path) -> None:
     crops = small.save_crops(tmp_path / "crops", 7)
     words = [str(place / "tiny"), str(crops), "--sizes", "32,48", "--batch-size", "2", "--metrics", small.ALL_OWN]
