@@ -153,7 +153,6 @@ def test_a_killed_evaluation_goes_on_and_counts_nothing_twice(place: Path, tmp_p
     words = [str(place / "tiny"), str(crops), "--sizes", "32,48", "--batch-size", "2", "--metrics", small.ALL_OWN]
     assert evaluate.main([*words, "--output", "unbroken"]) == 0
     partial = tmp_path / "killed" / "partial"
-    # 4 batches a size, and one of each image is turned and halved by `equivariance` without being encoded
     for number, batch, code, left in (
         (signal.SIGKILL, 3, -signal.SIGKILL, ["32-process-0.pt"]),
         (signal.SIGTERM, 1, 143, ["32-process-0.pt"]),

@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from litevae import LiteVAE
-from litevae.loading import load_model
+from litevae.loading import load_autoencoder, load_model
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.runs.checkpoint import save_checkpoint
 from litevae.training.config import ModelConfig, RunConfig
@@ -186,3 +186,110 @@ def test_a_name_on_the_hub(saved: Path, tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(LiteVAE, "load_config", unreachable)
     with pytest.raises(FileNotFoundError, match=r"^owner/name must be .* from the Hub: We couldn't connect; check the"):
         load_model("owner/name")
+
+
+@pytest.fixture(scope="module")
+def others(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Autoencoders that `load_model` does not load, one in a pipeline's vae/."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("others")
+    widths = (8, 8, 8, 8)
+    tiny = diffusers.AutoencoderTiny(encoder_block_out_channels=widths, decoder_block_out_channels=widths)
+    tiny.save_pretrained(folder / "AutoencoderTiny")
+    tiny.save_pretrained(folder / "pipeline" / "vae")
+    parts: dict[str, Any] = {}
+    for part in ("encoder", "decoder"):
+        parts |= {f"{part}_block_out_channels": (8, 16), f"{part}_layers_per_block": (1, 1)}
+        parts[f"{part}_block_types"] = "ResBlock"
+    diffusers.AutoencoderDC(latent_channels=4, attention_head_dim=8, **parts).save_pretrained(folder / "AutoencoderDC")
+    diffusers.VQModel(block_out_channels=(8,), norm_num_groups=2).save_pretrained(folder / "VQModel")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["AutoencoderTiny", "AutoencoderDC", "VQModel"])
+def test_any_autoencoder_of_diffusers_is_loaded(others: Path, name: str) -> None:
+    kind = getattr(diffusers, name)
+    model = load_autoencoder(others / name)
+    assert type(model) is kind
+    assert not model.training
+    expected = kind.from_pretrained(others / name).state_dict()
+    torch.testing.assert_close(dict(model.state_dict()), dict(expected), rtol=0, atol=0)
+    with pytest.raises(ValueError, match=f"{name} must hold a LiteVAE or an AutoencoderKL, got a {name}"):
+        load_model(others / name)
+
+
+@pytest.mark.parametrize("name", ["litevae", "baseline", "diffusers"])
+def test_what_load_model_loads_is_loaded_in_a_subfolder_too(saved: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(saved / name, tmp_path / "pipeline" / "vae")
+    expected = load_model(saved / name)
+    for model in (load_autoencoder(saved / name), load_autoencoder(tmp_path / "pipeline", "vae")):
+        assert type(model) is type(expected)
+        torch.testing.assert_close(dict(model.state_dict()), dict(expected.state_dict()), rtol=0, atol=0)
+    with pytest.raises(FileNotFoundError, match=r"did you mean \S+/vae\?"):
+        load_autoencoder(tmp_path / "pipeline")
+
+
+def test_an_unfinished_run_is_loaded_as_an_autoencoder(tmp_path: Path) -> None:
+    expected = unfinished_run(tmp_path / "run", averages=True)[1].state_dict()
+    with pytest.warns(UserWarning, match=r"run is not finished"):
+        model = load_autoencoder(tmp_path / "run")
+    torch.testing.assert_close(dict(model.state_dict()), dict(expected), rtol=0, atol=0)
+
+
+def test_a_pipelines_autoencoder_is_in_its_subfolder(others: Path) -> None:
+    assert type(load_autoencoder(others / "pipeline", "vae")) is diffusers.AutoencoderTiny
+    with pytest.raises(FileNotFoundError, match=r"pipeline/unet must be a run's folder, .* got nothing of that name"):
+        load_autoencoder(others / "pipeline", "unet")
+
+
+def test_what_is_no_autoencoder_is_named(saved: Path, others: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    message = (
+        r"unet must hold an autoencoder that diffusers \S+ knows, got a UNet2DModel; a pipeline's is in --subfolder"
+    )
+    with pytest.raises(ValueError, match=message):
+        load_autoencoder(saved / "unet")
+    monkeypatch.chdir(tmp_path)  # a name without a slash is none of the Hub
+    monkeypatch.setattr(LiteVAE, "load_config", lambda name, **_: pytest.fail(f"the Hub was asked for {name}"))
+    for name in ("typo", "runs/typo", str(tmp_path / "typo")):
+        for subfolder in (None, "vae"):
+            with pytest.raises(FileNotFoundError, match=f"^{name} must be a run's folder, .* got nothing of that name"):
+                load_autoencoder(name, subfolder)
+
+
+def test_weights_of_other_autoencoders_are_checked(others: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "tiny"
+    shutil.copytree(others / "AutoencoderTiny", folder)
+    file = folder / "diffusion_pytorch_model.safetensors"
+    whole, tensors = file.read_bytes(), load_file(file)
+    name = sorted(tensors)[0]
+    rule = "tiny must hold the weights of its AutoencoderTiny, got"
+    save_file({key: value for key, value in tensors.items() if key != name}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=f"{rule} others: {name} does not fit"):
+        load_autoencoder(folder)
+    save_file({**tensors, "surplus": torch.zeros(1)}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=f"{rule} others: surplus does not fit"):
+        load_autoencoder(folder)
+    save_file({**tensors, name: torch.zeros(3)}, file, {"format": "pt"})
+    with pytest.raises(ValueError, match=f"{rule}: .*{name} expected shape"):
+        load_autoencoder(folder)
+    file.write_bytes(whole[:-1])
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{rule}: .*diffusion_pytorch_model"):
+        load_autoencoder(folder)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{rule}: .* no file named diffusion_pytorch_model"):
+        load_autoencoder(folder)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("litevae", LiteVAE), ("diffusers", StableDiffusionVAE)])
+def test_a_subfolder_on_the_hub(saved: Path, tmp_path: Path, monkeypatch: Any, name: str, kind: type) -> None:
+    """Which class wrote it is read from its config.json; here the hub is a folder."""
+    monkeypatch.chdir(tmp_path)
+    expected = kind.from_pretrained(saved / name)
+    config = json.loads((saved / name / "config.json").read_text())
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setattr(LiteVAE, "load_config", lambda hub, subfolder: asked.append((hub, subfolder)) or config)
+    monkeypatch.setattr(kind, "from_pretrained", lambda hub, subfolder: asked.append((hub, subfolder)) or expected)
+    assert load_autoencoder("owner/name", "vae") is expected
+    assert asked == [("owner/name", "vae")] * 2
