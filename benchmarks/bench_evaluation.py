@@ -87,6 +87,7 @@ def measurement(options: dict[str, Any], batch: int) -> Any:
     from litevae import LiteVAE
     from litevae.data import EvaluationImages, SkipCounts, protocol
     from litevae.evaluation.autoencoders import EvaluatedAutoencoder
+    from litevae.evaluation.content_hash import ContentHash
     from litevae.evaluation.measurement import Measurement
     from litevae.evaluation.metrics import psnr, ssim
     from litevae.evaluation.wavelet_distance import FWD
@@ -96,7 +97,7 @@ def measurement(options: dict[str, Any], batch: int) -> Any:
     model = EvaluatedAutoencoder(LiteVAE.from_preset("S", **options).to(measure.DEVICE), "LiteVAE-S")
     images = EvaluationImages("photographs", "photographs", Photographs(), None, SkipCounts(), workers=0)
     view = functools.partial(protocol("ldm").view, size=SIZE)
-    metrics = ({"psnr": psnr, "ssim": ssim}, [FWD()])
+    metrics = ({"psnr": psnr, "ssim": ssim}, [ContentHash(), FWD()])
     return Measurement(model, images, view, SIZE, *metrics, Processes(measure.DEVICE.type), batch)
 
 

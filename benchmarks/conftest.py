@@ -26,7 +26,13 @@ from benchmarks.harness.schedule import DEFAULT_MINUTES, UNLIMITED, Schedule, Sh
 from litevae_kernels.files import check_folder
 
 # LiteVAE itself is a diffusers model; its encoder and the operators are not, and are measured without it.
-NEED_DIFFUSERS = ["bench_decoders.py", "bench_growth.py", "bench_memory.py", "bench_training_step.py"]
+NEED_DIFFUSERS = [
+    "bench_decoders.py",
+    "bench_evaluation.py",
+    "bench_growth.py",
+    "bench_memory.py",
+    "bench_training_step.py",
+]
 collect_ignore = NEED_DIFFUSERS if missing_import("diffusers") else []
 PLAIN_LINE_S = 15.0  # between two live lines where no terminal can overwrite the last one
 

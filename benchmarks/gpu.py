@@ -112,7 +112,7 @@ PARTS = [
     training("train_litevae", 6, "LiteVAE-B, bfloat16", "LiteVAE-B", "results"),
     benchmark("decoders", 3, 1.0, "the decoders, and what the encoders hold", "memory decoders", "diffusers"),
     benchmark("training_step", 4, 1.0, "an update of training", "training_step", "diffusers"),
-    benchmark("growth", 3, 0.5, "encoding, from small to large", "growth", "diffusers"),
+    benchmark("growth", 3, 0.5, "encoding, from small to large; evaluating", "growth evaluation", "diffusers"),
     Part("profile_ncu", 1.5, "the same, by Nsight Compute", f"{NCU} {ENCODE} --plain"),
     sanitizer("racecheck", 2, "races in shared memory", "float32"),
     sanitizer("initcheck", 2, "reading memory that nobody wrote", "float32"),

@@ -33,12 +33,13 @@ from litevae.data.errors import DataError, Skip, SkipCounts, UnreadableImageErro
 from litevae.data.evaluation_images import EvaluationImages, ImageBatch, open_images
 from litevae.data.held_out import HeldOutImage, HeldOutImages
 from litevae.data.images import decode_image, read_image, to_image, to_rgb, to_tensor
-from litevae.data.protocols import PROTOCOLS, Protocol, protocol
+from litevae.data.protocols import PROTOCOLS, READING, Protocol, protocol
 from litevae.data.source_key import source_key
 from litevae.data.training_data import TrainingData, open_data
 
 __all__ = [
     "PROTOCOLS",
+    "READING",
     "Batches",
     "DataConfig",
     "DataError",

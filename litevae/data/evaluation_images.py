@@ -11,7 +11,6 @@ from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -29,6 +28,7 @@ from litevae.data.image_sources import (
     built_in_paths,
     find_images,
 )
+from litevae.data.images import readable_endings
 from litevae.data.split import evaluation_order
 
 PHOTOGRAPHS = "photographs"
@@ -178,7 +178,7 @@ def open_images(
         name: "photographs" (the two of scikit-image that training holds out), a folder of images, of tar shards or of
             a dataset, a pattern of tar shards ("shards/{000..127}.tar", "https://...tar"), or a dataset on the Hugging
             Face Hub ("owner/name").
-        limit: at most so many images: spread over all of a list, by a hash of their names; the first of a stream.
+        limit: at most so many images; of a stream the first ones.
         split: the split of a dataset.
         image_column: as `data.image_column`.
         workers: processes that decode images; None: as in training.
@@ -221,7 +221,9 @@ def _kind(name: str) -> str:
         return "webdataset" if ".tar" in path.suffixes or path.suffix == ".tgz" else "folder"
     if any((path / saved).is_file() for saved in ("state.json", "dataset_dict.json", "dataset_infos.json")):
         return "dataset"
-    endings = {file.suffix for file in itertools.islice(path.rglob("*"), 1000)}
+    endings = {file.suffix.lower() for file in path.rglob("*") if not file.name.startswith(".")}
+    if endings & readable_endings():
+        return "folder"
     if endings & {".parquet", ".arrow"}:
         return "dataset"
     return "webdataset" if endings & {".tar", ".tgz"} else "folder"
@@ -230,7 +232,6 @@ def _kind(name: str) -> str:
 def _listed(
     name: str, source: ImageSource, what: str, config: DataConfig, limit: int | None, skipped: SkipCounts
 ) -> EvaluationImages:
-    """Images that can be read in any order."""
-    if limit is not None and limit < len(source):
-        source = SourceSubset(source, np.sort(evaluation_order(source, config)[:limit]))
+    """Images that can be read in any order: by a hash of their names, so that the first few are of all classes."""
+    source = SourceSubset(source, evaluation_order(source, config)[:limit])
     return EvaluationImages(name, f"{len(source):,} {what}", source, limit, skipped, config.worker_count)

@@ -17,6 +17,9 @@ from litevae.data.crops import centre_square, resized_size
 from litevae.data.images import to_pixels
 from litevae_kernels.checks import wrong_value
 
+READING = "8-bit RGB; ICC profiles to sRGB, upright by EXIF, transparency over white"
+"""What comes before every protocol (images.py); the tools that they are named after leave profiles and EXIF alone."""
+
 
 @dataclass(frozen=True)
 class Protocol:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from litevae.evaluation.weights import state_hash
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.seeds import derive_seed
 from litevae_kernels.checks import wrong_value
@@ -98,7 +97,6 @@ class EvaluatedAutoencoder:
             "downsampling": self.downsampling,
             "dtype": str(self.dtype).removeprefix("torch."),
             "scaling_factor": _config(self.model).get("scaling_factor"),
-            "weights": state_hash(self.model),
         }
 
 

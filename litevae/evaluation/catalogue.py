@@ -29,7 +29,8 @@ METRICS = {
     ),
     "kid": Metric(
         "kernel distance of Inception's features",
-        "against the same images, both rounded to 8 bits; (x.y / D + 1)^3, unbiased, 100 subsets of 1,000",
+        "against the same images, both rounded to 8 bits; (x.y / D + 1)^3, unbiased, 100 subsets of 1,000 of the first "
+        "10,000",
     ),
     "fid-dinov2": Metric("Frechet distance of DINOv2's features", "as rfid"),
     "fwd": Metric(

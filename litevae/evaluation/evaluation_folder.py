@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from litevae.evaluation.latents import finite
 from litevae_kernels.files import check_folder, write_text
 
 Scores = Mapping[int, Mapping[str, float]]
@@ -123,5 +124,5 @@ class EvaluationFolder:
 
     def finish(self, results: Mapping[str, Any]) -> None:
         """results.json, with which the evaluation counts as finished."""
-        write_text(self.results, json.dumps(results, indent=2) + "\n")
+        write_text(self.results, json.dumps(finite(results), indent=2, allow_nan=False) + "\n")
         shutil.rmtree(self.partial)

@@ -30,11 +30,12 @@ def add_vectors(sums: dict[str, Tensor], side: str, vectors: Tensor) -> None:
         end, name = min(start + ROWS, dimension), f"{side}/outer{start}"
         if name not in sums:
             sums[name] = vectors.new_zeros(len(vectors), end - start, end)
+        sums[name] = sums[name].to(vectors.device)  # a state that was loaded is on the CPU
         sums[name].baddbmm_(vectors[:, :, start:end].mT, vectors[:, :, :end])
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
-    sums[name] = sums[name] + value if name in sums else value
+    sums[name] = sums[name].to(value.device) + value if name in sums else value
 
 
 def count_images(sums: dict[str, Tensor], side: str) -> int:

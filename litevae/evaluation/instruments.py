@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from litevae.data import Protocol
+from litevae.data import READING, Protocol
 from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder
 from litevae.evaluation.catalogue import METRICS
 from litevae.evaluation.content_hash import ContentHash
@@ -27,7 +27,7 @@ from litevae.evaluation.set_metric import SetMetric
 from litevae.evaluation.spectrum import Spectrum
 from litevae.evaluation.wavelet_distance import FWD
 from litevae.evaluation.wavelet_distance import check_size as check_packets
-from litevae.evaluation.weights import WeightSource, WrongWeightsError
+from litevae.evaluation.weights import MissingWeightsError, WeightSource, WrongWeightsError
 from litevae.losses.perceptual import LpipsLoss
 from litevae.losses.weight_files import WeightsError
 from litevae_kernels.checks import wrong_value
@@ -35,6 +35,7 @@ from litevae_kernels.checks import wrong_value
 References = Mapping[str, Mapping[str, Tensor]]
 """Metric -> sums of the originals' features, from an earlier pass."""
 
+MMD_BYTES = 2**30
 _OF_INCEPTION = ("rfid", "kid", "ifid")
 
 
@@ -59,7 +60,7 @@ class Instruments:
         has_training_latents: bool = False,
         seed: int = 0,
     ) -> None:
-        self.model, self.seed = model, seed
+        self.model, self.seed, self.were_asked = model, seed, asked is not None
         self.unavailable: dict[str, str] = {}
         self.without_weights: list[str] = []
         """Those of them whose weights are missing, or a package."""
@@ -77,7 +78,7 @@ class Instruments:
                 if asked is not None or isinstance(error, WrongWeightsError):
                     raise
                 self.unavailable[name] = str(error)
-                if isinstance(error, WeightsError):
+                if isinstance(error, MissingWeightsError):
                     self.without_weights.append(name)
         self.names = tuple(names)
 
@@ -106,15 +107,35 @@ class Instruments:
         """Every choice that the numbers depend on, in words, by name."""
         choices = {
             "name": images.name,
+            "reading": READING,
             "resize": images.resize,
             "crop": images.crop,
             "rounding": "the model is given pixels of 8 bits, p / 127.5 - 1; its results are clamped to [-1, 1]",
             "latent": f"a sample of the posterior, seed {self.seed}" if sampled else "the posterior's mode",
         }
         for name in self.names:
-            network = f"{self.networks[name].protocol}; " if name in self.networks else ""
-            choices[self.label(name)] = network + METRICS[name].protocol
+            network = self.networks.get(name)
+            about = [] if network is None else [network.protocol, f"weights {network.weights_hash[:23]}"]
+            choices[self.label(name)] = "; ".join([*about, METRICS[name].protocol])
         return choices
+
+    def problem(self, name: str, size: int) -> str:
+        """Why a metric cannot be measured of images of this size; "" if it can."""
+        smallest = self.lpips[name].trunk.architecture.smallest if name in self.lpips else 0
+        if size < smallest:
+            return f"images must have at least {smallest} pixels a side, got {size}"
+        if name == "fwd":
+            try:
+                check_packets(size, size)
+            except ValueError as error:
+                return str(error)
+        return ""
+
+    def check(self, size: int) -> None:
+        """Raise a ValueError for a metric that was asked for by name, and that images of this size cannot have."""
+        for name in self.names if self.were_asked else ():
+            if problem := self.problem(name, size):
+                raise ValueError(f"--sizes {size} cannot have {name}: {problem}; leave one of them out")
 
     def at(
         self, size: int, training_latents: Tensor | None = None, references: References | None = None
@@ -145,32 +166,30 @@ class SizeInstruments:
 
     def _add(self, name: str) -> None:
         instruments, model = self.instruments, self.instruments.model
-        if name in instruments.lpips:
+        problem = instruments.problem(name, self.size)
+        if problem:
+            self.left_out.append(f"{name}: {problem}")
+        elif name in instruments.lpips:
             lpips = instruments.lpips[name]
-            if self.size < lpips.trunk.architecture.smallest:
-                self.left_out.append(
-                    f"{name}: images must have at least {lpips.trunk.architecture.smallest} pixels a side"
-                )
-                return
             self.image_metrics[str(lpips.name)] = functools.partial(lpips_distance, lpips)
         elif name in ("psnr", "ssim"):
             self.image_metrics[name] = {"psnr": psnr, "ssim": ssim}[name]
         elif name == "fwd":
-            try:
-                check_packets(self.size, self.size)
-            except ValueError as error:
-                self.left_out.append(f"fwd: {error}")
-                return
             self.set_metrics.append(FWD())
         else:
             assert isinstance(model, EvaluatedAutoencoder)
             made: dict[str, Callable[[], SetMetric]] = {
-                "mmd": lambda: MMD(MMDOptions(seed=instruments.seed)),
+                "mmd": lambda: MMD(MMDOptions(images=self._most_latents(model), seed=instruments.seed)),
                 "spectrum": Spectrum,
                 "equivariance": lambda: Equivariance(model, instruments.seed),
                 "statistics": Statistics,
             }
             self.set_metrics.append(made[name]())
+
+    def _most_latents(self, model: EvaluatedAutoencoder) -> int:
+        """So many that float64 copies of them stay below `MMD_BYTES`."""
+        elements = model.latent_channels * (self.size // model.downsampling) ** 2
+        return max(2, min(MMDOptions.images, MMD_BYTES // (8 * elements)))
 
     def _add_of_features(self, name: str, features: ImageFeatures) -> None:
         reference = self.references.get(name)
@@ -187,12 +206,12 @@ class SizeInstruments:
 
     def result(self, measurement: Measurement) -> dict[str, Any]:
         """A size of results.json."""
-        metrics, details, warnings = self.set_values()
+        (means, exact), (metrics, details, warnings) = measurement.means(), self.set_values()
         return {
             "images": len(measurement.scores),
-            "metrics": measurement.means() | metrics,
+            "metrics": means | metrics,
             "details": details,
-            "warnings": warnings,
+            "warnings": [*exact, *warnings],
             "skipped": dict(measurement.skipped),
             "seconds": round(measurement.seconds, 2),
             "hash": self.content.hexdigest(),

@@ -3,6 +3,7 @@
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> metrics]
 """
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from litevae.runs.checkpoint import SaveError
 from litevae.runs.processes import Processes
 from litevae_kernels.checks import wrong_value
 from litevae_kernels.files import replacing
+from litevae_kernels.precision import tf32
 
 ImageMetric = Callable[[Tensor, Tensor], Tensor]
 """(reconstructions, images), [B, 3, H, W] -> [B]"""
@@ -40,7 +42,8 @@ class Measurement:
         images, view, size: which images, and how one is seen: uint8 [3, size, size].
         image_metrics: name -> metric of one image.
         sample_seed: decode samples of the posterior, whose noise is a function of (seed, image); None: its mode.
-        key: what a saved state must have been made with to be continued.
+        key, references: what a saved state must have been made with to be continued; of which metrics the originals
+            were seen in an earlier pass.
     """
 
     def __init__(
@@ -55,11 +58,12 @@ class Measurement:
         batch_size: int = 1,
         sample_seed: int | None = None,
         key: str = "",
+        references: Sequence[str] = (),
     ) -> None:
         self.model, self.images, self.view, self.size = model, images, view, size
         self.image_metrics, self.set_metrics = image_metrics, set_metrics
         self.processes, self.batch_size, self.sample_seed = processes, batch_size, sample_seed
-        self.key = f"{key} {size} {batch_size} {processes.rank}/{processes.world_size}"
+        self.key, self.references = f"{key} {size}", list(references)
         self.batches_done = 0
         self.scores: dict[int, dict[str, float]] = {}
         """Index of an image -> metric -> value."""
@@ -87,7 +91,8 @@ class Measurement:
         share = self.images.batches(self.view, self.batch_size, processes.rank, processes.world_size, self.batches_done)
         for batch in share:
             if batch.indices:
-                self._measure(batch)
+                with tf32(False):  # "float32" is all of its digits
+                    self._measure(batch)
             self.skipped.update(skip.kind for skip in batch.skips if not skip.is_used)
             self.batches_done += 1
             self.seconds, clock = self.seconds + time.perf_counter() - clock, time.perf_counter()
@@ -106,10 +111,11 @@ class Measurement:
             raise NotFiniteError(
                 f"the reconstruction of {name} by {self.model.label} must be finite, got a NaN; try --dtype float32"
             )
-        values = {name: metric(measured.reconstructions, images) for name, metric in self.image_metrics.items()}
+        metrics = self.image_metrics.items()
+        values = {name: metric(measured.reconstructions, images).tolist() for name, metric in metrics}
         for place, (index, name) in enumerate(zip(batch.indices, batch.names, strict=True)):
             self.names[index] = name
-            self.scores[index] = {metric: value[place].item() for metric, value in values.items()}
+            self.scores[index] = {metric: value[place] for metric, value in values.items()}
         for metric in self.set_metrics:
             seen = measured if metric.most_images is None else below(measured, metric.most_images)
             if seen.indices:
@@ -121,6 +127,9 @@ class Measurement:
         metrics = {metric.name: (metric.sums, metric.kept) for metric in self.set_metrics}
         content = {
             "key": self.key,
+            "references": self.references,
+            "batch_size": self.batch_size,
+            "processes": self.processes.world_size,
             "batches_done": self.batches_done,
             "scores": self.scores,
             "names": self.names,
@@ -135,16 +144,22 @@ class Measurement:
             raise SaveError(f"cannot write {path}: {reason(error)}; make room") from error
 
     def load(self, path: Path) -> bool:
-        """Go on from a saved state of the same pass; False, and nothing changes, where there is none."""
-        if not path.is_file():
+        """Go on from a saved state of the same pass; False, and nothing changes, where there is none.
+
+        Raises:
+            ValueError: it was made in other batches, or by other processes, and cannot be divided anew.
+        """
+        content = read_state(path)
+        if content is None or content.get("key") != self.key or content["references"] != self.references:
             return False
-        try:
-            content: dict[str, Any] = torch.load(path, map_location=self.model.device, weights_only=True)
-        except DAMAGE:  # the pass begins anew
-            return False
-        if content.get("key") != self.key:
-            return False
-        self.batches_done, self.seconds = content["batches_done"], content["seconds"]
+        done, before = content["batches_done"], (content["batch_size"], content["processes"])
+        now = (self.batch_size, self.processes.world_size)
+        if before != now:
+            done, rest = divmod(done * before[0], self.batch_size)
+            if before[1] != now[1] or now[1] > 1 or rest:
+                rule = f"be {before[0]}, and {before[1]} processes, as when {path} was written"
+                raise wrong_value("--batch-size", rule, f"{now[0]}, and {now[1]}", "or name another --output")
+        self.batches_done, self.seconds = done, content["seconds"]
         self.scores, self.names, self.skipped = content["scores"], content["names"], Counter(content["skipped"])
         for metric in self.set_metrics:
             metric.merge(*content["metrics"][metric.name])
@@ -179,11 +194,26 @@ class Measurement:
         for metric in self.set_metrics:
             metric.flush()
 
-    def means(self) -> dict[str, float]:
-        """Metric -> its mean over images."""
-        return {
-            name: sum(score[name] for score in self.scores.values()) / len(self.scores) for name in self.image_metrics
-        }
+    def means(self) -> tuple[dict[str, float], list[str]]:
+        """Metric -> its mean over the images where it is finite; what must be said of the others."""
+        means, warnings = {}, []
+        for name in self.image_metrics:
+            values = [score[name] for score in self.scores.values() if math.isfinite(score[name])]
+            if len(values) < len(self.scores):
+                exact = len(self.scores) - len(values)
+                warnings.append(f"{name}: {exact} images without an error have no finite value and are left out")
+            if values:
+                means[name] = sum(values) / len(values)
+        return means, warnings
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """What `Measurement.save` wrote, on the CPU; None where there is nothing, or it is damaged."""
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (FileNotFoundError, *DAMAGE):
+        return None
+    return content if "batch_size" in content else None
 
 
 @torch.no_grad()

@@ -86,14 +86,15 @@ def _smoothed(images: Tensor) -> Tensor:
 def lpips_distance(perceptual: nn.Module, reconstruction: Tensor, image: Tensor) -> Tensor:
     """LPIPS of each image (Zhang et al. 2018); no gradient.
 
-    Protocol: version 0.1 on VGG16 (not AlexNet, whose numbers are others), images in [-1, 1], the reconstruction
-    clamped to it, whole images at their own size, float32 whatever the autocast; average the result over images. Say
-    `perceptual.name` beside the number: a random trunk ("lpips_random_trunk") compares with itself only.
+    Protocol: version 0.1 on the trunk of `perceptual` (VGG16's numbers and AlexNet's do not compare), images in
+    [-1, 1], the reconstruction clamped to it, whole images at their own size, float32 whatever the autocast; average
+    the result over images. Say `perceptual.name` beside the number: a random trunk ("lpips_random_trunk") compares with
+    itself only.
 
     Args:
         perceptual: `build_perceptual(PerceptualConfig(kind="lpips", ...))`, on the images' device. The one of the
             training loss will do.
-        reconstruction: [B, 3, H, W], any float dtype, H and W at least 16.
+        reconstruction: [B, 3, H, W], any float dtype, H and W at least 16 (AlexNet: 31).
         image: the same shape.
 
     Returns:

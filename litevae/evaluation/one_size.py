@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from litevae.data import DataError, EvaluationImages, Protocol
+from litevae.data import READING, DataError, EvaluationImages, Protocol
 from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder
 from litevae.evaluation.evaluation_folder import EvaluationFolder
 from litevae.evaluation.feature_distances import FrechetFeatureDistance
 from litevae.evaluation.instruments import Instruments, SizeInstruments
-from litevae.evaluation.measurement import Measurement
+from litevae.evaluation.measurement import SAVE_SECONDS, Measurement, read_state
 from litevae.evaluation.reference_cache import Reference, ReferenceCache
 from litevae.pixels import to_float
 from litevae.runs.processes import Processes
@@ -65,7 +65,8 @@ class OneSize:
             latents = self._training_latents(stop)
             if latents is None:
                 return False
-        references = self._references()
+        state = folder.state(self.size, setup.processes.rank)
+        references = self._references(setup.processes.gather(read_state(state))[0])
         while True:
             sums = {name: reference.sums for name, reference in references.items()}
             instruments = setup.instruments.at(self.size, latents, sums)
@@ -91,8 +92,7 @@ class OneSize:
         """All images once, joined over processes; None if it is interrupted, with its state saved."""
         setup, processes = self.setup, self.setup.processes
         about = (setup.model, setup.images, self.view, self.size, instruments.image_metrics, instruments.set_metrics)
-        key = " ".join(["references", *references])  # the metrics' sums have no originals then
-        measurement = Measurement(*about, processes, self.batch_size, setup.sample_seed, key)
+        measurement = Measurement(*about, processes, self.batch_size, setup.sample_seed, references=references)
         state = folder.state(self.size, processes.rank)
         measurement.load(state)
         with self._bar("images", setup.images, measurement.images_done) as bar:
@@ -103,6 +103,8 @@ class OneSize:
         if processes.any(stop.requested):
             measurement.save(state)
             return None
+        if measurement.seconds > SAVE_SECONDS:  # the last step takes memory and time
+            measurement.save(state)
         measurement.join()
         return measurement
 
@@ -146,18 +148,23 @@ class OneSize:
         return {
             "metric": setup.instruments.label(name),
             "data": setup.source_key,
-            "protocol": [setup.protocol.name, setup.protocol.resize, setup.protocol.crop],
+            "protocol": [READING, setup.protocol.name, setup.protocol.resize, setup.protocol.crop],
             "network": network.protocol,
             "weights": network.weights_hash,
             "images": len(setup.images),
             "size": self.size,
         }
 
-    def _references(self) -> dict[str, Reference]:
-        """The statistics of originals that an earlier evaluation kept, where every process finds the same."""
+    def _references(self, state: Mapping[str, Any] | None) -> dict[str, Reference]:
+        """The statistics of originals that an earlier evaluation kept, where every process finds the same.
+
+        Of an interrupted pass (`state`) those that it was begun with: they may have been kept since.
+        """
         found = {}
         for name in self.setup.instruments.networks:
-            reference = None if name == "kid" else self.setup.cache.load(self._description(name))
+            if name == "kid" or (state is not None and name not in state["references"]):
+                continue
+            reference = self.setup.cache.load(self._description(name))
             contents = set(self.setup.processes.gather(None if reference is None else reference.content))
             if reference is not None and len(contents) == 1:
                 found[name] = reference

@@ -5,6 +5,7 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> metri
 
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -30,7 +31,7 @@ from litevae.evaluation.report import (
     write_report,
 )
 from litevae.evaluation.request import Comparison, Request
-from litevae.evaluation.weights import WeightSource
+from litevae.evaluation.weights import WeightSource, state_hash
 from litevae.pixels import to_float
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import versions
@@ -95,7 +96,9 @@ class _Evaluation:
         source = WeightSource(request.weights, request.download, request.random_weights)
         with processes.local_main_first():  # which downloads
             instruments = Instruments(request.metrics, model, source, training is not None, request.seed)
-        self.description = {"name": request.model, **model.describe()}
+        for size in request.sizes:
+            instruments.check(size)
+        self.description = {"name": request.model, **model.describe(), "weights": self.weights}
         self.setup = Setup(
             model,
             images,
@@ -111,9 +114,11 @@ class _Evaluation:
 
     def _open_model(self, load: Load) -> EvaluatedAutoencoder | BicubicBaseline:
         request, device = self.request, self.processes.device
+        self.weights: str | None = None
         if request.model == BICUBIC:
             return BicubicBaseline(device, request.label or BICUBIC)
         model = load(request.model, request.subfolder)
+        self.weights = state_hash(model)  # as they are stored, whatever the dtype
         # Not model.to: diffusers' would warn of the dtype.
         nn.Module.to(model, device, getattr(torch, request.dtype))
         return EvaluatedAutoencoder(model, request.label or Path(request.model).expanduser().resolve().name)
@@ -126,7 +131,8 @@ class _Evaluation:
         try:
             with StopRequest(NOTICE) as stop:
                 for size in self.request.sizes:
-                    if folder.read_size(size) is None and not OneSize(self.setup, size).measure(folder, stop):
+                    is_done = self.processes.gather(folder.read_size(size) is not None)[0]
+                    if not is_done and not OneSize(self.setup, size).measure(folder, stop):
                         self._say(f"stopped   {folder.path} keeps what was measured")
                         return stop.exit_code
             if self.processes.is_main:
@@ -157,12 +163,15 @@ class _Evaluation:
         told = {key: value for key, value in vars(self.request).items() if key not in left_out}
         lists = {"sizes": list(self.request.sizes), "metrics": list(self.setup.instruments.names)}
         found = {"weights": self.description["weights"], "images found": self.setup.images.description}
-        return {**told, **lists, **found, "files": self.setup.source_key}
+        training = None if self.setup.training is None else source_key(self.setup.training.source)
+        return {**told, **lists, **found, "files": self.setup.source_key, "training files": training}
 
     def _write(self, folder: EvaluationFolder, record: dict[str, Any]) -> None:
         """Everything that is read, last of all results.json."""
         sizes = {size: folder.read_size(size) for size in self.request.sizes}
         done = {size: content for size, content in sizes.items() if content is not None}
+        if len(done) < len(sizes):
+            raise OSError(f"{folder.partial} lacks sizes that were measured; was it deleted?")
         largest = done[max(done)]["result"]
         instruments = self.setup.instruments
         results = {
@@ -171,14 +180,14 @@ class _Evaluation:
             "data": {
                 "name": self.request.data,
                 "images": largest["images"],
-                "skipped": {**self.damaged, **largest["skipped"]},
+                "skipped": dict(Counter(self.damaged) + Counter(largest["skipped"])),
                 "hash": largest["hash"],
             },
-            "protocol": instruments.protocol(self.setup.protocol, self.request.sample),
+            "protocol": self._protocol(),
             "sizes": {str(size): content["result"] for size, content in done.items()},
             "unavailable": instruments.unavailable,
             "gallery": self._gallery(folder, max(done), done[max(done)]),
-            "versions": record,
+            "versions": record | {"device": str(self.processes.device), "processes": self.processes.world_size},
             "command": record["command"],
             "date": date.today().isoformat(),
         }
@@ -187,6 +196,13 @@ class _Evaluation:
         write_report(folder.report, [(folder.path, results)])
         folder.finish(results)
         self._say(f"\n{summary(results)}\n\nwritten   {folder.path}: report.html, results.json, results.md, scores.csv")
+
+    def _protocol(self) -> dict[str, str]:
+        choices = self.setup.instruments.protocol(self.setup.protocol, self.request.sample)
+        if self.setup.training is not None and "ifid" in choices:
+            name, about = self.request.training_data, self.setup.training.description
+            choices["ifid"] += f"; latents of {about} in {name}, {source_key(self.setup.training.source)}"
+        return choices
 
     def _gallery(self, folder: EvaluationFolder, size: int, content: dict[str, Any]) -> list[dict[str, Any]]:
         """The worst, median and best images at a size: they are reconstructed once more."""
@@ -212,7 +228,7 @@ class _Evaluation:
             f"metrics   {', '.join(instruments.names)}",
         ]
         if instruments.without_weights:
-            way_out = "no --download could fetch them" if request.download else "--download fetches them"
+            way_out = "--download could not fetch them" if request.download else "--download fetches them"
             without = ", ".join(instruments.without_weights)
             lines.append(f"without   {without}: their weights are missing; {way_out}, results.md names the files")
         going_on = ", which goes on" if folder.has_measured else ""

@@ -95,7 +95,12 @@ examples:
     latent.add_argument("--sample", action="store_true", help="decode a sample of the posterior")
     latent.add_argument("--mode", dest="sample", action="store_false", help="decode its mode (the default)")
     add("--sizes", type=_sizes, default=(256,), metavar="N,M", help="sides in pixels (default: 256)")
-    add("--images", type=_positive, metavar="N", help="at most N images, spread over DATA (default: all)")
+    add(
+        "--images",
+        type=_positive,
+        metavar="N",
+        help="at most N images, spread over DATA (default: all)",
+    )
     add("--output", type=Path, metavar="DIR", help="default: evaluations/MODEL-DATA")
     add("--weights", type=Path, metavar="DIR", help="where the pretrained weights of metrics are (default: torch hub's "
         "cache)")  # fmt: skip

@@ -67,9 +67,9 @@ class SetMetric(ABC):
         return []
 
     def accumulate(self, name: str, value: Tensor) -> None:
-        """sums[name] += value."""
+        """sums[name] += value, on the value's device."""
         if name in self.sums:
-            self.sums[name] += value
+            self.sums[name] = self.sums[name].to(value.device).add_(value)
         else:
             self.sums[name] = value.clone()
 

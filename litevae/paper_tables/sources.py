@@ -92,7 +92,7 @@ def from_run(path: Path) -> Source:
     model = description(config.model)
     if evaluations and side is not None:  # photographs at their own sizes fill no row
         last = evaluations[-1]
-        names = {"psnr": "psnr", "ssim": "ssim", "lpips": "lpips-vgg"}
+        names = {"psnr": "psnr", "ssim": "ssim", "lpips": "lpips-vgg", "rfid": "rfid", "fwd": "fwd"}
         values = {key: last[name] for name, key in names.items() if name in last}
         sizes = {side: (len(last["images"]), {**_millions(model), **values})}
     step = f"step {evaluations[-1]['step']:,}" if evaluations else "no evaluation"

@@ -5,6 +5,7 @@ torchrun --nproc-per-node 8 -m litevae.train RECIPE          eight GPUs
 accelerate launch -m litevae.train RECIPE                    what `accelerate config` says; several nodes too
 """
 
+import datetime
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from litevae.runs.config import ConfigError
+
+_LONG_WAIT = datetime.timedelta(days=1)  # for a process that evaluates, or on a slower machine; a dead one is an error
 
 
 def check_shares(batch_size: int, accumulation: int, processes: int) -> None:
@@ -49,7 +52,7 @@ class Processes:
         self.device: torch.device = self._accelerator.device
         self.rank: int = self._accelerator.process_index
         self.world_size: int = self._accelerator.num_processes
-        self._gloo_group: Any = dist.new_group(backend="gloo") if self.world_size > 1 else None
+        self._gloo_group: Any = dist.new_group(backend="gloo", timeout=_LONG_WAIT) if self.world_size > 1 else None
 
     @property
     def is_main(self) -> bool:

@@ -30,6 +30,7 @@ from litevae.runs.recipes import build_config, read_yaml, sections_of, to_yaml
 from litevae_kernels.files import check_folder, unused, write_text
 from litevae_kernels.machine import commit, processor, version
 
+VERSIONS = ("torch", "torchvision", "torch-fidelity", "lpips", "accelerate", "diffusers", "numpy", "pillow")
 C = TypeVar("C", bound=Config)
 FIXED_SECTIONS = ("model", "run")  # a run that is resumed with others is another run
 
@@ -167,7 +168,7 @@ def versions(seed: int, command: Sequence[str]) -> dict[str, Any]:
         "litevae": litevae.__version__,
         "commit": commit(),
         "python": sys.version.split()[0],
-        **{name: version(name) for name in ("torch", "accelerate", "diffusers", "numpy", "pillow")},
+        **{name: version(name) for name in VERSIONS},
         "machine": {
             "system": platform.platform(),
             "processor": f"{os.cpu_count()} x {processor()}",

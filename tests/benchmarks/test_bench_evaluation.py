@@ -17,7 +17,7 @@ def test_every_image_is_measured(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(bench, "SIZE", 64)
     passing = bench.measurement(bench.NARROW, 4)
     assert list(passing.run()) == [4, 6]
-    (fwd,) = passing.set_metrics
+    _, fwd = passing.set_metrics
     assert fwd.values()["fwd"] > 0
     assert fwd.sums["originals/images"] == 6
     image = to_float(passing.view(bench.Photographs().read(5)))[None]

@@ -95,13 +95,17 @@ def assert_equal_states(first: Measurement, second: Measurement, **tolerance: fl
 def test_scores_are_those_of_the_model_itself(folder: Path, model: EvaluatedAutoencoder):
     measured = measurement(folder, model)
     assert list(measured.run()) == list(range(1, COUNT + 1))
-    image = protocol("lanczos").view(Image.open(folder / "4.png"), SIZE)[None].float() / 127.5 - 1
+    assert sorted(measured.names.values()) == [f"{index}.png" for index in range(COUNT)]
+    image = protocol("lanczos").view(Image.open(folder / measured.names[4]), SIZE)[None].float() / 127.5 - 1
     with torch.no_grad():
         expected = model.model(image, sample_posterior=False).sample.clamp(-1, 1)
     assert measured.scores[4]["psnr"] == pytest.approx(psnr(expected, image).item(), rel=1e-6)
-    assert measured.names[4] == "4.png"
     mean = sum(score["psnr"] for score in measured.scores.values()) / COUNT
-    assert measured.means()["psnr"] == pytest.approx(mean)
+    assert measured.means()[0]["psnr"] == pytest.approx(mean)
+    measured.scores[0]["psnr"] = float("inf")
+    means, warnings = measured.means()
+    assert means["psnr"] < float("inf")
+    assert warnings == ["psnr: 1 images without an error have no finite value and are left out"]
     assert measured.set_metrics[0].sums["images"] == COUNT
     assert measured.set_metrics[1].sums["images"] == 3
     assert sorted(measured.set_metrics[0].kept) == [0, 1, 2]
@@ -209,7 +213,7 @@ def test_a_result_that_is_not_finite_is_refused(folder: Path):
     with torch.no_grad():
         broken.model.decoder.conv_out.bias.fill_(float("nan"))
     with pytest.raises(
-        NotFiniteError, match=r"the reconstruction of 0\.png by mine must be finite, got a NaN; try --dtype"
+        NotFiniteError, match=r"the reconstruction of \d\.png by mine must be finite, got a NaN; try --dtype"
     ):
         list(measurement(folder, broken).run())
 
@@ -222,15 +226,18 @@ def test_a_pass_without_a_usable_image_is_an_error(folder: Path, model: Evaluate
 def test_images_that_cannot_be_used_are_counted(folder: Path, model: EvaluatedAutoencoder, tmp_path: Path):
     place = tmp_path / "images"
     shutil.copytree(folder, place)
-    (place / "3.png").write_bytes(b"not an image")
-    (place / "5.png").write_bytes(b"neither")
+    whole = measurement(folder, model, 2)
+    list(whole.run())
+    first, second = whole.names[3], whole.names[5]
+    (place / first).write_bytes(b"not an image")
+    (place / second).write_bytes(b"neither")
     broken = measurement(place, model, 2)
-    with pytest.warns(UserWarning, match=r"skipped \(unreadable\) .*3\.png"):
+    with pytest.warns(UserWarning, match=rf"skipped \(unreadable\) .*{first}"):
         assert list(itertools.islice(broken.run(), 2)) == [2, 4]
     broken.save(tmp_path / "state.pt")
     again = measurement(place, model, 2)
     again.load(tmp_path / "state.pt")
-    with pytest.warns(UserWarning, match=r"skipped \(unreadable\) .*5\.png"):
+    with pytest.warns(UserWarning, match=rf"skipped \(unreadable\) .*{second}"):
         assert list(again.run()) == [6, 7]
     assert again.skipped == {"unreadable": 2}
     assert sorted(again.scores) == [0, 1, 2, 4, 6]

@@ -34,8 +34,8 @@ def main() -> int:
         AutoencoderLoss.forward, trainer.Trainer.open = interrupted, late  # type: ignore[method-assign]
     evaluate, psnr = trainer.evaluate, iter(range(1, 1000))
 
-    def improving(*args: Any) -> Evaluation:
-        measured = evaluate(*args)
+    def improving(*args: Any, **options: Any) -> Evaluation:
+        measured = evaluate(*args, **options)
         better = float(next(psnr))
         return Evaluation([replace(image, psnr=better) for image in measured.images])
 
