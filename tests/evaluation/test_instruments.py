@@ -115,7 +115,7 @@ def test_metrics_share_a_network_and_are_called_by_its_weights(model: EvaluatedA
     assert words["name"] == "adm"
     assert words["latent"] == "a sample of the posterior, seed 0"
     assert words["rfid-random-weights"] == f"four corners; weights sha256:e3b0c44298fc1c14; {METRICS['rfid'].protocol}"
-    assert list(words)[5:] == labels
+    assert list(words)[6:] == labels
 
 
 def measured(chosen: Instruments, folder: Path, size: int) -> dict[str, Any]:
