@@ -227,6 +227,7 @@ def assert_close(one: Any, two: Any, where: str = "") -> None:
         assert one == two, where
 
 
+@pytest.mark.slow
 def test_processes_hear_what_is_wrong_together(place: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = ["bicubic", str(place / "crops"), "--output", str(place / "finished"), "--sizes", "32", "--workers", "0"]
@@ -252,7 +253,8 @@ print(peaks)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux: units of ru_maxrss")
-@pytest.mark.parametrize("workers", ["1", pytest.param("0", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "0"])
 def test_memory_does_not_grow_with_images(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
 ) -> None:
