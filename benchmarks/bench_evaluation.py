@@ -21,7 +21,7 @@ from benchmarks.harness.report import Column, Results, Table
 from benchmarks.harness.rows import measures
 from benchmarks.harness.schedule import Share
 
-SIZE, IMAGES = 256, 128
+SIZE, IMAGES = 128, 128
 NARROW: dict[str, Any] = {"block_out_channels": (32, 32, 64, 64), "layers_per_block": 1, "decoder_normalization": "smc"}
 
 
@@ -101,7 +101,7 @@ def measurement(options: dict[str, Any], batch: int) -> Any:
     return Measurement(model, images, view, SIZE, *metrics, Processes(measure.DEVICE.type), batch)
 
 
-@measures(TABLE, ROWS, seconds=40.0)
+@measures(TABLE, ROWS, seconds=30.0)
 def test_evaluation(row: EvaluationRow, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     batch = 16 if measure.DEVICE.type == "cuda" else 4
     passing = measurement(row.options, batch)
