@@ -103,7 +103,9 @@ def measurement(options: dict[str, Any], batch: int) -> Any:
 
 @measures(TABLE, ROWS, seconds=30.0)
 def test_evaluation(row: EvaluationRow, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
-    batch = 16 if measure.DEVICE.type == "cuda" else 4
+    from litevae.evaluation.one_size import batch_size
+
+    batch = batch_size(SIZE, measure.DEVICE)
     passing = measurement(row.options, batch)
 
     def evaluate() -> None:

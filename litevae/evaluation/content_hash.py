@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from litevae.evaluation.set_metric import Batch, SetMetric
+from litevae.pixels import to_uint8
 
 _SUM = "digests"
 
@@ -34,7 +35,7 @@ class ContentHash(SetMetric):
 
     def add(self, batch: Batch) -> None:
         """Take in the images of a batch, which were pixels of 8 bits."""
-        self.add_pixels(batch.indices, ((batch.images + 1) * 127.5).round().to(torch.uint8))
+        self.add_pixels(batch.indices, to_uint8(batch.images))
 
     def add_pixels(self, indices: tuple[int, ...], pixels: Tensor) -> None:
         """Take in images, uint8 [B, 3, H, W]."""

@@ -14,11 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from litevae import torchvision_shim
 from litevae.evaluation.feature_networks import FeatureNetwork, randomize
-from litevae.evaluation.weights import DINOV2_FILE, WeightSource, load_weights
+from litevae.evaluation.weights import DINOV2_FILE, WeightSource, load_weights, needed_packages
 from litevae.losses.vgg import IMAGENET_DEVIATION, IMAGENET_MEAN
-from litevae.losses.weight_files import WeightsError
 
 _SIZE, _PATCH = 224, 14
 _PATCHES = _SIZE // _PATCH  # on a side: 16
@@ -94,13 +92,8 @@ def build_dinov2(metric: str, source: WeightSource, size: VisionTransformerSize 
 
 def _unfilled(metric: str, size: VisionTransformerSize) -> nn.Module:
     """torchvision's network, whose parameters have no values yet: [B, 3, 224, 224] -> [B, width]."""
-    torchvision_shim.install()
-    try:
+    with needed_packages(metric):
         from torchvision.models.vision_transformer import VisionTransformer
-    except ModuleNotFoundError as error:
-        raise WeightsError(
-            f"{metric} needs {error.name}, which is not installed; pip install 'litevae[train]'"
-        ) from None
     with torch.device("meta"):  # draws no random numbers
         network: nn.Module = VisionTransformer(
             _SIZE,

@@ -13,10 +13,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from litevae import torchvision_shim
-from litevae.evaluation.weights import INCEPTION_FILE, WeightSource, load_weights, state_hash
+from litevae.evaluation.weights import INCEPTION_FILE, WeightSource, load_weights, needed_packages, state_hash
 from litevae.losses.vgg import RANDOM_SEED
-from litevae.losses.weight_files import WeightsError
 from litevae_kernels.checks import wrong_kind, wrong_value
 from litevae_kernels.precision import tf32
 
@@ -133,13 +131,8 @@ def randomize(network: nn.Module) -> None:
 
 def _unfilled_inception(metric: str) -> nn.Module:
     """torch-fidelity's, whose parameters have no values yet."""
-    torchvision_shim.install()
-    try:
+    with needed_packages(metric):
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-    except ModuleNotFoundError as error:
-        raise WeightsError(
-            f"{metric} needs {error.name}, which is not installed; pip install 'litevae[train]'"
-        ) from None
 
     class Unfilled(FeatureExtractorInceptionV3):
         """It reads a file when it is made, and would download one: it is given one that holds nothing."""

@@ -6,6 +6,7 @@ image -> DWT -> feature extraction -> aggregation -> latent -> decoder -> [recon
 import torch
 from torch import Tensor
 
+from litevae.evaluation.set_metric import add_to
 from litevae_kernels.checks import wrong_value
 
 ROWS = 192
@@ -24,18 +25,14 @@ def add_vectors(sums: dict[str, Tensor], side: str, vectors: Tensor) -> None:
         vectors: float64 [P, N, D]: N vectors of each of P Gaussians. Many at once are faster than few.
     """
     dimension = vectors.shape[2]
-    _add(sums, f"{side}/images", torch.tensor(vectors.shape[1], device=vectors.device))
-    _add(sums, f"{side}/sum", vectors.sum(1))  # [P, D]
+    add_to(sums, f"{side}/images", torch.tensor(vectors.shape[1], device=vectors.device))
+    add_to(sums, f"{side}/sum", vectors.sum(1))  # [P, D]
     for start in range(0, dimension, ROWS):
         end, name = min(start + ROWS, dimension), f"{side}/outer{start}"
         if name not in sums:
             sums[name] = vectors.new_zeros(len(vectors), end - start, end)
-        sums[name] = sums[name].to(vectors.device)  # a state that was loaded is on the CPU
+        sums[name] = sums[name].to(vectors.device)
         sums[name].baddbmm_(vectors[:, :, start:end].mT, vectors[:, :, :end])
-
-
-def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
-    sums[name] = sums[name].to(value.device) + value if name in sums else value
 
 
 def count_images(sums: dict[str, Tensor], side: str) -> int:

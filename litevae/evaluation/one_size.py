@@ -35,6 +35,8 @@ class Setup:
     """Of the images."""
     training: EvaluationImages | None
     """Of the model's training, for iFID."""
+    training_key: str | None
+    """The `source_key` of these."""
     protocol: Protocol
     instruments: Instruments
     processes: Processes

@@ -38,6 +38,7 @@ from litevae.runs.run_folder import versions
 from litevae.runs.stopping import StopRequest
 from litevae_kernels.checks import wrong_value
 from litevae_kernels.files import check_folder, unused
+from litevae_kernels.precision import tf32
 
 Load = Callable[[str, str | None], nn.Module]
 
@@ -104,6 +105,7 @@ class _Evaluation:
             images,
             source_key(images.source),
             training,
+            None if training is None else source_key(training.source),
             protocol(request.protocol),
             instruments,
             processes,
@@ -163,8 +165,8 @@ class _Evaluation:
         told = {key: value for key, value in vars(self.request).items() if key not in left_out}
         lists = {"sizes": list(self.request.sizes), "metrics": list(self.setup.instruments.names)}
         found = {"weights": self.description["weights"], "images found": self.setup.images.description}
-        training = None if self.setup.training is None else source_key(self.setup.training.source)
-        return {**told, **lists, **found, "files": self.setup.source_key, "training files": training}
+        files = {"files": self.setup.source_key, "training files": self.setup.training_key}
+        return {**told, **lists, **found, **files}
 
     def _write(self, folder: EvaluationFolder, record: dict[str, Any]) -> None:
         """Everything that is read, last of all results.json."""
@@ -198,10 +200,11 @@ class _Evaluation:
         self._say(f"\n{summary(results)}\n\nwritten   {folder.path}: report.html, results.json, results.md, scores.csv")
 
     def _protocol(self) -> dict[str, str]:
-        choices = self.setup.instruments.protocol(self.setup.protocol, self.request.sample)
-        if self.setup.training is not None and "ifid" in choices:
-            name, about = self.request.training_data, self.setup.training.description
-            choices["ifid"] += f"; latents of {about} in {name}, {source_key(self.setup.training.source)}"
+        setup, ifid = self.setup, self.setup.instruments.label("ifid")
+        choices = setup.instruments.protocol(setup.protocol, self.request.sample)
+        if setup.training is not None and ifid in choices:
+            about = f"{setup.training.description} in {self.request.training_data}"
+            choices[ifid] += f"; latents of {about}, {setup.training_key}"
         return choices
 
     def _gallery(self, folder: EvaluationFolder, size: int, content: dict[str, Any]) -> list[dict[str, Any]]:
@@ -212,7 +215,9 @@ class _Evaluation:
         chosen, items = {one.index: one for one in choose_gallery(scores)}, {}
         for index, image in setup.images.read(chosen):
             pixels = setup.protocol.view(image, size)[None]  # [1, 3, size, size]
-            batch = reconstruct(setup.model, (index,), to_float(pixels.to(self.processes.device)), setup.sample_seed)
+            images = to_float(pixels.to(self.processes.device))
+            with tf32(False):  # as they were measured
+                batch = reconstruct(setup.model, (index,), images, setup.sample_seed)
             latent = None if batch.latents is None else batch.latents[0].cpu()
             pictures = (batch.images[0].cpu(), batch.reconstructions[0].cpu(), latent)
             about = {"name": content["names"][index], "size": size, "scores": scores[index]}

@@ -68,10 +68,7 @@ class SetMetric(ABC):
 
     def accumulate(self, name: str, value: Tensor) -> None:
         """sums[name] += value, on the value's device."""
-        if name in self.sums:
-            self.sums[name] = self.sums[name].to(value.device).add_(value)
-        else:
-            self.sums[name] = value.clone()
+        add_to(self.sums, name, value)
 
     def keep(self, index: int, value: Tensor) -> None:
         """kept[index] = value, unless it is beyond `most_kept`."""
@@ -85,3 +82,8 @@ class SetMetric(ABC):
             self.accumulate(name, value)
         for index, value in kept.items():
             self.keep(index, value)
+
+
+def add_to(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    """sums[name] += value, on the value's device: a state that was loaded is on the CPU."""
+    sums[name] = sums[name].to(value.device).add_(value) if name in sums else value.clone()

@@ -7,13 +7,15 @@ unless --download asks for it.
 import hashlib
 import http.client
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from litevae import torchvision_shim
 from litevae.losses.vgg import VGG16
 from litevae.losses.weight_files import DAMAGE, WeightsError, hub_folder, mismatch, read_weights, reason
 from litevae_kernels.checks import wrong_value
@@ -25,6 +27,18 @@ class MissingWeightsError(WeightsError):
 
 class WrongWeightsError(WeightsError):
     """A file of weights is damaged, another network's, or not the published one."""
+
+
+@contextmanager
+def needed_packages(metric: str) -> Iterator[None]:
+    """Imports of torchvision, or of what imports it, succeed within or are a WeightsError that names the package."""
+    torchvision_shim.install()
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise WeightsError(
+            f"{metric} needs {error.name}, which is not installed; pip install 'litevae[train]'"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,23 @@ def test_another_pass_is_not_continued(folder: Path, model: EvaluatedAutoencoder
     assert not fresh.scores
 
 
+def test_a_pass_goes_on_in_batches_that_divide_what_is_done(folder: Path, model: EvaluatedAutoencoder, tmp_path: Path):
+    whole, broken = measurement(folder, model, 2), measurement(folder, model, 4)
+    list(whole.run())
+    assert next(broken.run()) == 4
+    broken.save(tmp_path / "state.pt")
+    again = measurement(folder, model, 2)
+    assert again.load(tmp_path / "state.pt")
+    assert again.batches_done == 2
+    list(again.run())
+    assert_equal_states(whole, again, rtol=1e-4, atol=1e-4)
+    with pytest.raises(ValueError, match=r"--batch-size must be 4, and 1 processes, as when .* got '3, and 1'"):
+        measurement(folder, model, 3).load(tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"--batch-size must be 4, and 1 processes, as when .* got '4, and 2'"):
+        measurement(folder, model, 4, Alone(0, 2)).load(tmp_path / "state.pt")
+    assert not measurement(folder, model, 4, references=["rfid"]).load(tmp_path / "state.pt")
+
+
 def test_shares_of_processes_are_all(folder: Path, model: EvaluatedAutoencoder):
     whole = measurement(folder, model, 2)
     list(whole.run())
