@@ -14,11 +14,10 @@ from torch import Tensor
 from litevae.pixels import to_float
 from litevae_kernels.checks import FLOATING_DTYPES, wrong_kind, wrong_value
 
-DOWNSAMPLING = 8  # three wavelet levels
 
-
-def check_image(image: object, channels: int) -> None:
-    """TypeError or ValueError unless `image` is floating point or uint8 [B, channels, H, W], H and W multiples of 8."""
+def check_image(image: object, channels: int, multiple: int = 8) -> None:
+    """TypeError or ValueError unless `image` is floating point or uint8 [B, channels, H, W], with sides that
+    `multiple` divides."""
     shape = f"[B, {channels}, H, W]"
     if not isinstance(image, Tensor):
         way_out = "convert a PIL image with torchvision.transforms.functional.to_tensor(image)[None] * 2 - 1"
@@ -32,11 +31,11 @@ def check_image(image: object, channels: int) -> None:
     if image.shape[1] != channels:
         raise wrong_value("image", f"have {channels} channels {shape}", image, _channel_hint(image, channels))
     height, width = image.shape[2:]
-    if height % DOWNSAMPLING or width % DOWNSAMPLING or height < 1 or width < 1:
-        padding = (0, -width % DOWNSAMPLING, 0, -height % DOWNSAMPLING)
+    if height % multiple or width % multiple or height < 1 or width < 1:
+        padding = (0, -width % multiple, 0, -height % multiple)
         raise wrong_value(
             "image",
-            f"have a height and a width that are multiples of {DOWNSAMPLING}",
+            f"have a height and a width that are multiples of {multiple}",
             image,
             f"pad or crop it, e.g. torch.nn.functional.pad(image, {padding}, mode='replicate'), and crop the "
             "reconstruction; python -m litevae.reconstruct does both",

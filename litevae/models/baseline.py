@@ -18,7 +18,7 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 
 from litevae.checks import check_image, check_latent, in_dtype_of
-from litevae.config import LiteVAEConfig, check_four_widths
+from litevae.config import LiteVAEConfig, check_widths
 from litevae.models import pretrained
 from litevae.models.blocks import group_count, recompute
 from litevae.models.latent import DiagonalGaussian
@@ -218,7 +218,7 @@ class _Loader(AutoencoderKL):
 
 def _with_encoder(vae: Any, channels: tuple[int, ...]) -> Any:
     """`vae` with a new encoder of these widths in place of its own, and a config that says so."""
-    check_four_widths("encoder_channels", checked_ints("encoder_channels", channels, at_least=1))
+    check_widths("encoder_channels", checked_ints("encoder_channels", channels, at_least=1))
     config = vae.config
     vae.encoder = DiffusersEncoder(
         config.in_channels,

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.nn.modules import module as _modules
 from torch.utils.checkpoint import checkpoint
 
-from litevae.config import DecoderNormalization
+from litevae.config import Normalization
 from litevae_kernels import conv2d_add, group_norm_silu, smc_conv2d, smc_weight
 
 EPS = 1e-6  # Stable Diffusion's; the paper gives none
@@ -158,8 +158,8 @@ class GradientCheckpointing(nn.Module):
 class ResBlock(nn.Module):
     """shortcut(x) + conv2(dropout(act2(conv1(act1(x))))): [B, in_channels, H, W] -> [B, out_channels, H, W].
 
-    shortcut: x itself, or a 1x1 convolution where the widths differ. With a `skip` (for "group_norm" alone), x and
-    skip have `in_channels` together and stand for their concatenation. `normalization` chooses act and conv:
+    shortcut: x itself, or a 1x1 convolution where the widths differ. With a `skip`, x and skip have `in_channels`
+    together and stand for their concatenation. `normalization` chooses act and conv:
     "group_norm": SiLU(GroupNorm) and a 3x3 convolution; "smc": SiLU and a self-modulated 3x3 convolution (the 1x1
     convolution stays plain); "none": SiLU and a 3x3 convolution.
     """
@@ -169,10 +169,10 @@ class ResBlock(nn.Module):
         in_channels: int,
         out_channels: int,
         dropout: float = 0.0,
-        normalization: DecoderNormalization = "group_norm",
+        normalization: Normalization = "group_norm",
     ) -> None:
         super().__init__()
-        has_norm = normalization == "group_norm"
+        self.has_norm = has_norm = normalization == "group_norm"
         convolution = SMConv2d if normalization == "smc" else nn.Conv2d
         self.norm1 = GroupNormSiLU(in_channels) if has_norm else nn.SiLU()
         self.conv1 = convolution(in_channels, out_channels, 3, padding=1)
@@ -182,6 +182,8 @@ class ResBlock(nn.Module):
         self.conv_shortcut = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else None
 
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        if skip is not None and not self.has_norm:
+            x, skip = torch.cat([x, skip], dim=1), None  # which GroupNormSiLU need not make
         inputs = (x,) if skip is None else (x, skip)
         hidden = self.conv1(self.norm1(*inputs))  # [B, out_channels, H, W]
         hidden = self.dropout(self.norm2(hidden))
@@ -189,3 +191,20 @@ class ResBlock(nn.Module):
         if self.conv_shortcut is not None:
             shortcut = self.conv_shortcut(x) if skip is None else shortcut_of(self.conv_shortcut, x, skip)
         return residual_sum(shortcut, self.conv2, hidden)  # [B, out_channels, H, W]
+
+    def start_residual(self) -> None:
+        """Add nothing to the shortcut yet (as in ADM, whose UNet appendix F follows), which keeps the variance."""
+        layer: Any = self.conv2
+        nn.init.zeros_(layer.gain if isinstance(layer, SMConv2d) else layer.weight)
+        nn.init.zeros_(layer.bias)
+        if self.conv_shortcut is not None:
+            keep_variance(self.conv_shortcut)
+
+
+def keep_variance(layer: nn.Conv2d) -> None:
+    """Draw a weight after which white noise has the variance that it had before (He et al. 2015, gain 1)."""
+    # Drawn in NCHW, so that a seed means one model whatever the layout.
+    weight = torch.empty_like(layer.weight, memory_format=torch.contiguous_format)
+    nn.init.kaiming_normal_(weight, nonlinearity="linear")
+    with torch.no_grad():
+        layer.weight.copy_(weight)

@@ -10,15 +10,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from litevae.checks import check_latent
-from litevae.config import DecoderNormalization, LiteVAEConfig
+from litevae.config import LiteVAEConfig, Normalization
 from litevae.models.blocks import GradientCheckpointing, GroupNorm, GroupNormSiLU, ResBlock
 
 
 class Decoder(nn.Module):
     """latent [B, latent_channels, h, w] -> image [B, out_channels, 8h, 8w] (section 4.1).
 
-    With `output_type="wavelet"` the last upsampling goes, and the result is the image's level-1 sub-bands, divided by
-    2 and packed L H V D: [B, 4 * out_channels, 4h, 4w]. All of it is in channels_last, the result too.
+    It is 2^n times as large with n + 1 widths in `block_out_channels`. With `output_type="wavelet"` the last upsampling
+    goes, and the result is the image's level-1 sub-bands, divided by 2 and packed L H V D: [B, 4 * out_channels, 4h,
+    4w]. All of it is in channels_last, the result too.
 
     Takes the weights of Stable Diffusion's decoder as they are; the defaults have its 49,490,179 parameters:
 
@@ -108,7 +109,7 @@ class UpBlock(GradientCheckpointing):
         layers: int,
         add_upsample: bool,
         dropout: float,
-        normalization: DecoderNormalization,
+        normalization: Normalization,
     ) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(

@@ -13,19 +13,14 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from litevae.models.baseline import StableDiffusionVAE
-from litevae.models.blocks import ResBlock, SMConv2d
-from litevae.models.decoder import Decoder, Upsample
+from litevae.models.blocks import ResBlock, keep_variance
+from litevae.models.decoder import Upsample
+from litevae.models.encoder import Encoder
 from litevae.models.litevae import LiteVAE
-from litevae.models.unet import UNet
 from litevae_kernels.checks import check_choice
 
 INITIALIZATIONS = ("pytorch", "residual")
 INITIAL_LOGVAR = -6.0
-
-# LiteVAE's, and what Stable Diffusion's autoencoder has in their place.
-_RES_BLOCKS = (ResBlock, ResnetBlock2D)
-_NETWORKS = (UNet, Decoder, diffusers_vae.Encoder, diffusers_vae.Decoder)
-_RESAMPLINGS = (Upsample, Upsample2D, Downsample2D)
 
 
 def initialize(model: LiteVAE | StableDiffusionVAE, how: str) -> None:
@@ -44,49 +39,51 @@ def initialize(model: LiteVAE | StableDiffusionVAE, how: str) -> None:
     check_choice("how", how, INITIALIZATIONS)
     if how == "pytorch":
         return
-    for module in model.modules():
-        if isinstance(module, _RES_BLOCKS):
-            _start_at_zero(module.conv2)
-            if module.conv_shortcut is not None:
-                _keep_variance(module.conv_shortcut)
-        elif isinstance(module, _NETWORKS):
-            _keep_variance(module.conv_in)
-            _keep_variance(module.conv_out)
-        elif isinstance(module, _RESAMPLINGS):
-            _keep_variance(cast(nn.Conv2d, module.conv))
-    if isinstance(model, LiteVAE):
-        for layer in model.encoder.downsample:
-            if isinstance(layer, nn.Conv2d):
-                _keep_variance(layer)
-    if model.post_quant_conv is not None:
-        _keep_variance(model.post_quant_conv)
-    _quiet_posterior(model)
-
-
-def _start_at_zero(layer: nn.Module) -> None:
-    if isinstance(layer, SMConv2d):
-        nn.init.zeros_(layer.gain)
-    elif isinstance(layer, nn.Conv2d):
-        nn.init.zeros_(layer.weight)
+    if isinstance(model, StableDiffusionVAE):
+        _start_baseline(model)
     else:
-        raise TypeError(f"the start of a {type(layer).__name__} in a ResBlock must be written down here")
-    if isinstance(layer.bias, nn.Parameter):
-        nn.init.zeros_(layer.bias)
+        _start_litevae(model)
+    if model.post_quant_conv is not None:
+        keep_variance(model.post_quant_conv)
 
 
-def _keep_variance(layer: nn.Conv2d) -> None:
-    # Drawn in NCHW, so that a seed means one model whatever the layout.
-    weight = torch.empty_like(layer.weight, memory_format=torch.contiguous_format)
-    nn.init.kaiming_normal_(weight, nonlinearity="linear")
-    with torch.no_grad():
-        layer.weight.copy_(weight)
+def _start_litevae(model: LiteVAE) -> None:
+    encoder, decoder = model.encoder, model.decoder
+    if isinstance(encoder, Encoder):
+        for network in (*encoder.extraction, encoder.aggregation):
+            network.start_residual()
+        for layer in encoder.downsample:
+            if isinstance(layer, nn.Conv2d):
+                keep_variance(layer)
+        _quiet_posterior(model.quant_conv or encoder.aggregation.conv_out)
+    keep_variance(decoder.conv_in)
+    for module in decoder.modules():
+        if isinstance(module, ResBlock):
+            module.start_residual()
+        elif isinstance(module, Upsample):
+            keep_variance(module.conv)
+    keep_variance(decoder.conv_out)
 
 
-def _quiet_posterior(model: LiteVAE | StableDiffusionVAE) -> None:
+def _start_baseline(model: StableDiffusionVAE) -> None:
+    for module in model.modules():
+        if isinstance(module, ResnetBlock2D):
+            last = module.conv2
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(cast(Any, last.bias))
+            if module.conv_shortcut is not None:
+                keep_variance(module.conv_shortcut)
+        elif isinstance(module, diffusers_vae.Encoder | diffusers_vae.Decoder):
+            keep_variance(module.conv_in)
+            keep_variance(module.conv_out)
+        elif isinstance(module, Upsample2D | Downsample2D):
+            keep_variance(cast(nn.Conv2d, module.conv))
+    _quiet_posterior(model.quant_conv or model.vae.encoder.conv_out)
+
+
+def _quiet_posterior(last: nn.Conv2d) -> None:
     """Log-variances near INITIAL_LOGVAR, whatever the image: noise of about 5 % of a unit-variance mean."""
-    network: Any = model.encoder.aggregation if isinstance(model, LiteVAE) else model.encoder
-    last: nn.Conv2d = network.conv_out if model.quant_conv is None else model.quant_conv
-    _keep_variance(last)
+    keep_variance(last)
     assert last.bias is not None
     with torch.no_grad():
         last.weight.chunk(2)[1].mul_(0.1)

@@ -23,11 +23,20 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from litevae.checks import in_dtype_of
-from litevae.config import DecoderNormalization, LiteVAEConfig, OutputType, check_names, preset
+from litevae.config import (
+    Aggregation,
+    EncoderType,
+    Extraction,
+    LiteVAEConfig,
+    Normalization,
+    OutputType,
+    check_names,
+    preset,
+)
 from litevae.models import pretrained
 from litevae.models.blocks import recompute
 from litevae.models.decoder import Decoder
-from litevae.models.encoder import Encoder
+from litevae.models.encoder import build_encoder
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.serving import Serving
 from litevae_kernels import haar_idwt2d
@@ -73,7 +82,7 @@ class LiteVAE(  # type: ignore[misc]
     torch.Size([1, 3, 64, 48])
     """
 
-    _no_split_modules: Any = ("ResBlock", "SelfAttention")
+    _no_split_modules: Any = ("ResBlock", "NAFBlock", "TransformerBlock", "SelfAttention")
     _supports_gradient_checkpointing = True
     _group_offload_block_modules = ("quant_conv", "post_quant_conv", "encoder", "decoder")
 
@@ -83,13 +92,24 @@ class LiteVAE(  # type: ignore[misc]
         in_channels: int = 3,
         out_channels: int = 3,
         latent_channels: int = 4,
+        encoder_type: EncoderType = "learned",
+        wavelet_levels: tuple[int, ...] = (1, 2, 3),
+        extraction: Extraction = "unet",
+        shared_extraction: bool = False,
         extraction_channels: int = 32,
         extraction_multipliers: tuple[int, ...] = (1, 2, 3),
+        nafnet_width: int = 128,
+        nafnet_blocks: int = 14,
+        aggregation: Aggregation = "unet",
         aggregation_channels: int = 32,
         aggregation_multipliers: tuple[int, ...] = (1, 2, 3),
+        vit_width: int = 128,
+        vit_depth: int = 4,
+        vit_heads: int = 4,
+        encoder_normalization: Normalization = "group_norm",
         block_out_channels: tuple[int, ...] = (128, 256, 512, 512),
         layers_per_block: int = 2,
-        decoder_normalization: DecoderNormalization = "group_norm",
+        decoder_normalization: Normalization = "group_norm",
         decoder_outer_norm: bool | None = None,
         mid_block_add_attention: bool = True,
         output_type: OutputType = "image",
@@ -104,7 +124,8 @@ class LiteVAE(  # type: ignore[misc]
         super().__init__()
         config = self.architecture
         self.latent_channels, self.output_type = config.latent_channels, config.output_type
-        self.encoder = Encoder(config)
+        self.has_posterior = config.has_posterior
+        self.encoder = build_encoder(config)
         self.decoder = Decoder(config)
         moments = 2 * latent_channels
         self.quant_conv = nn.Conv2d(moments, moments, 1) if use_quant_conv else None
@@ -192,7 +213,7 @@ class LiteVAE(  # type: ignore[misc]
     def _encode(self, image: Tensor) -> DiagonalGaussian:
         moments = self._run(self.encoder, image)  # [B, 2C, H/8, W/8]
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
-        return DiagonalGaussian(moments.contiguous())
+        return DiagonalGaussian(moments.contiguous(), deterministic=not self.has_posterior)
 
     def _decode(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
         """The image, and the sub-bands it was made from if the decoder gives these."""

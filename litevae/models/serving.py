@@ -22,13 +22,15 @@ from litevae.cost import peak_tensor_bytes
 from litevae.models.blocks import SMConv2d
 from litevae.models.cuda_graphs import CudaGraphs
 from litevae.models.decoder import Decoder
-from litevae.models.encoder import Encoder
+from litevae.models.encoder import AnyEncoder, build_encoder
 from litevae.models.pretrained import without_compiled_wrappers
 from litevae_kernels.checks import FLOATING_DTYPES, check_int, wrong_kind, wrong_value
 from litevae_kernels.precision import warn_where_emulated
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11
+
+Build = Callable[[LiteVAEConfig], nn.Module]
 
 
 class Slicing:
@@ -44,24 +46,27 @@ class Slicing:
         self.slice_size, self.memory_budget = slice_size, memory_budget
 
     @torch.compiler.disable  # what calls it is not traced then, but its parts are: the slices are not unrolled
-    def slices(self, batch: Tensor, part: Encoder | Decoder, kind: Any, config: LiteVAEConfig) -> tuple[Tensor, ...]:
-        """`batch` split into slices that fit, at least one, for `part`: an Encoder or Decoder (`kind`) or a wrapper."""
+    def slices(
+        self, batch: Tensor, part: AnyEncoder | Decoder, build: Build, dtype: torch.dtype, config: LiteVAEConfig
+    ) -> tuple[Tensor, ...]:
+        """`batch` split into slices that fit, at least one, for `part`, as `build` makes one, or a wrapper of it.
+
+        `dtype`: of the weights, which pixels of 8 bits are worked on in.
+        """
         part.check(batch)
         size = self.slice_size or 1
         if self.memory_budget is not None:
-            dtype = batch.dtype if batch.dtype in FLOATING_DTYPES else next(part.parameters()).dtype
-            size = max(1, self.memory_budget // bytes_per_sample(kind, config, *batch.shape[-2:], dtype))
+            dtype = batch.dtype if batch.dtype in FLOATING_DTYPES else dtype
+            size = max(1, self.memory_budget // bytes_per_sample(build, config, *batch.shape[-2:], dtype))
         return batch.split(size)
 
 
 @functools.lru_cache(maxsize=64)
-def bytes_per_sample(
-    kind: type[Encoder | Decoder], config: LiteVAEConfig, height: int, width: int, dtype: torch.dtype
-) -> int:
+def bytes_per_sample(build: Build, config: LiteVAEConfig, height: int, width: int, dtype: torch.dtype) -> int:
     """Most bytes of tensors alive at once, per sample of [B, C, height, width], without gradients or autocast."""
     with _disable_current_modes(), torch.device("meta"), torch.no_grad():  # no caller's counter sees these tensors
-        part = kind(config).to(dtype).eval()
-        channels = config.in_channels if kind is Encoder else config.latent_channels
+        part = build(config).to(dtype).eval()
+        channels = config.latent_channels if build is Decoder else config.in_channels
         one, two = (peak_tensor_bytes(part, torch.empty(n, channels, height, width, dtype=dtype)) for n in (1, 2))
     return two - one
 
@@ -69,7 +74,7 @@ def bytes_per_sample(
 class Serving(nn.Module):
     """What `LiteVAE` does for inference, beside encoding and decoding."""
 
-    encoder: Encoder
+    encoder: AnyEncoder
     decoder: Decoder
     slicing: Slicing | None = None
     _clones_results = False  # a CUDA graph of torch.compile writes every result to the same memory
@@ -79,13 +84,14 @@ class Serving(nn.Module):
     def architecture(self) -> LiteVAEConfig:
         raise NotImplementedError
 
-    def _run(self, part: Encoder | Decoder, batch: Tensor) -> Tensor:
+    def _run(self, part: AnyEncoder | Decoder, batch: Tensor) -> Tensor:
         """part(batch) in the dtype of the weights, slice by slice if slicing is enabled."""
         batch = in_dtype_of(self, batch)
         slices: tuple[Tensor, ...] = (batch,)
         if self.slicing is not None:
-            kind = Encoder if part is self.encoder else Decoder
-            slices = self.slicing.slices(batch, part, kind, self.architecture)
+            build = build_encoder if part is self.encoder else Decoder
+            dtype = next(self.parameters()).dtype
+            slices = self.slicing.slices(batch, part, build, dtype, self.architecture)
         results = []
         for samples in slices:  # a comprehension would be traced by itself, with all slices in one graph
             result = part(samples) if self._graphs is None else self._graphs.get(part, part)(samples)
@@ -166,23 +172,25 @@ class Serving(nn.Module):
         """A new model with plain convolutions in place of the self-modulated ones, and the same output.
 
         Raises:
-            ValueError: the decoder has none.
+            ValueError: neither encoder nor decoder has any.
 
         >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16), decoder_normalization="smc")
         >>> model.fold_smc().config.decoder_normalization
         'none'
         """
         config = self.architecture
-        if config.decoder_normalization != "smc":
+        if not config.has_smc:
             rule = "be 'smc' for fold_smc() to have something to fold"
-            raise wrong_value("decoder_normalization", rule, config.decoder_normalization)
+            raise wrong_value("decoder_normalization or encoder_normalization", rule, config.decoder_normalization)
         with without_compiled_wrappers(self):
             state = {name: tensor.clone() for name, tensor in self.state_dict().items()}
             for name, module in self.named_modules():
                 if isinstance(module, SMConv2d):
                     state[f"{name}.weight"] = module.folded_weight().detach()
                     del state[f"{name}.scales"], state[f"{name}.gain"]
-        folded = dataclasses.replace(config, decoder_normalization="none", decoder_outer_norm=config.has_outer_norm)
+        parts = ("encoder_normalization", "decoder_normalization")
+        plain: dict[str, Any] = {part: "none" for part in parts if getattr(config, part) == "smc"}
+        folded = dataclasses.replace(config, **plain, decoder_outer_norm=config.has_outer_norm)
         with torch.device("meta"):
             model = type(self)(**dataclasses.asdict(folded))
         model.load_state_dict(state, assign=True)
@@ -220,8 +228,7 @@ class Serving(nn.Module):
         if cuda_graph and next(self.parameters()).device.type != "cuda":
             rule = "be False for a model that is not on a CUDA device"
             raise wrong_value("cuda_graph", rule, cuda_graph, "move the model first with model.cuda()")
-        has_smc = self.architecture.decoder_normalization == "smc"
-        fast = self.fold_smc() if has_smc else copy.deepcopy(self)
+        fast = self.fold_smc() if self.architecture.has_smc else copy.deepcopy(self)
         fast.eval().requires_grad_(False)
         if dtype is not None:
             warn_where_emulated(dtype, next(self.parameters()).device.type)

@@ -240,5 +240,5 @@ def test_fold_smc_is_plain_and_the_same(make_model, image, tmp_path, arguments, 
 
 
 def test_fold_smc_refuses_a_decoder_without_it(make_model):
-    with pytest.raises(ValueError, match=r"decoder_normalization must be 'smc' for fold_smc\(\).*got 'group_norm'"):
+    with pytest.raises(ValueError, match=r"_normalization must be 'smc' for fold_smc\(\).*got 'group_norm'"):
         make_model().fold_smc()

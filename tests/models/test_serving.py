@@ -10,7 +10,7 @@ import torch
 from litevae import LiteVAE
 from litevae.cost import peak_tensor_bytes
 from litevae.models import serving
-from litevae.models.encoder import Encoder
+from litevae.models.encoder import build_encoder
 from litevae.models.serving import bytes_per_sample
 
 from .precision import LAYERS, exact, relative_error, rounded_once
@@ -57,7 +57,7 @@ def test_a_memory_budget_is_kept(make_model, dtype):
 
 def test_bytes_per_sample_are_those_of_a_larger_batch(make_model):
     model = make_model()
-    per_sample = bytes_per_sample(Encoder, model.architecture, 64, 48, torch.float32)
+    per_sample = bytes_per_sample(build_encoder, model.architecture, 64, 48, torch.float32)
     with torch.no_grad():
         peaks = [peak_tensor_bytes(model.encoder, torch.zeros(n, 3, 64, 48)) for n in (2, 5)]
     assert peaks[1] - peaks[0] == 3 * per_sample
@@ -167,4 +167,4 @@ def test_the_budget_of_a_wrapped_encoder_is_the_encoders(make_model, image):
         patch.setattr(serving, "bytes_per_sample", lambda kind, *shape: sizes.append(kind) or measured(kind, *shape))
         model.encoder = torch.compile(model.encoder, backend="eager")
         model.encode(image)
-    assert sizes == [Encoder]
+    assert sizes == [build_encoder]
