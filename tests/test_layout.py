@@ -23,12 +23,13 @@ ROOMS = {
     "data": set(),
     "runs": set(),
     "evaluation": {"models", "losses", "data", "runs"},
+    "latent_cache": {"models", "data", "runs", "evaluation"},
     "training": {"models", "losses", "data", "runs", "evaluation"},
     "paper_tables": {"data", "runs", "evaluation", "training"},
 }
 FOUNDATION = {"__init__", "config", "checks", "seeds", "pixels", "cost", "torchvision_shim"}
 LOADING = {"loading"}  # finds out which class wrote a folder: reads models and runs
-COMMANDS = {"train", "evaluate", "reconstruct", "paper"}  # `python -m litevae.<name>`; nothing imports them
+COMMANDS = {"train", "evaluate", "latents", "reconstruct", "paper"}  # `python -m litevae.<name>`; nothing imports them
 OPERATORS = {"haar_dwt2d", "smc_conv2d", "group_norm_silu"}
 BACKENDS = {"reference", "cpu", "cuda", "triton_backend"}
 TOP_LEVEL = {"README.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", "constraints.txt", "csrc", "tests", *PACKAGES}

@@ -166,7 +166,7 @@ def load_weights(
     if problem is not None:
         raise WrongWeightsError(f"{path} holds other weights than those of {file.network}: {problem}; {must_be}")
     if source.check_hash and file.hash_prefix is not None:
-        found = _file_hash(path)
+        found = file_hash(path)
         if not found.startswith(file.hash_prefix):
             raise WrongWeightsError(
                 f"{path} holds other weights than those of {file.network}: its SHA-256 must begin with "
@@ -189,7 +189,7 @@ def tensors_hash(tensors: Mapping[str, Tensor]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while part := file.read(1 << 20):
