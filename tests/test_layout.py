@@ -25,6 +25,7 @@ ROOMS = {
     "evaluation": {"models", "losses", "data", "runs"},
     "latent_cache": {"models", "data", "runs", "evaluation"},
     "training": {"models", "losses", "data", "runs", "evaluation"},
+    "diffusion": {"models", "data", "runs", "evaluation", "latent_cache"},
     "paper_tables": {"data", "runs", "evaluation", "training"},
 }
 FOUNDATION = {"__init__", "config", "checks", "seeds", "pixels", "cost", "torchvision_shim"}

@@ -45,7 +45,7 @@ class _StepDataset(Dataset[tuple[Tensor, WorkerReport]]):
             return torch.empty(0), WorkerReport()
         first = step * self.batch_size + self.offset
         try:
-            crops = torch.stack([self.samples.crop(n) for n in range(first, first + self.share)])
+            crops = self.samples.batch(range(first, first + self.share))
             return crops, WorkerReport(self.samples.take_skips(), self.samples.position())
         except DataError as error:  # an exception would arrive wrapped in a traceback of the worker
             return torch.empty(0), WorkerReport(self.samples.take_skips(), error=str(error))

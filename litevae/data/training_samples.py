@@ -6,6 +6,7 @@ So a resumed run sees what an uninterrupted one would, with any number of proces
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,10 @@ class Samples:
         """Sample n; a DataError if nothing usable is left."""
         raise NotImplementedError
 
+    def batch(self, numbers: Sequence[int]) -> Any:
+        """The samples of these numbers, [B, 3, crop_size, crop_size], or what else has a length and `to`."""
+        return torch.stack([self.crop(n) for n in numbers])
+
     def take_skips(self) -> list[Skip]:
         """The images skipped since the last call."""
         taken, self._skips = self._skips, []
@@ -53,6 +58,8 @@ class ImageSamples(Samples):
         self.source, self.config, self.seed = source, config, seed
         self._order: tuple[int, np.ndarray] | None = None
         self._unusable: set[int] = set()
+        self.latest = -1
+        """The image of the last crop."""
 
     def crop(self, n: int) -> Tensor:
         return to_pixels(random_crop(self._image(n), self.config, derive_rng(self.seed, "crop", n)))
@@ -63,7 +70,8 @@ class ImageSamples(Samples):
         if self._order is None or self._order[0] != epoch:
             self._order = (epoch, derive_rng(self.seed, "order", epoch).permutation(count))
         for offset in range(count):
-            image = self._read(int(self._order[1][(position + offset) % count]))
+            self.latest = int(self._order[1][(position + offset) % count])
+            image = self._read(self.latest)
             if image is not None:
                 return image
         raise DataError(f"none of the {count} training images can be used; the warnings above say why")

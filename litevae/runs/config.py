@@ -1,8 +1,9 @@
 """The sections of a recipe that a run of anything has, `train` and `run`, checked on construction."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 
@@ -100,6 +101,11 @@ class RunSection:
 
 class Config(Protocol):
     """Everything a run is told: a dataclass of sections, each a dataclass, `train` and `run` among them."""
+
+    kind: ClassVar[str]
+    """Of what is trained, as a recipe's `kind` says it."""
+    fixed_sections: ClassVar[Sequence[str]]
+    """A run that is resumed with others is another run."""
 
     @property
     def train(self) -> LoopConfig: ...

@@ -31,7 +31,8 @@ class Loop(ABC):
     learner_names: Mapping[str, str]
     """The name of each learner in the terms of an update, and what warnings call it."""
     score: str
-    """The number of an evaluation's line that says which checkpoint is the best: the highest."""
+    """The number of an evaluation's line that says which checkpoint is the best: the highest, unless..."""
+    lower_is_better = False
     snapshot_keys: Collection[str]
     """The keys of `snapshot`; a checkpoint without one of them is passed over as damaged."""
 
@@ -155,7 +156,7 @@ class Loop(ABC):
             try:
                 line = self.measure()
                 self.record(line)
-                is_best = "changed" not in line and (self.best is None or line[self.score] > self.best[self.score])
+                is_best = "changed" not in line and (self.best is None or self.is_better(line, self.best))
                 self.best = {"step": self.step, self.score: line[self.score]} if is_best else self.best
             except Exception as error:
                 failure = error
@@ -164,6 +165,11 @@ class Loop(ABC):
         if failure is not None:
             raise failure
         self.progress.restart_clock()
+
+    def is_better(self, line: Mapping[str, Any], best: Mapping[str, Any]) -> bool:
+        """Whether an evaluation beats the best one before it."""
+        difference: float = line[self.score] - best[self.score]
+        return difference < 0 if self.lower_is_better else difference > 0
 
     def save(self) -> None:
         """Write a checkpoint, but never one with a parameter that is not finite."""

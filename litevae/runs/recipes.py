@@ -7,6 +7,7 @@ What is typed after key= is read by the type of the key: text as it stands, so t
 numbers, true and false, [lists], and null where the key may be null. A yaml file is read by yaml's rules.
 """
 
+import dataclasses
 import difflib
 import re
 import types
@@ -53,6 +54,11 @@ def load_config(schema: type[C], recipe: str, overrides: Sequence[str] = ()) -> 
     return config
 
 
+def kind_of(file: Path) -> str:
+    """What a recipe, or the config.yaml of a run, trains: its `kind`, or that of its base; "autoencoder" without."""
+    return str(_read_with_bases(file, ()).get("kind", "autoencoder"))
+
+
 def find_recipe(recipe: str) -> Path:
     """The yaml file that a command line's first word means."""
     path = Path(recipe).expanduser()
@@ -96,6 +102,9 @@ def read_yaml(path: Path, sections: Iterable[str]) -> DictConfig:
 def build_config(schema: type[C], values: DictConfig, overrides: Sequence[str], origin: str) -> C:
     """The defaults of `schema`, then `values` (of the file `origin`), then `overrides`, checked as in `load_config`."""
     sections = sections_of(schema)
+    kind = values.pop("kind", schema.kind)
+    if kind != schema.kind:
+        raise ConfigError(f"{origin}: kind must be {schema.kind} here, got {kind!r}")
     layers = [(origin, values)] + [(override, _parse_override(override, sections)) for override in overrides]
     merged: Any = OmegaConf.structured(schema)
     for where, layer in layers:
@@ -121,12 +130,13 @@ def nearest(name: str, choices: Iterable[str]) -> str | None:
 
 def sections_of(schema: type[Config]) -> dict[str, dict[str, Any]]:
     """Section -> key -> its type."""
-    return {section: get_type_hints(kind) for section, kind in get_type_hints(schema).items()}
+    kinds = get_type_hints(schema)
+    return {field.name: get_type_hints(kinds[field.name]) for field in dataclasses.fields(cast(Any, schema))}
 
 
 def to_yaml(config: Config) -> str:
     """The yaml text that any reader of yaml, and `read_yaml`, reads as `config`."""
-    return yaml.dump(config.as_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return yaml.dump({"kind": config.kind, **config.as_dict()}, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -174,7 +184,9 @@ def _parse_override(override: str, sections: dict[str, dict[str, Any]]) -> DictC
         raise ConfigError(f"an override must look like section.key=value, got {override!r}")
     section, dot, key = path.partition(".")
     if section in sections and not dot:
-        return read_yaml(_find_named_override(section, text), sections)
+        if (RECIPES_FOLDER / section).is_dir() or "path" not in sections[section]:
+            return read_yaml(_find_named_override(section, text), sections)
+        dot, key = ".", "path"  # autoencoder=RUN is short for autoencoder.path=RUN
     kind = sections.get(section, {}).get(key, str)  # an unknown key is refused with those of files
     value = _parse(text, kind, path)
     return OmegaConf.create({section: {key: value}} if dot else {section: value})

@@ -32,7 +32,6 @@ from litevae_kernels.machine import commit, processor, version
 
 VERSIONS = ("torch", "torchvision", "torch-fidelity", "lpips", "accelerate", "diffusers", "numpy", "pillow")
 C = TypeVar("C", bound=Config)
-FIXED_SECTIONS = ("model", "run")  # a run that is resumed with others is another run
 
 
 class RunFolder:
@@ -103,7 +102,7 @@ class RunFolder:
         values = read_yaml(self.config, sections_of(schema))
         _fill_in(values, schema)
         before, after = (build_config(schema, values, new, str(self.config)) for new in ((), overrides))
-        for section in FIXED_SECTIONS:
+        for section in schema.fixed_sections:
             old = vars(getattr(before, section))
             for key, value in vars(getattr(after, section)).items():
                 if value != old[key]:

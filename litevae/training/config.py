@@ -4,8 +4,9 @@ litevae/configs/README.md shows every key; litevae/runs/recipes.py reads yaml an
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Optional, TypeVar, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Optional, TypeVar, get_origin, get_type_hints
 
 from litevae.config import PRESETS, LiteVAEConfig, preset
 from litevae.data.config import DataConfig
@@ -128,6 +129,9 @@ class TrainConfig(LoopConfig):
 @dataclass
 class RunConfig:
     """Everything a run is told. The same config on the same machine gives the same run."""
+
+    kind: ClassVar[str] = "autoencoder"
+    fixed_sections: ClassVar[Sequence[str]] = ("model", "run")
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)

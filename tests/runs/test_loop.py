@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -26,6 +26,9 @@ class ModelSection:
 
 @dataclass
 class LineConfig:
+    kind: ClassVar[str] = "line"
+    fixed_sections: ClassVar[tuple[str, ...]] = ("model", "run")
+
     model: ModelSection = field(default_factory=ModelSection)
     train: LoopConfig = field(default_factory=LoopConfig)
     run: RunSection = field(default_factory=RunSection)

@@ -1,0 +1,1 @@
+"""Latent diffusion: models of the latents of an autoencoder that stays as it is."""

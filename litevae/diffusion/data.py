@@ -1,0 +1,144 @@
+"""What a diffusion run is trained and validated on: latents of a cache, or of images that are encoded on the fly.
+
+image -> [frozen encoder -> latent]
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from litevae.data import Batches, DataError, SkipCounts, TrainingData, open_data
+from litevae.data.labels import read_labels
+from litevae.data.training_samples import ImageSamples, Samples
+from litevae.diffusion.config import DIT_CLASSES, DiffusionConfig
+from litevae.diffusion.latents import NO_CLASS, CachedSamples, LatentBatch, Latents
+from litevae.evaluation.autoencoders import EvaluatedAutoencoder
+from litevae.evaluation.latents import LatentStatistics, Statistics
+from litevae.latent_cache.cache import LatentCache
+from litevae.pixels import to_float, to_uint8
+from litevae_kernels.checks import wrong_value
+
+MEASURED_CROPS, CROPS_AT_ONCE = 256, 16
+"""So many crops give the scale of latents, where nothing else does."""
+
+
+class DiffusionData:
+    """The data of a run.
+
+    Args:
+        autoencoder, weights: whose latents, and the hash of its weights.
+
+    Raises:
+        CacheError, DataError, FileNotFoundError: there is nothing to train on, or it is of another autoencoder.
+    """
+
+    def __init__(self, config: DiffusionConfig, autoencoder: EvaluatedAutoencoder, weights: str) -> None:
+        self.config = config
+        self.cache: LatentCache | None = None
+        self.images: TrainingData | None = None
+        self.classes: tuple[str, ...] | None = None
+        if config.autoencoder.cache is not None:
+            self._open_cache(config.autoencoder.cache, autoencoder, weights)
+        else:
+            self._open_images()
+        if config.network.classes and self.classes is None:
+            place = config.autoencoder.cache or config.data.path or config.data.source
+            raise wrong_value("network.classes", f"be false for data without classes ({place})", True)
+        if self.classes is not None and config.network.classes and len(self.classes) > DIT_CLASSES:
+            raise wrong_value("network.classes", f"be of at most {DIT_CLASSES:,}", f"{len(self.classes):,} of the data")
+
+    def _open_cache(self, name: str, autoencoder: EvaluatedAutoencoder, weights: str) -> None:
+        cache = LatentCache(Path(name).expanduser())
+        cache.check_model(weights, autoencoder.label)
+        held_out = min(max(1, round(len(cache) * self.config.data.holdout)), len(cache) - 1)
+        if held_out < 1:
+            raise DataError(f"the cache {name} must have two latents or more, one of them held out, got {len(cache)}")
+        self.entries = len(cache) - held_out
+        self.cache, self.classes = cache, cache.classes
+        self.skipped = SkipCounts()
+        flips, seed = self.config.data.horizontal_flip, self.config.train.seed
+        self.samples: Samples = CachedSamples(cache, self.entries, flips, seed)
+        self.description = f"{self.entries:,} latents of {name}"
+        self.shape = cache.shape
+
+    def _open_images(self) -> None:
+        config = self.config
+        self.images = open_data(config.data, config.train.seed)
+        self.description = f"{self.images.description}, encoded on the fly"
+        if config.network.classes and isinstance(self.images.samples, ImageSamples):
+            labels = read_labels(self.images.samples.source)
+            if labels is not None:
+                self.classes = labels.classes
+                self.images.samples = LabelledSamples(self.images.samples, labels.numbers.tolist())
+
+    def batches(self, first_step: int, rank: int, world_size: int, pin_memory: bool, state: Any) -> Batches:
+        """From `first_step` to the end of the run; yields LatentBatch, or pixels alone where there are no classes."""
+        train = self.config.train
+        if self.images is not None:
+            return self.images.batches(
+                first_step, train.steps, train.batch_size, rank, world_size, pin_memory=pin_memory, state=state
+            )
+        return Batches(
+            self.samples,
+            self.skipped,
+            steps=range(first_step, train.steps),
+            batch_size=train.batch_size,
+            rank=rank,
+            world_size=world_size,
+            workers=0,
+            pin_memory=pin_memory,
+        )
+
+    def held_out(self, latents: Latents) -> LatentBatch:
+        """Latents [N, C, h, w] at unit scale, that are not trained on, and their classes (of images: NO_CLASS).
+
+        At most `data.evaluation_images`.
+        """
+        most = self.config.data.evaluation_images
+        if self.cache is not None:
+            entries = [self.cache.read(n) for n in range(self.entries, min(len(self.cache), self.entries + most))]
+            contents = [entry.moments[None] for entry in entries]
+            labels = [NO_CLASS if entry.label is None else entry.label for entry in entries]
+        else:
+            assert self.images is not None
+            contents = [to_uint8(image.image)[None] for image in self.images.held_out]
+            labels = [NO_CLASS] * len(contents)
+        device = latents.autoencoder.device
+        found = [latents.encode(content.to(device), [n]) for n, content in enumerate(contents)]
+        return LatentBatch(torch.cat(found), torch.tensor(labels, device=device))
+
+    def measure(self, autoencoder: EvaluatedAutoencoder) -> LatentStatistics:
+        """The scale of latents of the run's first crops."""
+        assert self.images is not None
+        statistics = Statistics()
+        for crops in self.images.first_crops(MEASURED_CROPS, CROPS_AT_ONCE):
+            pixels: Tensor = crops.content if isinstance(crops, LatentBatch) else crops
+            posterior = autoencoder.encode(to_float(pixels.to(autoencoder.device)))
+            statistics.add_posteriors(posterior.mean, posterior.std)
+        return statistics.scale()
+
+
+class LabelledSamples(Samples):
+    """Crops with the classes of their images.
+
+    Args:
+        labels: of each image of `images.source`.
+    """
+
+    def __init__(self, images: ImageSamples, labels: Sequence[int]) -> None:
+        super().__init__()
+        self.images, self.labels = images, labels
+
+    def crop(self, n: int) -> Tensor:
+        return self.images.crop(n)
+
+    def batch(self, numbers: Sequence[int]) -> LatentBatch:
+        found = [(self.crop(n), self.labels[self.images.latest]) for n in numbers]
+        crops, labels = zip(*found, strict=True)
+        return LatentBatch(torch.stack(crops), torch.tensor(labels))
+
+    def take_skips(self) -> Any:
+        return self.images.take_skips()

@@ -1,0 +1,206 @@
+"""The run of a diffusion model: the loop of litevae/runs/loop.py over latents.
+
+image -> [frozen encoder -> latent -> noise -> network -> loss]
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from litevae.data import Batches, DataError
+from litevae.diffusion.config import DIT_CLASSES, DiffusionConfig
+from litevae.diffusion.data import DiffusionData
+from litevae.diffusion.latents import NO_CLASS, LatentBatch, Latents
+from litevae.diffusion.networks import DiffusionNetworks
+from litevae.diffusion.noise import noising
+from litevae.diffusion.report import DiffusionFolder, conclusion, introduction, write_curves, write_samples
+from litevae.diffusion.sampling import can_fold, draw, pipeline
+from litevae.diffusion.update import DiffusionUpdate, gaussian
+from litevae.evaluation.autoencoders import EvaluatedAutoencoder
+from litevae.evaluation.weights import state_hash
+from litevae.runs.checkpoint import Checkpoint, load_newest_checkpoint, load_state
+from litevae.runs.config import ConfigError
+from litevae.runs.loop import Loop
+from litevae.runs.processes import Processes
+from litevae.runs.progress import BrokenRunError
+from litevae_kernels.checks import wrong_value
+from litevae_kernels.files import replacing
+from litevae_kernels.precision import warn_where_emulated
+
+Load = Callable[[str, str | None], nn.Module]
+
+
+class DiffusionTrainer(Loop):
+    """The diffusion model's kind of run. `load`, which the command sets: (path, subfolder) -> an autoencoder."""
+
+    schema = DiffusionConfig
+    folder_type = DiffusionFolder
+    learner_names = {"network": "network"}  # noqa: RUF012
+    score = "validation_loss"
+    lower_is_better = True
+    snapshot_keys = ("model", "ema", "optimizer", "scaler", "scale")
+    config: DiffusionConfig
+    folder: DiffusionFolder
+    load_autoencoder: Load
+
+    def __init__(self, config: DiffusionConfig, folder: DiffusionFolder, processes: Processes) -> None:
+        super().__init__(config, folder, processes)
+        try:
+            self._open(config, processes)
+        except (ValueError, FileNotFoundError) as error:
+            raise ConfigError(str(error)) from None
+
+    def _open(self, config: DiffusionConfig, processes: Processes) -> None:
+        name = str(config.autoencoder.path)
+        with processes.local_main_first():
+            model = type(self).load_autoencoder(name, config.autoencoder.subfolder)
+        self.weights = state_hash(model)
+        model.to(processes.device).requires_grad_(False)
+        self.autoencoder = EvaluatedAutoencoder(model, name)
+        if config.autoencoder.scale == "channel" and not can_fold(model):
+            rule = f"be scalar for {name}, whose weights cannot take a scale for each channel"
+            raise wrong_value("autoencoder.scale", rule, "channel")
+        self.data = DiffusionData(config, self.autoencoder, self.weights)
+        size = config.data.crop_size
+        side = self.data.shape[2] if self.data.cache is not None else size // self.autoencoder.downsampling
+        if self.data.cache is None and size % self.autoencoder.downsampling:
+            raise wrong_value("data.crop_size", f"be a multiple of {self.autoencoder.downsampling} for {name}", size)
+        config.network.check_latent(side, name if self.data.cache is None else str(config.autoencoder.cache))
+        self.side, self.noising = side, noising(config.noise)
+        self.networks = DiffusionNetworks(config, self.autoencoder.latent_channels, side, processes)
+        self.learners = [self.networks.learner]
+        self._use(*self._scale())
+
+    def _use(self, means: tuple[float, ...], stds: tuple[float, ...]) -> None:
+        """Bring latents to this scale."""
+        self.latents = Latents(self.autoencoder, means, stds, self.config.autoencoder.sample, self.config.train.seed)
+        self.update = DiffusionUpdate(self.config, self.latents, self.noising, self.networks, self.processes)
+        self.held_out: LatentBatch | None = None
+
+    def _scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Means and standard deviations by channel: the cache's, the autoencoder's own, or measured."""
+        channels, by_channel = self.autoencoder.latent_channels, self.config.autoencoder.scale == "channel"
+        own: Any = getattr(self.autoencoder.model, "config", {})
+        if self.data.cache is not None:
+            found = self.data.cache.index["statistics"]
+            means, stds, std = found["channel_means"], found["channel_stds"], found["std"]
+        elif by_channel and own.get("latent_channel_means") is not None:
+            means, stds, std = own["latent_channel_means"], own["latent_channel_stds"], 1.0
+        else:
+            measured = self.data.measure(self.autoencoder)
+            means, stds, std = measured.channel_means, measured.channel_stds, measured.std
+        if by_channel:
+            return tuple(means), tuple(stds)
+        return (0.0,) * channels, (std,) * channels
+
+    def fit(self) -> int:
+        try:
+            return super().fit()
+        except DataError as error:  # before this, it is a wrong request
+            raise BrokenRunError(str(error)) from error
+
+    def introduce(self) -> None:
+        shape = (self.autoencoder.latent_channels, self.side, self.side)
+        self.say(introduction(self.config, self.networks, self.processes, self.data, self.latents, shape, self.step))
+        warn_where_emulated(self.config.train.autocast_dtype, self.processes.device.type)
+
+    def open_batches(self) -> Batches:
+        processes = self.processes
+        pinned = processes.device.type == "cuda"
+        return self.data.batches(self.step, processes.rank, processes.world_size, pinned, self.positions or None)
+
+    @torch.no_grad()
+    def measure(self) -> dict[str, Any]:
+        """The loss on held-out latents at every level of noise, and a grid of samples; of the averaged weights."""
+        losses = self.validate()
+        self.write_grid(self.folder.grids / f"step-{self.step:06d}.png")
+        mean = sum(losses) / len(losses)
+        self.progress.show_score(f"loss {mean:.4f}")
+        return {"step": self.step, "kind": "evaluation", "validation_loss": mean, "levels": losses}
+
+    def validate(self) -> list[float]:
+        """Mean squared errors at `Noising.levels`, always with the same noise."""
+        if self.held_out is None:
+            self.held_out = self.data.held_out(self.latents)
+        latents, labels = self.held_out
+        known = torch.where(labels == NO_CLASS, DIT_CLASSES, labels)
+        denoiser, losses = self.networks.kept, []
+        was_training = denoiser.training
+        denoiser.eval()
+        for index, level in enumerate(self.noising.levels):
+            noise = gaussian(latents, self.config.train.seed, f"validation {index}", range(len(latents)))
+            times = torch.full((len(latents),), self.noising.time(level), device=latents.device)
+            noisy, target = self.noising.add(latents, noise, times)
+            with self._autocast():
+                predicted = denoiser(noisy, times, known)
+            losses.append(float((predicted.float() - target).square().mean()))
+        denoiser.train(was_training)
+        return losses
+
+    def write_grid(self, path: Path) -> None:
+        """Samples from fixed noise, as many of each class as there is room for."""
+        count, seed = self.config.sampling.images, self.config.train.seed
+        like = torch.empty(count, self.autoencoder.latent_channels, self.side, self.side, device=self.processes.device)
+        noise = gaussian(like, seed, "grid", range(count))
+        labels = torch.arange(count, device=like.device) % len(self.data.classes or "1")
+        denoiser = self.networks.kept
+        was_training = denoiser.training
+        denoiser.eval()
+        generator = torch.Generator(like.device).manual_seed(seed)
+        with self._autocast():
+            latents = draw(denoiser, self.noising, self.config.sampling, noise, labels, generator)
+        denoiser.train(was_training)
+        images = torch.cat([self.latents.decode(latent[None]) for latent in latents]).cpu()
+        write_samples(path, images)
+
+    def write_results(self) -> None:
+        write_curves(self.folder)
+        self.write_grid(self.folder.samples)
+        classes = self.data.classes if self.config.network.classes else None
+        scale = (self.latents.means, self.latents.stds)
+        about = (self.networks.kept, self.noising, self.config.sampling, self.autoencoder.model, *scale, classes)
+        with replacing(self.folder.model) as temporary:
+            pipeline(*about).save_pretrained(temporary)
+        self.say(conclusion(self.folder))
+
+    def snapshot(self) -> dict[str, Any]:
+        networks, learner = self.networks, self.networks.learner
+        return {
+            "model": networks.model.state_dict(),
+            "ema": None if networks.ema is None else networks.ema.state_dict(),
+            "optimizer": learner.optimizer.state_dict(),
+            "scaler": learner.scaler.state_dict(),
+            "scale": {"means": self.latents.means, "stds": self.latents.stds, "weights": self.weights},
+        }
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        where, scale = str(self.folder.checkpoints), checkpoint["scale"]
+        if scale["weights"] != self.weights:
+            raise ConfigError(
+                f"autoencoder.path must be the autoencoder that {where} was trained with ({scale['weights'][:19]}...), "
+                f"got {self.config.autoencoder.path} ({self.weights[:19]}...); has it been trained further?"
+            )
+        self._use(scale["means"], scale["stds"])
+        self._load_weights(checkpoint, where)
+        self.networks.learner.restore(checkpoint["optimizer"], checkpoint["scaler"])
+
+    def start_from(self, path: Path) -> str:
+        path = path.expanduser()
+        if not (path / "checkpoints").is_dir():
+            raise wrong_value("train.start_from", "name a diffusion run, with checkpoints", str(path))
+        checkpoint = load_newest_checkpoint(path / "checkpoints", self.snapshot_keys)
+        self._load_weights(checkpoint, str(path))
+        return f"{path} at step {checkpoint['step']}"
+
+    def _load_weights(self, checkpoint: Checkpoint, where: str) -> None:
+        model: dict[str, Tensor] = checkpoint["model"]
+        load_state(self.networks.model, model, where)
+        if self.networks.ema is not None:
+            load_state(self.networks.ema, checkpoint["ema"] or model, where, "averaged model")
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self.config.train.autocast_dtype
+        return torch.autocast(self.processes.device.type, dtype=dtype, enabled=dtype is not None)

@@ -1,0 +1,202 @@
+"""Does a diffusion run train, stop, resume and leave a pipeline, from pixels and from a cache?"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from litevae import latents, train
+from litevae.diffusion.config import DIT_CLASSES, SamplingConfig
+from litevae.diffusion.noise import noising
+from litevae.diffusion.sampling import draw
+from litevae.diffusion.trainer import DiffusionTrainer
+from litevae.runs.processes import Processes
+from litevae.runs.recipes import load_config
+
+from .. import children
+from ..evaluation import small
+
+UNET = ["network.unet_channels=32", "network.unet_multipliers=[1,1]", "network.unet_blocks=1"]
+DIT = ["network.kind=dit", "network.dit_width=32", "network.dit_heads=2", "network.dit_depth=1"]
+SHORT = [
+    "train.steps=4", "train.batch_size=4", "train.log_every=2", "train.evaluate_every=2", "train.checkpoint_every=2",
+    "train.ema_decay=0.5", "data.crop_size=32", "data.evaluation_size=32", "data.workers=0", "sampling.steps=2",
+    "sampling.images=3", "data.source=folder", "train.device=cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def own_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    root = str(Path(__file__).parents[2])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """model and other: autoencoders; images in two classes; cache: their latents of model."""
+    folder = tmp_path_factory.mktemp("diffusion")
+    small.save_model(folder / "model")
+    small.save_model(folder / "other", seed=1)
+    small.save_crops(folder / "images" / "cat", 12)
+    (folder / "images" / "dog").mkdir()
+    for path in sorted((folder / "images" / "cat").iterdir())[6:]:
+        path.rename(folder / "images" / "dog" / path.name)
+    words = [str(folder / "images"), "--model", str(folder / "model"), "--output", str(folder / "cache")]
+    assert latents.main([*words, "--size", "32", "--shard-size", "5", "--workers", "0"]) == 0
+    return folder
+
+
+def words(place: Path, *more: str) -> list[str]:
+    told = [f"autoencoder={place / 'model'}", f"data.path={place / 'images'}"]
+    return ["ldm-quickstart", *UNET, *SHORT, *told, *more]
+
+
+def checkpoint(run: str, step: int) -> dict[str, Any]:
+    loaded: dict[str, Any] = torch.load(Path(run, "checkpoints", f"step-{step:06d}.pt"), weights_only=True)
+    return loaded
+
+
+FROM = {"pixels": [], "cache": ["autoencoder.cache={p}/cache", "data.source=auto"]}
+
+
+@pytest.mark.parametrize("source", FROM)
+@pytest.mark.parametrize("network", [UNET, [*DIT, "network.classes=true", "sampling.guidance=2"]])
+def test_a_run_leaves_a_pipeline_that_draws_what_it_draws(place: Path, source: str, network: list[str]) -> None:
+    more = [word.format(p=place) for word in FROM[source]]
+    assert train.main(words(place, *network, *more, "run.dir=run")) == 0
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    evaluations = [line for line in lines if line["kind"] == "evaluation"]
+    assert [line["step"] for line in evaluations] == [0, 2, 4]
+    assert all(len(line["levels"]) == 8 for line in evaluations)
+    assert evaluations[0]["validation_loss"] != evaluations[-1]["validation_loss"]
+    assert {path.name for path in Path("run").iterdir()} >= {"loss.png", "samples.png", "grids", "model"}
+
+    output = children.run([sys.executable, "-c", PIPELINE, "images.pt"], timeout=100)
+    assert output.returncode == 0, output.stderr
+    from_pipeline = torch.load("images.pt")  # [3, 32, 32, 3] in [0, 1]
+
+    config = load_config(DiffusionTrainer.schema, "run/config.yaml")
+    run = DiffusionTrainer(config, DiffusionTrainer.folder_type(Path("run")), Processes("cpu"))  # type: ignore[arg-type]
+    run.load(checkpoint("run", 4))
+    noise = torch.randn(3, 4, 4, 4, generator=torch.manual_seed(0))
+    labels = torch.tensor([0, 1, 1]) if run.config.network.classes else torch.full((3,), DIT_CLASSES)
+    ours = draw(run.networks.kept.eval(), run.noising, run.config.sampling, noise, labels)
+    expected = (run.latents.decode(ours) / 2 + 0.5).permute(0, 2, 3, 1)
+    torch.testing.assert_close(from_pipeline, expected, rtol=0, atol=2e-4)
+    assert expected.std() > 0.01
+
+
+PIPELINE = """
+import sys
+import torch
+from litevae import LiteVAE
+from diffusers import DiffusionPipeline
+pipeline = DiffusionPipeline.from_pretrained("run/model")
+pipeline.set_progress_bar_config(disable=True)
+told = {"num_inference_steps": 2, "output_type": "np", "generator": torch.manual_seed(0)}
+if hasattr(pipeline, "transformer"):
+    labels = [pipeline.labels["cat"], pipeline.labels["dog"], 1]
+    images = pipeline(class_labels=labels, guidance_scale=2.0, **told).images
+else:
+    images = pipeline(batch_size=3, **told).images
+torch.save(torch.from_numpy(images), sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("source", FROM)
+def test_a_resumed_run_equals_an_unbroken_one(place: Path, source: str) -> None:
+    more = [word.format(p=place) for word in FROM[source]]
+    assert train.main(words(place, *more, "run.dir=whole", "train.steps=6")) == 0
+    assert train.main(words(place, *more, "run.dir=broken", "train.steps=4", "train.schedule=constant")) == 0
+    assert train.main(["--resume", "broken", "train.steps=6"]) == 0
+    one, two = checkpoint("whole", 6), checkpoint("broken", 6)
+    torch.testing.assert_close(one["model"], two["model"], rtol=0, atol=0)
+    torch.testing.assert_close(one["ema"], two["ema"], rtol=0, atol=0)
+    torch.testing.assert_close(one["optimizer"]["state"], two["optimizer"]["state"], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(place: Path) -> None:
+    for count, name in ((1, "one"), (2, "two")):
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        program = [sys.executable, *launcher, "-m", "litevae.train", *words(place, f"run.dir={name}")]
+        done = children.run(program, timeout=200)
+        assert done.returncode == 0, done.stderr
+    one, two = checkpoint("one", 4)["model"], checkpoint("two", 4)["model"]
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
+
+
+BAD = [
+    (["autoencoder={p}/nowhere"], "nowhere must be a run's folder"),
+    (["autoencoder.cache={p}/images"], "must be a cache that litevae.latents has written"),
+    (
+        ["autoencoder={p}/other", "autoencoder.cache={p}/cache"],
+        "must be of the latents of .*/other .*, got those of .*/model",
+    ),
+    (["network.classes=true"], "network.classes must be false for network.kind=unet"),
+    ([*DIT, "network.dit_patch=3"], r"network.dit_patch must halve or cut the latent's side of 4 \(.*/model\) evenly"),
+    (["network.unet_multipliers=[1,1,1,1]"], "network.unet_multipliers must halve or cut the latent's side of 4"),
+    (["data.evaluation_size=64"], "data.evaluation_size must be data.crop_size=32: the network is made for one size"),
+    (["sampling.sampler=euler"], "sampling.sampler must be ddim or dpm for noise.objective=epsilon, got 'euler'"),
+    (["sampling.guidance=2"], "sampling.guidance must be 1 without network.classes, got 2"),
+    (["noise.times=logit_normal"], "noise.times must be uniform for noise.objective=epsilon"),
+    (["autoencoder.path="], "autoencoder.path must not be empty"),
+    (["model.size=S"], "unknown section 'model'"),
+    ([*DIT, "network.classes=true", "data.path={p}/images/cat"], "network.classes must be false for data without"),
+]
+
+
+@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize(("more", "message"), BAD)
+def test_bad_requests_end_before_any_work(
+    place: Path, more: list[str], message: str, dry: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [*words(place, "run.dir=run"), *(word.format(p=place) for word in more)]
+    assert train.main([*told, *(["--dry-run"] if dry else [])]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not Path("run").exists()
+
+
+def test_an_autoencoder_that_was_trained_further_is_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small.save_model(tmp_path / "own")
+    assert train.main(words(place, f"autoencoder={tmp_path / 'own'}", "run.dir=run")) == 0
+    small.save_model(tmp_path / "own", seed=1)
+    assert train.main(["--resume", "run", "train.steps=6"]) == 2
+    assert "autoencoder.path must be the autoencoder that run/checkpoints was trained with" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_a_step_costs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(words(place, "--dry-run")) == 0
+    output = capsys.readouterr().out
+    assert "kind: diffusion" in output
+    assert re.search(r"network   [\d,]+ parameters, [\d.]+ GMAC for a latent of 4x4x4, forward", output)
+    assert re.search(r"encoder   [\d.]+ GMAC for an image of 32x32: \d+% of a step's arithmetic", output)
+    assert not Path("runs").exists()
+
+
+def test_a_run_folder_knows_its_kind(place: Path) -> None:
+    assert train.main(words(place, "run.dir=run")) == 0
+    assert Path("run/config.yaml").read_text().startswith("kind: diffusion\n")
+    assert train.main(["run/config.yaml", "run.dir=again", "train.steps=2"]) == 0
+    assert noising(load_config(DiffusionTrainer.schema, "again/config.yaml").noise).config.objective == "epsilon"  # type: ignore[attr-defined]
+    assert SamplingConfig().sampler_for("flow") == "euler"
