@@ -22,7 +22,10 @@ from litevae.models.blocks import (
     set_outputs,
 )
 
+# Nearest upsampling and SMOOTH, time after time, make the quadratic B-spline of what they start from (Chaikin 1974).
+# Its means over the latent's blocks would be [1 4 1] / 6 of the L it is to show: SHARPEN undoes most of that first.
 SMOOTH = torch.tensor([1.0, 2.0, 1.0]) / 4
+SHARPEN = torch.tensor([-1.0, 6.0, -1.0]) / 4
 # L and H of an image row x after nearest upsampling and SMOOTH, as filters of x: the pixels are (x[i-1] + 3 x[i]) / 4
 # and (3 x[i] + x[i+1]) / 4, of which the DWT takes half the sum and half the difference.
 SMOOTH_BANDS = torch.tensor([1.0, 6.0, 1.0]) / 8, torch.tensor([1.0, 0.0, -1.0]) / 8
@@ -80,8 +83,8 @@ class Decoder(nn.Module):
         """Set the weights so that the decoder is nearly linear and keeps the variance of a latent (initialize.py).
 
         With `low_pass` [out_channels, latent_channels], which makes L of the last level of a latent, the result is this
-        L, smoothly upsampled: nearest and [1 2 1] / 4, time after time. Every width must be at least `pair_stride` for
-        each of the out_channels, and `pair_stride` not 1, nor 2 with a norm before the last convolution.
+        L, interpolated by SHARPEN and SMOOTH. Every width must be at least `pair_stride` for each of the out_channels,
+        and `pair_stride` not 1, nor 2 with a norm before the last convolution.
         """
         carried = 0 if low_pass is None else self.pair_stride * len(low_pass)
         keep_variance(self.conv_in)
@@ -107,7 +110,7 @@ class Decoder(nn.Module):
         pair = torch.zeros(self.pair_stride, 1)
         pair[:2, 0] = torch.tensor([1.0, -1.0])
         pairs = torch.kron(torch.eye(channels), pair)  # [carried, channels]
-        set_outputs(self.conv_in, pairs @ low_pass)
+        set_outputs(self.conv_in, pairs @ low_pass, torch.outer(SHARPEN, SHARPEN))
         for attention in self.mid_block.attentions:
             cast(SelfAttention, attention).start_residual()
         if isinstance(self.conv_norm_out, GroupNormSiLU):

@@ -69,16 +69,21 @@ def bands(channel: np.ndarray, levels: int) -> list[np.ndarray]:
 
 
 def codec(pixels: np.ndarray, levels: int) -> np.ndarray:
-    """L of the last level, repeated and smoothed by [1 2 1] / 4 along both axes, `levels` times."""
+    """L of the last level, sharpened; repeated and smoothed by [1 2 1] / 4 along both axes, `levels` times."""
     result = []
     for channel in pixels.transpose(2, 0, 1):
-        image = bands(channel, levels)[0]
+        image = filtered(bands(channel, levels)[0], [-0.25, 1.5, -0.25])
         for _ in range(levels):
-            image = image.repeat(2, axis=0).repeat(2, axis=1)
-            for axis in (0, 1):
-                image = ndimage.convolve1d(image, [0.25, 0.5, 0.25], axis=axis, mode="constant")
+            image = filtered(image.repeat(2, axis=0).repeat(2, axis=1), [0.25, 0.5, 0.25])
         result.append(image)
     return np.stack(result, axis=-1)
+
+
+def filtered(image: np.ndarray, taps: list[float]) -> np.ndarray:
+    """By `taps` along both axes, zeros outside."""
+    for axis in (0, 1):
+        image = ndimage.convolve1d(image, taps, axis=axis, mode="constant")
+    return image
 
 
 def largest_error(overrides: dict[str, Any]) -> float:
@@ -125,7 +130,7 @@ def test_the_held_out_photographs_are_there_before_the_first_step() -> None:
         pixels = image[: image.shape[0] // 8 * 8, : image.shape[1] // 8 * 8]
         result = model(tensor(pixels / 127.5 - 1)).sample[0].permute(1, 2, 0).clamp(-1, 1).numpy()
         scores.append(metrics.peak_signal_noise_ratio(pixels / 127.5 - 1, result, data_range=2))
-    assert np.mean(scores) == pytest.approx(24.0, abs=0.2)
+    assert np.mean(scores) == pytest.approx(25.3, abs=0.2)
 
 
 @pytest.mark.parametrize(
