@@ -63,9 +63,8 @@ def initialize(model: LiteVAE | StableDiffusionVAE, how: str) -> None:
 def _start_litevae(model: LiteVAE, start: WaveletStart | None) -> None:
     encoder = model.encoder
     if isinstance(encoder, Encoder):
-        bands = None if start is None else torch.eye(start.bands)
         for network in encoder.extraction:
-            cast(FeatureNetwork, network).start_residual(bands)
+            cast(FeatureNetwork, network).start_residual(None if start is None else start.extraction)
         for layer in encoder.downsample:
             if isinstance(layer, nn.Conv2d):
                 keep_variance(layer)

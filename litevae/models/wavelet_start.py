@@ -14,17 +14,18 @@ from litevae.models.blocks import group_count
 from litevae_kernels.checks import wrong_value
 
 BANDS = 4  # L, H, V, D
-LOW_PASS_GAIN, DETAIL_GAIN = 2.0, 8.0  # photographs then have latents of a standard deviation near 1
+LOW_PASS_GAIN, DETAIL_GAIN = 4.0, 16.0  # photographs then have sub-bands and latents of a standard deviation near 1
 
 
 class WaveletStart(NamedTuple):
     """The linear maps of an untrained model (initialize.py).
 
-    bands: of a level, which its extractor passes. analysis [n, levels * bands]: the extractors' channels -> the first n
-    means of the latent. low_pass [C, latent_channels]: a latent -> L of the last level.
+    extraction [4C, 4C]: a level's sub-bands -> the first of its extractor's channels. analysis [n, levels * 4C]: the
+    channels of all extractors -> the first n means of the latent. low_pass [C, latent_channels]: a latent -> L of the
+    last level.
     """
 
-    bands: int
+    extraction: Tensor
     analysis: Tensor
     low_pass: Tensor
 
@@ -32,21 +33,22 @@ class WaveletStart(NamedTuple):
 def wavelet_start(config: LiteVAEConfig) -> WaveletStart:
     """The maps of a model that `check_wavelet_start` takes.
 
-    A learned latent is L of the last level times LOW_PASS_GAIN, then H, V and D of it times DETAIL_GAIN: of the
-    brightness, and with more channels of the differences between the colours. Beyond 4 * in_channels nothing is set.
+    Extractors scale L by LOW_PASS_GAIN and H, V, D by DETAIL_GAIN: a step of Adam, which has the same size in every
+    weight, then changes little. A learned latent is L of the last level, then H, V and D of it: of the brightness, and
+    with more channels of the differences between the colours. Beyond 4 * in_channels nothing is set.
     """
     channels, latent_channels = config.in_channels, config.latent_channels
     bands = BANDS * channels
+    gains = torch.tensor([LOW_PASS_GAIN] * channels + [DETAIL_GAIN] * (bands - channels))
     details = [torch.kron(torch.eye(BANDS)[band], colour) for colour in _colours(channels) for band in (1, 2, 3)]
-    rows = torch.cat([LOW_PASS_GAIN * torch.eye(channels, bands), DETAIL_GAIN * torch.stack(details)])
-    rows = rows[:latent_channels]  # [n, 4C]
+    rows = torch.cat([torch.eye(channels, bands), torch.stack(details)])[:latent_channels]  # [n, 4C]
     finer = torch.zeros(len(rows), bands * (len(config.wavelet_levels) - 1))
     low_pass = torch.eye(channels, latent_channels)
     if config.encoder_type == "learned":
         low_pass /= LOW_PASS_GAIN
     elif config.encoder_type == "dwt-2":  # L of the level before the last, four positions as channels: L is their mean
         low_pass = torch.kron(torch.eye(channels, bands), torch.full((1, 4), 0.25))
-    return WaveletStart(bands, torch.cat([finer, rows], dim=1), low_pass)
+    return WaveletStart(torch.diag(gains), torch.cat([finer, rows], dim=1), low_pass)
 
 
 def _colours(channels: int) -> Tensor:
