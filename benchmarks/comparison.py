@@ -142,8 +142,8 @@ def table(size: str, settings: Mapping[str, Any], minutes: float | None) -> Tabl
             "perception, but the same for all rows.",
             "SD-VAE has Stable Diffusion's encoder and the decoder of the other rows. Img/s: median over the log lines "
             "of a run, forward, backward and update; the runs came one after the other.",
-            "Wavelet start: train.initialization=wavelet; beside GroupNorm without the norm before the last convolution, "
-            "whose groups of 2 channels it cannot pass.",
+            "Wavelet start: train.initialization=wavelet; beside GroupNorm without the norm before the last "
+            "convolution, whose groups of 2 channels it cannot pass.",
         ],
     )
 
