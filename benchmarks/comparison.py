@@ -38,6 +38,8 @@ ROWS: dict[str, list[str]] = {
     "LiteVAE-B": [],
     "LiteVAE-B, SMC decoder": ["model=smc"],
     "LiteVAE-B, no high-frequency losses": ["loss=no-high-frequency"],
+    "LiteVAE-B, wavelet start": ["train.initialization=wavelet", "model.decoder_outer_norm=false"],
+    "LiteVAE-B, SMC decoder, wavelet start": ["train.initialization=wavelet", "model=smc"],
 }
 # Beside the recipe's own values, which are the small ones. SD-VAE's encoder is Stable Diffusion's at either size.
 SIZES: dict[str, list[str]] = {
@@ -140,6 +142,8 @@ def table(size: str, settings: Mapping[str, Any], minutes: float | None) -> Tabl
             "perception, but the same for all rows.",
             "SD-VAE has Stable Diffusion's encoder and the decoder of the other rows. Img/s: median over the log lines "
             "of a run, forward, backward and update; the runs came one after the other.",
+            "Wavelet start: train.initialization=wavelet; beside GroupNorm without the norm before the last "
+            "convolution, whose groups of 2 channels it cannot pass.",
         ],
     )
 

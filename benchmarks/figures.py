@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_SERIES = ("#93c5fd", BLUE, GREEN, ORANGE)  # of runs beside the first, which is gray
+_SERIES = ("#93c5fd", BLUE, GREEN, ORANGE, "#7c3aed", "#dc2626")  # of runs beside the first, which is gray
 FAMILIES = {  # of a row's name: colour, marker, legend
     "ours": (BLUE, "o", "LiteVAE, this library"),
     "paper": (ORANGE, "D", "LiteVAE, the paper's Table 3"),

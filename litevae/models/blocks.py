@@ -192,13 +192,17 @@ class ResBlock(nn.Module):
             shortcut = self.conv_shortcut(x) if skip is None else shortcut_of(self.conv_shortcut, x, skip)
         return residual_sum(shortcut, self.conv2, hidden)  # [B, out_channels, H, W]
 
-    def start_residual(self) -> None:
-        """Add nothing to the shortcut yet (as in ADM, whose UNet appendix F follows), which keeps the variance."""
+    def start_residual(self, carried: int = 0) -> None:
+        """Add nothing to the shortcut yet (as in ADM, whose UNet appendix F follows), which keeps the variance.
+
+        The first `carried` channels of x pass it unchanged.
+        """
         layer: Any = self.conv2
         nn.init.zeros_(layer.gain if isinstance(layer, SMConv2d) else layer.weight)
         nn.init.zeros_(layer.bias)
         if self.conv_shortcut is not None:
             keep_variance(self.conv_shortcut)
+            set_outputs(self.conv_shortcut, torch.eye(carried))
 
 
 def keep_variance(layer: nn.Conv2d) -> None:
@@ -208,3 +212,24 @@ def keep_variance(layer: nn.Conv2d) -> None:
     nn.init.kaiming_normal_(weight, nonlinearity="linear")
     with torch.no_grad():
         layer.weight.copy_(weight)
+
+
+def set_outputs(layer: nn.Conv2d, matrix: Tensor, kernel: Tensor | None = None, first: int = 0) -> None:
+    """Make outputs [first, first + n) a linear map of the first m inputs, without a bias; the others stay.
+
+    Args:
+        layer: of an odd kernel size k, with a bias.
+        matrix: [n, m].
+        kernel: [k, k], what each of these inputs is filtered with; None: the centre alone.
+    """
+    outputs, inputs = matrix.shape
+    size = layer.kernel_size[0]
+    if kernel is None:
+        kernel = torch.zeros(size, size)
+        kernel[size // 2, size // 2] = 1.0
+    rows = slice(first, first + outputs)
+    assert layer.bias is not None
+    with torch.no_grad():
+        layer.weight[rows] = 0.0
+        layer.weight[rows, :inputs] = (matrix[:, :, None, None] * kernel).to(layer.weight)  # [n, m, k, k]
+        layer.bias[rows] = 0.0

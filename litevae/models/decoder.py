@@ -5,13 +5,31 @@ image -> DWT -> feature extraction -> aggregation -> latent -> [decoder] -> loss
 Parameter names are those of diffusers' Decoder.
 """
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from litevae.checks import check_latent
 from litevae.config import LiteVAEConfig, Normalization
-from litevae.models.blocks import GradientCheckpointing, GroupNorm, GroupNormSiLU, ResBlock
+from litevae.models.blocks import (
+    GradientCheckpointing,
+    GroupNorm,
+    GroupNormSiLU,
+    ResBlock,
+    keep_variance,
+    set_outputs,
+)
+
+# Nearest upsampling and SMOOTH, time after time, make the quadratic B-spline of what they start from (Chaikin 1974).
+# Its means over the latent's blocks would be [1 4 1] / 6 of the L it is to show: SHARPEN undoes most of that first.
+SMOOTH = torch.tensor([1.0, 2.0, 1.0]) / 4
+SHARPEN = torch.tensor([-1.0, 6.0, -1.0]) / 4
+# L and H of an image row x after nearest upsampling and SMOOTH, as filters of x: the pixels are (x[i-1] + 3 x[i]) / 4
+# and (3 x[i] + x[i+1]) / 4, of which the DWT takes half the sum and half the difference.
+SMOOTH_BANDS = torch.tensor([1.0, 6.0, 1.0]) / 8, torch.tensor([1.0, 0.0, -1.0]) / 8
+CONSTANT = 16.0  # in the last norm's groups
 
 
 class Decoder(nn.Module):
@@ -34,6 +52,7 @@ class Decoder(nn.Module):
     def __init__(self, config: LiteVAEConfig) -> None:
         super().__init__()
         self.latent_channels = config.latent_channels
+        self.output_type = config.output_type
         is_wavelet = config.output_type == "wavelet"
         widths = config.block_out_channels[::-1]
         normalization, dropout = config.decoder_normalization, config.dropout
@@ -59,6 +78,64 @@ class Decoder(nn.Module):
         for block in self.up_blocks:
             x = block(x)  # [B, C', 2h, 2w]; the last one keeps the size
         return self.conv_out(self.conv_norm_out(x))  # the image, or its sub-bands
+
+    def start_residual(self, low_pass: Tensor | None = None) -> None:
+        """Set the weights so that the decoder is nearly linear and keeps the variance of a latent (initialize.py).
+
+        With `low_pass` [out_channels, latent_channels], which makes L of the last level of a latent, the result is this
+        L, interpolated by SHARPEN and SMOOTH. Every width must be at least `pair_stride` for each of the out_channels,
+        and `pair_stride` not 1, nor 2 with a norm before the last convolution.
+        """
+        carried = 0 if low_pass is None else self.pair_stride * len(low_pass)
+        keep_variance(self.conv_in)
+        for module in self.modules():
+            if isinstance(module, ResBlock):
+                module.start_residual(carried)
+            elif isinstance(module, Upsample):
+                keep_variance(module.conv)
+                set_outputs(module.conv, torch.eye(carried), torch.outer(SMOOTH, SMOOTH))
+        keep_variance(self.conv_out)
+        if low_pass is not None:
+            self._start_upsampling(low_pass)
+
+    @property
+    def pair_stride(self) -> int:
+        """Channels that carry one of the image's to the last convolution: two, or a group of the norm before it."""
+        norm = self.conv_norm_out
+        return norm.num_channels // norm.num_groups if isinstance(norm, GroupNormSiLU) else 2
+
+    def _start_upsampling(self, low_pass: Tensor) -> None:
+        """Into the carried channels, and out of them: through the last SiLU as pairs, silu(c) - silu(-c) = c."""
+        channels = len(low_pass)
+        pair = torch.zeros(self.pair_stride, 1)
+        pair[:2, 0] = torch.tensor([1.0, -1.0])
+        pairs = torch.kron(torch.eye(channels), pair)  # [carried, channels]
+        set_outputs(self.conv_in, pairs @ low_pass, torch.outer(SHARPEN, SHARPEN))
+        for attention in self.mid_block.attentions:
+            cast(SelfAttention, attention).start_residual()
+        if isinstance(self.conv_norm_out, GroupNormSiLU):
+            self._hold_scale(channels)
+        if self.output_type == "image":
+            set_outputs(self.conv_out, pairs.T)
+            return
+        low, high = SMOOTH_BANDS
+        for band, (rows, columns) in enumerate([(low, low), (high, low), (low, high), (high, high)]):  # L H V D
+            set_outputs(self.conv_out, pairs.T, torch.outer(rows, columns), first=band * channels)
+
+    @torch.no_grad()
+    def _hold_scale(self, channels: int) -> None:
+        """Put constants beside each pair into its group of the last norm, whose affine map undoes what it does to c.
+
+        A group is c, -c, and +-CONSTANT in turn. Its scale is the same for every image but for a share of about
+        mean(c^2) / CONSTANT^2, its mean for every image.
+        """
+        norm, before = cast(GroupNormSiLU, self.conv_norm_out), cast(Any, self.up_blocks[-1]).resnets[-1].conv2
+        group = torch.cat([torch.zeros(2), CONSTANT * (-1.0) ** torch.arange(self.pair_stride - 2)])
+        for channel in range(channels):
+            first = channel * self.pair_stride
+            before.bias[first : first + self.pair_stride] = group
+            norm.weight[first : first + 2] = group.std(correction=0)
+            norm.bias[first : first + 2] = group.mean()
 
 
 class MidBlock(GradientCheckpointing):
@@ -94,6 +171,11 @@ class SelfAttention(nn.Module):
         tokens = self.group_norm(x).flatten(2).transpose(1, 2).unsqueeze(1)  # [B, 1, hw, C]
         attended = F.scaled_dot_product_attention(self.to_q(tokens), self.to_k(tokens), self.to_v(tokens))
         return x + self.to_out[0](attended.squeeze(1)).transpose(1, 2).reshape(x.shape)  # [B, hw, C] -> [B, C, h, w]
+
+    def start_residual(self) -> None:
+        """Add nothing yet."""
+        for parameter in self.to_out.parameters():
+            nn.init.zeros_(parameter)
 
 
 class UpBlock(GradientCheckpointing):

@@ -3,9 +3,10 @@
 image -> DWT -> [feature extraction -> aggregation] -> latent -> decoder -> losses
 """
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from litevae.models.blocks import GradientCheckpointing, keep_variance
+from litevae.models.blocks import GradientCheckpointing, keep_variance, set_outputs
 
 
 class FeatureNetwork(GradientCheckpointing):
@@ -17,7 +18,14 @@ class FeatureNetwork(GradientCheckpointing):
     conv_in: nn.Conv2d
     conv_out: nn.Conv2d
 
-    def start_residual(self) -> None:
-        """Set the weights so that the network is nearly linear and keeps the variance of its input (initialize.py)."""
+    def start_residual(self, linear: Tensor | None = None) -> None:
+        """Set the weights so that the network is nearly linear and keeps the variance of its input (initialize.py).
+
+        With `linear` [n, m] the first n outputs are that map of the first m inputs, at each position by itself. Every
+        width inside must be at least n.
+        """
         keep_variance(self.conv_in)
         keep_variance(self.conv_out)
+        if linear is not None:
+            set_outputs(self.conv_in, linear)
+            set_outputs(self.conv_out, torch.eye(len(linear)))

@@ -13,13 +13,14 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 from litevae.models.baseline import StableDiffusionVAE
-from litevae.models.blocks import ResBlock, keep_variance
-from litevae.models.decoder import Upsample
+from litevae.models.blocks import keep_variance, set_outputs
 from litevae.models.encoder import Encoder
+from litevae.models.feature_network import FeatureNetwork
 from litevae.models.litevae import LiteVAE
-from litevae_kernels.checks import check_choice
+from litevae.models.wavelet_start import WaveletStart, check_wavelet_start, wavelet_start
+from litevae_kernels.checks import check_choice, wrong_value
 
-INITIALIZATIONS = ("pytorch", "residual")
+INITIALIZATIONS = ("pytorch", "residual", "wavelet")
 INITIAL_LOGVAR = -6.0
 
 
@@ -35,34 +36,47 @@ def initialize(model: LiteVAE | StableDiffusionVAE, how: str) -> None:
     2015, gain 1), and log-variances start near -6. Self-modulated convolutions set their own scale; their gain
     starts at 0 instead of their weight. It means the same for Stable Diffusion's autoencoder, so that a comparison
     compares the architectures.
+
+    "wavelet" is "residual", and the linear autoencoder is known (wavelet_start.py): the extractors pass the sub-bands,
+    the latent begins with L of the last level, from which the decoder makes a smooth image. It is exact, but for a
+    GroupNorm before the decoder's last convolution (1e-3 of [-1, 1] with groups of 4) and a ViT. All that "residual"
+    draws beside this is drawn here too, and learns from the first steps on.
+
+    Raises:
+        ValueError: no such `how`, or "wavelet" and a model that cannot start so (`check_wavelet_start`).
     """
     check_choice("how", how, INITIALIZATIONS)
     if how == "pytorch":
         return
     if isinstance(model, StableDiffusionVAE):
+        if how == "wavelet":
+            raise wrong_value("how", "be 'pytorch' or 'residual' for a StableDiffusionVAE, which has no wavelets", how)
         _start_baseline(model)
-    else:
-        _start_litevae(model)
-    if model.post_quant_conv is not None:
-        keep_variance(model.post_quant_conv)
+        if model.post_quant_conv is not None:
+            keep_variance(model.post_quant_conv)
+        return
+    if how == "wavelet":
+        check_wavelet_start(model.architecture)
+    _start_litevae(model, wavelet_start(model.architecture) if how == "wavelet" else None)
 
 
-def _start_litevae(model: LiteVAE) -> None:
-    encoder, decoder = model.encoder, model.decoder
+def _start_litevae(model: LiteVAE, start: WaveletStart | None) -> None:
+    encoder = model.encoder
     if isinstance(encoder, Encoder):
-        for network in (*encoder.extraction, encoder.aggregation):
-            network.start_residual()
+        for network in encoder.extraction:
+            cast(FeatureNetwork, network).start_residual(None if start is None else start.extraction)
         for layer in encoder.downsample:
             if isinstance(layer, nn.Conv2d):
                 keep_variance(layer)
-        _quiet_posterior(model.quant_conv or encoder.aggregation.conv_out)
-    keep_variance(decoder.conv_in)
-    for module in decoder.modules():
-        if isinstance(module, ResBlock):
-            module.start_residual()
-        elif isinstance(module, Upsample):
-            keep_variance(module.conv)
-    keep_variance(decoder.conv_out)
+        encoder.aggregation.start_residual(None if start is None else start.analysis)
+        if model.quant_conv is not None and start is not None:
+            set_outputs(model.quant_conv, torch.eye(model.latent_channels))
+        _quiet_posterior(model.quant_conv or encoder.aggregation.conv_out, keep_means=start is not None)
+    model.decoder.start_residual(None if start is None else start.low_pass)
+    if model.post_quant_conv is not None:
+        keep_variance(model.post_quant_conv)
+        if start is not None:
+            set_outputs(model.post_quant_conv, torch.eye(model.latent_channels))
 
 
 def _start_baseline(model: StableDiffusionVAE) -> None:
@@ -81,10 +95,13 @@ def _start_baseline(model: StableDiffusionVAE) -> None:
     _quiet_posterior(model.quant_conv or model.vae.encoder.conv_out)
 
 
-def _quiet_posterior(last: nn.Conv2d) -> None:
+def _quiet_posterior(last: nn.Conv2d, keep_means: bool = False) -> None:
     """Log-variances near INITIAL_LOGVAR, whatever the image: noise of about 5 % of a unit-variance mean."""
-    keep_variance(last)
     assert last.bias is not None
+    means = last.weight.chunk(2)[0].detach().clone()
+    keep_variance(last)
     with torch.no_grad():
+        if keep_means:
+            last.weight.chunk(2)[0].copy_(means)
         last.weight.chunk(2)[1].mul_(0.1)
         last.bias.chunk(2)[1].fill_(INITIAL_LOGVAR)

@@ -62,7 +62,7 @@ class UNet(FeatureNetwork):
             x = self.run(block, x, skips.pop())  # x and skip stand for [B, x's width + skip's width, H, W]
         return self.conv_out(x)  # [B, out_channels, H, W]
 
-    def start_residual(self) -> None:
-        super().start_residual()
+    def start_residual(self, linear: Tensor | None = None) -> None:
+        super().start_residual(linear)
         for block in (*self.encoder_path, *self.middle, *self.decoder_path):
-            block.start_residual()
+            block.start_residual(carried=0 if linear is None else len(linear))

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from litevae.models.blocks import EPS
+from litevae.models.blocks import EPS, set_outputs
 from litevae.models.feature_network import FeatureNetwork
 
 POSITIONS = 16  # a side of the learned ones: the latent of a 128x128 image
 MLP_RATIO = 4
+CONSTANT = 16.0  # in the tokens
 
 
 class ViT(FeatureNetwork):
@@ -48,10 +49,29 @@ class ViT(FeatureNetwork):
         x = self.norm(tokens).transpose(1, 2).unflatten(2, (height, width))  # [B, width, h, w]
         return self.conv_out(x)  # [B, out_channels, h, w]
 
-    def start_residual(self) -> None:
+    def start_residual(self, linear: Tensor | None = None) -> None:
+        """See FeatureNetwork. `linear` needs a width of 2 n + 2, and is scaled by the LayerNorm, position by position.
+
+        Its outputs c reach the norm as pairs, c and -c, whose difference is free of the mean. Half of the other
+        channels are +-CONSTANT, which leaves a scale that is the same but for a share of about mean(c^2) / CONSTANT^2.
+        """
         super().start_residual()
         for block in self.blocks:
             cast(TransformerBlock, block).start_residual()
+        if linear is None:
+            return
+        outputs, width = len(linear), self.conv_in.out_channels
+        constants = (width - 2 * outputs + 1) // 2
+        carried = 2 * outputs + constants
+        token = torch.zeros(width)
+        token[2 * outputs : carried] = CONSTANT * (-1.0) ** torch.arange(constants)
+        scale = (token.var(correction=0) + (width - carried) / width).sqrt()  # the others have a variance of 1
+        set_outputs(self.conv_in, torch.cat([linear, -linear, torch.zeros(constants, linear.shape[1])]))
+        half = torch.eye(outputs) * scale / 2
+        set_outputs(self.conv_out, torch.cat([half, -half], dim=1))
+        with torch.no_grad():
+            cast(Tensor, self.conv_in.bias)[:carried] = token[:carried]
+            self.positions[:, :carried] = 0.0
 
 
 class TransformerBlock(nn.Module):

@@ -15,6 +15,7 @@ from litevae.losses.perceptual import PerceptualConfig
 from litevae.losses.total import RECONSTRUCTION_TERMS, LossConfig
 from litevae.models.discriminators.config import DiscriminatorConfig
 from litevae.models.initialize import INITIALIZATIONS
+from litevae.models.wavelet_start import check_wavelet_start
 from litevae.runs.config import LoopConfig, RunSection
 from litevae_kernels.checks import check_choice, check_int, wrong_value
 
@@ -95,7 +96,9 @@ class TrainConfig(LoopConfig):
     compile: bool = False
     """torch.compile encoder, decoder, discriminator and perceptual network."""
     initialization: str = "residual"
-    """`residual`: a nearly linear autoencoder with little posterior noise; `pytorch`: each layer's own default
+    """`residual`: a nearly linear autoencoder with little posterior noise; `wavelet`: the same, and what it computes is
+    known: its latent begins with the low-pass colours of the last wavelet level, of which the decoder makes a smooth
+    image, so that training starts near bicubic interpolation's PSNR; `pytorch`: each layer's own default
     (litevae/models/initialize.py)."""
     freeze: str | None = None
     """`encoder` or `decoder`, each with its 1x1 convolution: stays as `train.start_from` has it, bit for bit, without
@@ -150,6 +153,14 @@ class RunConfig:
         if "fwd" in self.train.evaluate_sets and self.data.evaluation_size is not None:
             check_packets(self.data.evaluation_size, self.data.evaluation_size)
         self._check_last_gradients()
+        if self.train.initialization == "wavelet":
+            if self.model.kind == "sd-vae":
+                rule = "be 'residual' or 'pytorch' with model.kind=sd-vae, which has no wavelets"
+                raise wrong_value("train.initialization", rule, "wavelet")
+            try:
+                check_wavelet_start(self.model.architecture)
+            except ValueError as error:
+                raise ValueError(f"train.initialization=wavelet: model.{error}") from None
 
     def _check_last_gradients(self) -> None:
         """ValueError where gradients of the decoder's last layer are asked for that this run does not have."""

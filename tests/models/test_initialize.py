@@ -99,20 +99,27 @@ def test_pytorch_s_own_is_untouched() -> None:
     vae, untouched = model(), model()
     initialize(vae, "pytorch")
     torch.testing.assert_close(vae.state_dict(), untouched.state_dict(), rtol=0, atol=0)
-    with pytest.raises(ValueError, match="how must be one of 'pytorch', 'residual', got 'he'"):
+    with pytest.raises(ValueError, match="how must be one of 'pytorch', 'residual', 'wavelet', got 'he'"):
         initialize(vae, "he")
+    with pytest.raises(ValueError, match=r"how must be 'pytorch' or 'residual' for a StableDiffusionVAE, .* 'wavelet'"):
+        initialize(baseline(), "wavelet")
 
 
 @pytest.mark.parametrize(
-    "make", [lambda: LiteVAE.from_preset("S", block_out_channels=(8, 8, 8, 8)), partial(baseline, layers_per_block=1)]
+    ("make", "how"),
+    [
+        (lambda: LiteVAE.from_preset("S", block_out_channels=(8, 8, 8, 8)), "residual"),
+        (partial(baseline, layers_per_block=1), "residual"),
+        (partial(model, layers_per_block=1), "wavelet"),
+    ],
 )
-def test_a_seed_means_one_model_in_any_layout(make: Callable[[], Any]) -> None:
+def test_a_seed_means_one_model_in_any_layout(make: Callable[[], Any], how: str) -> None:
     models = []
     for memory_format in (torch.contiguous_format, torch.channels_last):
-        model = make().to(memory_format=memory_format)
+        vae = make().to(memory_format=memory_format)
         torch.manual_seed(0)
-        initialize(model, "residual")
-        models.append(model.state_dict())
+        initialize(vae, how)
+        models.append(vae.state_dict())
     one, two = models
     drawn = [name for name in one if name.endswith(("conv_in.weight", "conv_out.weight", "shortcut.weight"))]
     assert len(drawn) > 5

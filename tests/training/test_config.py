@@ -119,3 +119,23 @@ def test_sets_that_cannot_be_measured(train: list[str], data: int | None, messag
     with pytest.raises(ValueError) as error:
         RunConfig(train=TrainConfig(evaluate_sets=train), data=DataConfig(evaluation_size=data))
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (ModelConfig(kind="sd-vae"), "train.initialization must be 'residual' or 'pytorch' with model.kind=sd-vae"),
+        (
+            ModelConfig(size="S", latent_channels=2),
+            "train.initialization=wavelet: model.latent_channels must be at least",
+        ),
+        (
+            ModelConfig(block_out_channels=[64, 64, 128, 128]),
+            r"model.decoder_outer_norm must be False .* block_out_channels\[0\]=64, 2 to a group .* got None; ",
+        ),
+    ],
+)
+def test_models_that_cannot_start_as_wavelets(model: ModelConfig, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RunConfig(model=model, train=TrainConfig(initialization="wavelet"))
+    RunConfig(model=ModelConfig(), train=TrainConfig(initialization="wavelet"))  # Stable Diffusion's decoder
