@@ -15,7 +15,7 @@ from litevae.pixels import to_float
 from litevae_kernels.checks import FLOATING_DTYPES, wrong_kind, wrong_value
 
 
-def check_image(image: object, channels: int, multiple: int = 8) -> None:
+def check_image(image: object, channels: int, multiple: int) -> None:
     """TypeError or ValueError unless `image` is floating point or uint8 [B, channels, H, W], with sides that
     `multiple` divides."""
     shape = f"[B, {channels}, H, W]"
@@ -77,7 +77,7 @@ def in_dtype_of(model: Any, x: Tensor) -> Tensor:
     stored = next(model.parameters()).dtype
     if not isinstance(x, Tensor) or x.dtype == stored:
         return x
-    dtype = model.dtype if _has_hooks(model) else stored  # the former walks over all modules
+    dtype = compute_dtype(model)
     if x.dtype == torch.uint8 and stored != dtype:
         return to_float(x, dtype)
     if not x.dtype.is_floating_point or dtype not in FLOATING_DTYPES:
@@ -85,6 +85,12 @@ def in_dtype_of(model: Any, x: Tensor) -> Tensor:
     device = x.device.type
     autocast = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
     return x if autocast and x.dtype != torch.float64 else x.to(dtype)  # autocast leaves float64 alone
+
+
+def compute_dtype(model: Any) -> torch.dtype:
+    """The dtype that a diffusers model computes in, which is that of its parameters but for layerwise casting."""
+    dtype: torch.dtype = model.dtype if _has_hooks(model) else next(model.parameters()).dtype
+    return dtype  # model.dtype walks over all modules
 
 
 def _has_hooks(model: Any) -> bool:

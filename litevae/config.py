@@ -167,8 +167,9 @@ class LiteVAEConfig:
         if self.vit_width % self.vit_heads:
             raise wrong_value("vit_heads", f"divide vit_width, {self.vit_width}", self.vit_heads)
         if self.encoder_normalization != "group_norm" and (self.extraction, self.aggregation) != ("unet", "unet"):
-            rule = f"be 'group_norm' with extraction={self.extraction!r} and aggregation={self.aggregation!r}"
-            raise wrong_value("encoder_normalization", f"{rule}: it is that of UNets", self.encoder_normalization)
+            networks = f"extraction={self.extraction!r} and aggregation={self.aggregation!r}"
+            rule = f"be 'group_norm' unless both networks are UNets (here {networks})"
+            raise wrong_value("encoder_normalization", rule, self.encoder_normalization)
         if self.encoder_type == "learned":
             return
         channels = self.in_channels * (4 if self.encoder_type == "dwt" else 16)

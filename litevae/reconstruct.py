@@ -7,9 +7,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from litevae.data import UnreadableImageError, read_image, srgb_profile, to_tensor
 from litevae.evaluation.figures import side_by_side
@@ -56,16 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _write(model: nn.Module, original: Tensor, output: Path) -> None:
+def _write(model: Any, original: Tensor, output: Path) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     reconstruction, latent = (x.cpu()[0] for x in reconstruct(model.to(device), original[None].to(device)))
     decibels = psnr(reconstruction[None], original[None]).item()
-    height, width = original.shape[-2:]
-    shape = "x".join(map(str, latent.shape))
-    captions = (f"original {width}x{height}", f"reconstruction {decibels:.2f} dB", f"latent {shape}")
+    size, shape = ("x".join(map(str, sides)) for sides in (original.shape[:0:-1], latent.shape))  # width first
+    captions = (f"original {size}", f"reconstruction {decibels:.2f} dB", f"latent {shape}")
     with replacing(output.resolve()) as temporary:  # what a link leads to
-        side_by_side(original, reconstruction, latent, captions).save(temporary, quality=95, icc_profile=srgb_profile())
-    print(f"PSNR {decibels:.2f} dB, {width}x{height} pixels, latent {shape}: {output}")
+        picture = side_by_side(original, reconstruction, latent, captions, model.downsampling)
+        picture.save(temporary, quality=95, icc_profile=srgb_profile())
+    print(f"PSNR {decibels:.2f} dB, {size} pixels, latent {shape}: {output}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,9 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         "--model", required=True, help="a run's folder, one written by save_pretrained, or owner/name on the Hub"
     )
     parser.add_argument(
-        "--output",
-        type=Path,
-        help="file to write, .png or .jpg (default: <photo>-reconstruction.png here, numbered if that exists)",
+        "--output", type=Path, help="a .png or .jpg (default: <photo>-reconstruction.png here, numbered if that exists)"
     )
     parser.add_argument("--overwrite", action="store_true", help="let --output replace an existing file")
     parser.add_argument(

@@ -46,6 +46,71 @@ BAD = [
         r"latent_channel_stds\[3\] must be finite and above 0, got 0",
     ),
     ({"latent_channel_stds": [1.0, float("nan"), 1, 1]}, ValueError, r"latent_channel_stds\[1\] must be finite"),
+    ({"encoder_type": "haar"}, ValueError, "encoder_type must be one of 'learned', 'dwt', 'dwt-2', got 'haar'"),
+    ({"extraction": "vit"}, ValueError, "extraction must be one of 'unet', 'nafnet', got 'vit'"),
+    ({"aggregation": "nafnet"}, ValueError, "aggregation must be one of 'unet', 'vit', got 'nafnet'"),
+    (
+        {"encoder_normalization": "batch"},
+        ValueError,
+        "encoder_normalization must be one of 'group_norm', 'smc', 'none'",
+    ),
+    ({"shared_extraction": 1}, TypeError, "shared_extraction must be True or False, got 1"),
+    ({"nafnet_width": 0}, ValueError, "nafnet_width must be at least 1, got 0"),
+    ({"nafnet_blocks": 2.0}, TypeError, "nafnet_blocks must be an int, got 2.0"),
+    ({"vit_width": 0}, ValueError, "vit_width must be at least 1, got 0"),
+    ({"vit_depth": 0}, ValueError, "vit_depth must be at least 1, got 0"),
+    ({"vit_heads": 0}, ValueError, "vit_heads must be at least 1, got 0"),
+    ({"vit_heads": 3}, ValueError, "vit_heads must divide vit_width, 128, got 3"),
+    ({"wavelet_levels": 3}, TypeError, "wavelet_levels must be a list or tuple"),
+    ({"wavelet_levels": ()}, ValueError, "wavelet_levels must have at least one entry"),
+    ({"wavelet_levels": (0, 3)}, ValueError, r"wavelet_levels\[0\] must be at least 1, got 0"),
+    *(
+        (
+            {"wavelet_levels": levels},
+            ValueError,
+            r"wavelet_levels must be different levels in order, the last one 2, 3 or",
+        )
+        for levels in ((1,), (2, 2, 3), (3, 2), (1, 5))
+    ),
+    (
+        {"wavelet_levels": (1, 2)},
+        ValueError,
+        r"block_out_channels must have 3 entries \(the latent has 1/4 of the image's",
+    ),
+    ({"wavelet_levels": (2, 4)}, ValueError, r"block_out_channels must have 5 entries \(the latent has 1/16 of the"),
+    *(
+        (
+            {"encoder_normalization": "smc", **network},
+            ValueError,
+            "encoder_normalization must be 'group_norm' unless both networks are UNets .here .*, got 'smc'",
+        )
+        for network in ({"extraction": "nafnet"}, {"aggregation": "vit"})
+    ),
+    (
+        {"encoder_type": "dwt"},
+        ValueError,
+        "latent_channels must be 12 with encoder_type='dwt', whose latent is sub-bands",
+    ),
+    ({"encoder_type": "dwt-2"}, ValueError, "latent_channels must be 48 with encoder_type='dwt-2', .*, got 4"),
+    *(
+        (
+            {"encoder_type": "dwt", "latent_channels": 12, **change},
+            ValueError,
+            f"{next(iter(change))} must be .* with encoder_type='dwt', which has no parameters, got ",
+        )
+        for change in (
+            {"extraction": "nafnet"},
+            {"shared_extraction": True},
+            {"aggregation": "vit"},
+            {"encoder_normalization": "none"},
+            {"use_quant_conv": True},
+        )
+    ),
+    (
+        {"encoder_type": "dwt", "latent_channels": 12, "wavelet_levels": (2, 3)},
+        ValueError,
+        "wavelet_levels must have all levels to the last with encoder_type='dwt', which takes no choice of them, got",
+    ),
 ]
 
 
@@ -96,6 +161,17 @@ def test_every_field_has_a_docstring():
         and isinstance(after.value, ast.Constant)
     ]
     assert documented == [field.name for field in dataclasses.fields(LiteVAEConfig)]
+
+
+def test_what_follows_from_the_encoder():
+    configs = {
+        "f8": LiteVAEConfig(),
+        "f4": LiteVAEConfig(wavelet_levels=(1, 2), block_out_channels=(8, 8, 8)),
+        "f16": LiteVAEConfig(wavelet_levels=(4,), block_out_channels=(8,) * 5, encoder_normalization="smc"),
+        "dwt": LiteVAEConfig(encoder_type="dwt", latent_channels=12, decoder_normalization="smc"),
+    }
+    found = {name: (config.downsampling, config.has_posterior, config.has_smc) for name, config in configs.items()}
+    assert found == {"f8": (8, True, False), "f4": (4, True, False), "f16": (16, True, True), "dwt": (8, False, True)}
 
 
 def test_presets_are_those_of_tables_23_and_24():

@@ -55,7 +55,7 @@ class DataConfig:
     """"hash"; or "last", the rule of older versions, which runs that they started keep when they are resumed: the
     last images in name order, and of a stream the first `evaluation_images`, which can all be of one class."""
     crop_size: int = 128
-    """Side of a training crop in pixels, a multiple of 8."""
+    """Side of a training crop in pixels, a multiple of 8 (with `model=f4` of 4, with `model=f16` of 16)."""
     resize: int | None = None
     """The short side of an image is resized to this before it is cropped. None: no resizing."""
     crop: str = "random"
@@ -67,7 +67,8 @@ class DataConfig:
     horizontal_flip: bool = True
     """Mirror a crop with probability 1/2."""
     evaluation_size: int | None = 256
-    """Held-out images: short side resized to this, centre square cut. None: whole, at their own size."""
+    """Held-out images: short side resized to this, centre square cut. None: whole, at their own size. Sides that the
+    model does not take are padded."""
     evaluation_images: int = 16
     """Evaluate at most this many held-out images, spread over all of them. All held-out images stay out of training.
     A stream reads about `evaluation_images` / `holdout` examples for them: once or, if more than 16, in every
@@ -80,8 +81,7 @@ class DataConfig:
         check_choice("data.crop", self.crop, ("random", "center"))
         check_choice("data.small_images", self.small_images, ("upscale", "refuse"))
         self._check_path()
-        if self.crop_size < 8 or self.crop_size % 8:
-            raise wrong_value("data.crop_size", "be a multiple of 8 and at least 8", self.crop_size)
+        check_int("data.crop_size", self.crop_size, at_least=1)
         if self.resize is not None and self.resize < self.crop_size:
             raise wrong_value("data.resize", f"be at least data.crop_size={self.crop_size} or null", self.resize)
         own_choice = "to hold out images of your choice, put them in a folder and set data.validation_path"

@@ -14,7 +14,8 @@ from litevae.models.baseline import StableDiffusionVAE
 from litevae.seeds import derive_seed
 from litevae_kernels.checks import wrong_value
 
-BICUBIC = "bicubic"
+# The names of the baseline, each with its factor
+BICUBIC = {"bicubic": 8, "bicubic-4x": 4, "bicubic-16x": 16}
 
 
 @dataclass(frozen=True)
@@ -101,27 +102,27 @@ class EvaluatedAutoencoder:
 
 
 class BicubicBaseline:
-    """The baseline without learning: downsample by 8 (bicubic, antialiased), then upsample by 8 (bicubic).
+    """The baseline without learning: downsample (bicubic, antialiased), then upsample as much (bicubic).
 
-    It keeps three numbers for each 8x8 block, where a LiteVAE latent keeps `latent_channels`.
+    By 8 it keeps three numbers for each 8x8 block, where a LiteVAE latent at H/8 keeps `latent_channels`: the baseline
+    of a model has the model's factor.
     """
 
-    downsampling = 8
-
-    def __init__(self, device: torch.device, label: str = BICUBIC) -> None:
-        self.device, self.label = device, label
+    def __init__(self, device: torch.device, label: str = "bicubic", downsampling: int = 8) -> None:
+        self.device, self.label, self.downsampling = device, label, downsampling
+        self.name = f"{downsampling}x down, bicubic up"
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """float32 [B, 3, H, W] in [-1, 1], of images of that kind with sides that 8 divides."""
-        small = F.interpolate(images, scale_factor=1 / 8, mode="bicubic", antialias=True)
+        """float32 [B, 3, H, W] in [-1, 1], of images of that kind with sides that `downsampling` divides."""
+        small = F.interpolate(images, scale_factor=1 / self.downsampling, mode="bicubic", antialias=True)
         return F.interpolate(small, size=images.shape[-2:], mode="bicubic").clamp(-1, 1)
 
     def describe(self) -> dict[str, Any]:
         """What results.json says of it."""
         return {
             "label": self.label,
-            "class": "8x down, bicubic up",
-            "downsampling": 8,
+            "class": self.name,
+            "downsampling": self.downsampling,
             "dtype": "float32",
             "weights": None,
         }

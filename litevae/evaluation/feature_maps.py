@@ -56,7 +56,7 @@ def feature_maps(model: nn.Module, images: Tensor) -> FeatureMaps:
 
     Args:
         model: a LiteVAE or StableDiffusionVAE; it is measured in eval mode and left in its own.
-        images: [B, 3, H, W] in [-1, 1] or uint8, sides multiples of 8, on the model's device; B at least 1.
+        images: [B, 3, H, W] in [-1, 1] or uint8, as the model takes them, on its device; B at least 1.
 
     Raises:
         ValueError: no images.

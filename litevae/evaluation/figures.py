@@ -66,11 +66,21 @@ def latent_to_rgb(latent: Tensor) -> Tensor:
     return ((channels - low) / (high - low).clamp_min(1e-8)).clamp(0, 1) * 2 - 1
 
 
-def side_by_side(original: Tensor, reconstruction: Tensor, latent: Tensor, captions: Sequence[str]) -> Image.Image:
-    """original | reconstruction | latent at the photo's own resolution, each under its caption."""
+def side_by_side(
+    original: Tensor, reconstruction: Tensor, latent: Tensor, captions: Sequence[str], downsampling: int
+) -> Image.Image:
+    """original | reconstruction | latent at the photo's own resolution, each under its caption.
+
+    Args:
+        original, reconstruction: [3, H, W] in [-1, 1].
+        latent: [C, h, w]; each of its places is `downsampling` pixels wide, and what goes beyond the photo is cut off.
+        captions: of the three.
+        downsampling: the model's.
+    """
     height, width = original.shape[-2:]
     pixels = to_image(latent_to_rgb(latent))
-    pixels = pixels.resize((pixels.width * 8, pixels.height * 8), Image.Resampling.NEAREST).crop((0, 0, width, height))
+    size = (pixels.width * downsampling, pixels.height * downsampling)
+    pixels = pixels.resize(size, Image.Resampling.NEAREST).crop((0, 0, width, height))
     panels = [to_image(original), to_image(reconstruction), pixels]
     text = max(12, min(width // 24, 48))
     font = ImageFont.load_default(size=text)

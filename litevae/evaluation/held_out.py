@@ -42,10 +42,11 @@ class Evaluation:
     Args:
         images: consumed one by one.
         lpips_name: what LPIPS is called: a random trunk is named.
+        method: of a baseline, what it does.
     """
 
-    def __init__(self, images: Iterable[Measured] = (), lpips_name: str = "lpips") -> None:
-        self.lpips_name = lpips_name
+    def __init__(self, images: Iterable[Measured] = (), lpips_name: str = "lpips", method: str = "") -> None:
+        self.lpips_name, self.method = lpips_name, method
         self.images: list[Measured] = []
         self.scores: dict[str, dict[str, float]] = {}  # image -> metric -> value, of all images
         self.distances: dict[str, float] = {}
@@ -121,7 +122,8 @@ def evaluate(
 ) -> Evaluation:
     """Reconstruct every held-out image from the mode of its posterior, in float32.
 
-    Sides that 8 does not divide are padded, and the reconstruction is cropped back before it is measured.
+    Sides that `model.downsampling` does not divide are padded, and the reconstruction is cropped back before it is
+    measured.
 
     Args:
         lpips: the LPIPS network of litevae/losses/perceptual.py on `device`, to measure with it too.
@@ -154,20 +156,21 @@ def bicubic_baseline(
     device: torch.device,
     lpips: nn.Module | None = None,
     sets: SizeInstruments | None = None,
+    downsampling: int = 8,
 ) -> Evaluation:
-    """The results of `BicubicBaseline`; arguments as of `evaluate`."""
-    baseline = BicubicBaseline(torch.device("cpu"))
+    """The results of a `BicubicBaseline` with the `downsampling` of a model; the others as of `evaluate`."""
+    baseline = BicubicBaseline(torch.device("cpu"), downsampling=downsampling)
 
     def measured() -> Iterator[Measured]:
         for seen, item in enumerate(held_out):
             height, width = item.image.shape[-2:]
-            padded = pad_to_multiple(item.image[None])
+            padded = pad_to_multiple(item.image[None], downsampling)
             reconstruction = baseline.reconstruct(padded)[0, :, :height, :width].to(device)  # [3, H, W]
             if sets is not None:
                 _add_to(sets, seen, item.image[None].to(device), reconstruction[None])
             yield _measure(item, reconstruction, None, lpips)
 
-    return _with_distances(Evaluation(measured(), _name(lpips)), sets)
+    return _with_distances(Evaluation(measured(), _name(lpips), baseline.name), sets)
 
 
 def _add_to(sets: SizeInstruments, first: int, images: Tensor, reconstructions: Tensor) -> None:

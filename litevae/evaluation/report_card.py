@@ -117,8 +117,8 @@ class _Evaluation:
     def _open_model(self, load: Load) -> EvaluatedAutoencoder | BicubicBaseline:
         request, device = self.request, self.processes.device
         self.weights: str | None = None
-        if request.model == BICUBIC:
-            return BicubicBaseline(device, request.label or BICUBIC)
+        if request.model in BICUBIC:
+            return BicubicBaseline(device, request.label or request.model, BICUBIC[request.model])
         model = load(request.model, request.subfolder)
         self.weights = state_hash(model)  # as they are stored, whatever the dtype
         # Not model.to: diffusers' would warn of the dtype.

@@ -86,7 +86,8 @@ examples:
     )
     add = parser.add_argument
     add("model", nargs="?", metavar="MODEL", help="a run's folder, a folder of save_pretrained of any diffusers "
-        "autoencoder of images, owner/name on the Hub, or bicubic")  # fmt: skip
+        "autoencoder of images, owner/name on the Hub, or bicubic, the baseline (beside latents at H/4 and H/16 "
+        "bicubic-4x and bicubic-16x)")  # fmt: skip
     add("data", nargs="?", metavar="DATA", help="photographs (scikit-image's two that training holds out), a folder of "
         "images, tar shards or a dataset, or owner/name on the Hub")  # fmt: skip
     add("--metrics", type=_metrics, metavar="A,B", help="default: those that this machine has the weights for")

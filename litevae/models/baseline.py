@@ -38,7 +38,8 @@ class StableDiffusionVAE(nn.Module):
     `vae` is diffusers' AutoencoderKL and does the work, in NCHW as diffusers does, or in channels_last after
     `.to(memory_format=torch.channels_last)`. Its posterior is LiteVAE's `DiagonalGaussian`: noise, KL and float32
     arithmetic are the same for both. Images are [B, 3, H, W], floating point in [-1, 1] or uint8, H and W multiples
-    of 8; latents are [B, C, H/8, W/8]. Others are a TypeError or ValueError, as of LiteVAE.
+    of 8; latents are [B, C, H/8, W/8] (a loaded model may have another factor, `downsampling`). Others are a TypeError
+    or ValueError, as of LiteVAE.
 
     >>> model = StableDiffusionVAE.from_architecture(block_out_channels=(16, 16, 16, 16))
     >>> output = model(torch.rand(1, 3, 32, 16) * 2 - 1, sample_posterior=True)
@@ -50,6 +51,7 @@ class StableDiffusionVAE(nn.Module):
         super().__init__()
         self.vae = cast(Any, vae)
         self.latent_channels: int = self.vae.config.latent_channels
+        self.downsampling: int = 2 ** (len(self.vae.config.block_out_channels) - 1)
 
     @classmethod
     def from_architecture(
@@ -162,7 +164,7 @@ class StableDiffusionVAE(nn.Module):
         return LiteVAEOutput(sample=image, latent_dist=posterior, latent=latent)
 
     def _posterior(self, image: Tensor) -> DiagonalGaussian:
-        check_image(image, self.vae.config.in_channels)
+        check_image(image, self.vae.config.in_channels, self.downsampling)
         if image.dtype == torch.uint8:
             image = to_float(image, self.dtype)
         moments = self.vae.encoder(in_dtype_of(self.vae, image))

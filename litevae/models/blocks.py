@@ -54,6 +54,19 @@ class GroupNormSiLU(GroupNorm):
         return group_norm_silu(input, self.num_groups, self.weight, self.bias, self.eps, skip=skip)
 
 
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm over the last dimension: [..., C] -> the same, with Stable Diffusion's eps.
+
+    In the dtype of its weights, which layerwise casting leaves in float32.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=EPS)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.to(self.weight.dtype)).to(input.dtype)
+
+
 class SMConv2d(nn.Module):
     """Self-modulated convolution (section 4.2, Eq. 3): a convolution that normalises its weight, not its input.
 
@@ -90,9 +103,9 @@ class SMConv2d(nn.Module):
             x, self.weight, self.scales, self.gain, self.bias, stride=self.stride, padding=self.padding, eps=self.eps
         )
 
-    def folded_weight(self) -> Tensor:
-        """w' [out, in, k, k]: the weight of the `nn.Conv2d` that does the same."""
-        return smc_weight(self.weight, self.scales, self.gain, eps=self.eps)
+    def folded_weight(self, dtype: torch.dtype | None = None) -> Tensor:
+        """w' [out, in, k, k]: the weight of the `nn.Conv2d` that does the same, in `dtype` (None: the weight's)."""
+        return smc_weight(self.weight, self.scales, self.gain, eps=self.eps, dtype=dtype)
 
     def extra_repr(self) -> str:
         out_channels, in_channels, kernel_size, _ = self.weight.shape
@@ -113,8 +126,9 @@ def residual_sum(residual: Tensor, convolution: nn.Module, x: Tensor) -> Tensor:
     if torch.is_grad_enabled() or not _is_plain(convolution, kernel_size=3):
         return residual + convolution(x)
     layer: Any = convolution
-    weight = layer.folded_weight() if isinstance(layer, SMConv2d) else layer.weight
-    return conv2d_add(residual, x, weight, layer.bias, padding=1)
+    if isinstance(layer, SMConv2d):  # whose weights may have a higher precision than x
+        return conv2d_add(residual, x, layer.folded_weight(x.dtype), layer.bias.to(x.dtype), padding=1)
+    return conv2d_add(residual, x, layer.weight, layer.bias, padding=1)
 
 
 def _is_plain(layer: nn.Module, kernel_size: int) -> bool:

@@ -22,7 +22,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
-from litevae.checks import in_dtype_of
+from litevae.checks import compute_dtype, in_dtype_of
 from litevae.config import (
     Aggregation,
     EncoderType,
@@ -39,6 +39,7 @@ from litevae.models.decoder import Decoder
 from litevae.models.encoder import build_encoder
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.serving import Serving
+from litevae.pixels import to_float
 from litevae_kernels import haar_idwt2d
 
 _UNSET = cast(Any, None)  # accelerate rebuilds an output from a dict, so the fields after the first need a default
@@ -67,11 +68,12 @@ class LiteVAE(  # type: ignore[misc]
 
     The arguments are the fields of `LiteVAEConfig`, which documents and checks them; `from_preset` makes the paper's
     sizes; `Serving` (serving.py) adds slices of a batch and models for inference alone. Images are [B, 3, H, W],
-    floating point in [-1, 1] or uint8, H and W multiples of 8; latents are [B, C, H/8, W/8]. `encoder` and `decoder`
-    are ordinary modules. Floating-point images and latents are cast to the dtype of the model, which is that of the
-    results, unless autocast is on. Another image or latent is a TypeError or ValueError, which says how to make it one
-    of these. The 3x3 weights in `state_dict()` are contiguous copies in NCHW: what is written into them (by an average
-    of weights that is kept by `state_dict()[name].copy_(...)`, say) does not change the model; `parameters()` do.
+    floating point in [-1, 1] or uint8, H and W multiples of `downsampling`, which is 8 but for other `wavelet_levels`;
+    latents are [B, C, H/8, W/8] then. `encoder` and `decoder` are ordinary modules. Floating-point images and latents
+    are cast to the dtype of the model, which is that of the results, unless autocast is on. Another image or latent is
+    a TypeError or ValueError, which says how to make it one of these. The 3x3 weights in `state_dict()` are contiguous
+    copies in NCHW: what is written into them (by an average of weights that is kept by
+    `state_dict()[name].copy_(...)`, say) does not change the model; `parameters()` do.
 
     >>> model = LiteVAE.from_preset("S", block_out_channels=(16, 16, 16, 16))
     >>> image = torch.rand(1, 3, 64, 48) * 2 - 1
@@ -124,7 +126,7 @@ class LiteVAE(  # type: ignore[misc]
         super().__init__()
         config = self.architecture
         self.latent_channels, self.output_type = config.latent_channels, config.output_type
-        self.has_posterior = config.has_posterior
+        self.downsampling, self.has_posterior = config.downsampling, config.has_posterior
         self.encoder = build_encoder(config)
         self.decoder = Decoder(config)
         moments = 2 * latent_channels
@@ -161,7 +163,7 @@ class LiteVAE(  # type: ignore[misc]
         """The posterior of an image's latent (section 4.1).
 
         Args:
-            x: image [B, in_channels, H, W], floating point in [-1, 1] or uint8; H and W multiples of 8.
+            x: image [B, in_channels, H, W], floating point in [-1, 1] or uint8; `downsampling` divides H and W.
 
         Returns:
             AutoencoderKLOutput with `latent_dist`, a `DiagonalGaussian`; with `return_dict=False` a tuple of it.
@@ -180,8 +182,8 @@ class LiteVAE(  # type: ignore[misc]
             generator: ignored, for the pipelines that pass one.
 
         Returns:
-            DecoderOutput with `sample`, the image [B, out_channels, 8h, 8w] in channels_last, not clamped to [-1, 1];
-            with `return_dict=False` a tuple of it.
+            DecoderOutput with `sample`, the image [B, out_channels, 8h, 8w] (`downsampling` times h and w) in
+            channels_last, not clamped to [-1, 1]; with `return_dict=False` a tuple of it.
         """
         image, _ = self._decode(z)
         return DecoderOutput(sample=image) if return_dict else (image,)
@@ -196,7 +198,7 @@ class LiteVAE(  # type: ignore[misc]
         """Encode and decode an image, with all that the losses read.
 
         Args:
-            sample: image [B, in_channels, H, W], floating point in [-1, 1] or uint8; H and W multiples of 8.
+            sample: image [B, in_channels, H, W], floating point in [-1, 1] or uint8; `downsampling` divides H and W.
             sample_posterior: decode a sample of the posterior, instead of its mode.
             generator: the source of the sample's noise, one for the batch or a list with one for each image.
 
@@ -211,6 +213,8 @@ class LiteVAE(  # type: ignore[misc]
         return LiteVAEOutput(sample=image, wavelet=wavelet, latent_dist=posterior, latent=latent)
 
     def _encode(self, image: Tensor) -> DiagonalGaussian:
+        if not self.has_posterior and isinstance(image, Tensor) and image.dtype == torch.uint8:
+            image = to_float(image, compute_dtype(self))  # such an encoder has no parameters that have a dtype
         moments = self._run(self.encoder, image)  # [B, 2C, H/8, W/8]
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
         return DiagonalGaussian(moments.contiguous(), deterministic=not self.has_posterior)

@@ -5,9 +5,8 @@ image -> DWT -> [feature extraction] -> aggregation -> latent -> decoder -> loss
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from litevae.models.blocks import EPS
+from litevae.models.blocks import LayerNorm
 from litevae.models.feature_network import FeatureNetwork
 
 
@@ -58,20 +57,17 @@ class NAFBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = gate(self.conv2(self.conv1(self.norm1(x))))  # [B, C, H, W]
         hidden = hidden * self.attention(hidden.mean((2, 3), keepdim=True))  # a factor for each channel
-        x = x + self.beta * self.dropout(self.conv3(hidden))
+        x = x + self.beta.to(x.dtype) * self.dropout(self.conv3(hidden))  # layerwise casting leaves beta in float32
         hidden = gate(self.conv4(self.norm2(x)))
-        return x + self.gamma * self.dropout(self.conv5(hidden))
+        return x + self.gamma.to(x.dtype) * self.dropout(self.conv5(hidden))
 
 
-class ChannelNorm(nn.LayerNorm):
+class ChannelNorm(LayerNorm):
     """LayerNorm over the channels of each position: [B, C, H, W] -> the same."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, eps=EPS)
 
     def forward(self, input: Tensor) -> Tensor:
         positions = input.permute(0, 2, 3, 1)  # [B, H, W, C], in channels_last as it lies in memory
-        return F.layer_norm(positions, self.normalized_shape, self.weight, self.bias, self.eps).permute(0, 3, 1, 2)
+        return super().forward(positions).permute(0, 3, 1, 2)
 
 
 def gate(x: Tensor) -> Tensor:

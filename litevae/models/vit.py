@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from litevae.models.blocks import EPS, set_outputs
+from litevae.checks import full_precision
+from litevae.models.blocks import LayerNorm, set_outputs
 from litevae.models.feature_network import FeatureNetwork
 
 POSITIONS = 16  # a side of the learned ones: the latent of a 128x128 image
@@ -33,14 +34,16 @@ class ViT(FeatureNetwork):
     ) -> None:
         super().__init__()
         self.conv_in = nn.Conv2d(in_channels, width, 1)
-        self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, width, POSITIONS, POSITIONS), std=0.02))
+        self.positions = nn.Parameter(torch.empty(1, width, POSITIONS, POSITIONS))
+        nn.init.trunc_normal_(self.positions, std=0.02)  # by itself: while it loads, diffusers makes it return None
         self.blocks = nn.ModuleList(TransformerBlock(width, heads, dropout) for _ in range(depth))
-        self.norm = nn.LayerNorm(width, eps=EPS)
+        self.norm = LayerNorm(width)
         self.conv_out = nn.Conv2d(width, out_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)
-        positions = F.interpolate(self.positions.float(), x.shape[-2:], mode="bicubic")  # exact at their own size
+        positions = full_precision(self.positions)
+        positions = F.interpolate(positions, x.shape[-2:], mode="bicubic")  # exact at their own size
         x = x + positions.to(x.dtype)  # [B, width, h, w]
         height, width = x.shape[-2:]
         tokens = x.flatten(2).transpose(1, 2)  # [B, h * w, width]
@@ -80,10 +83,10 @@ class TransformerBlock(nn.Module):
     def __init__(self, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.norm1 = nn.LayerNorm(channels, eps=EPS)
+        self.norm1 = LayerNorm(channels)
         self.to_qkv = nn.Linear(channels, 3 * channels)
         self.to_out = nn.Linear(channels, channels)
-        self.norm2 = nn.LayerNorm(channels, eps=EPS)
+        self.norm2 = LayerNorm(channels)
         self.linear1 = nn.Linear(channels, MLP_RATIO * channels)
         self.linear2 = nn.Linear(MLP_RATIO * channels, channels)
         self.dropout = nn.Dropout(dropout)

@@ -152,6 +152,7 @@ class RunConfig:
             raise wrong_value("data.evaluation_size", rule, None, way_out)
         if "fwd" in self.train.evaluate_sets and self.data.evaluation_size is not None:
             check_packets(self.data.evaluation_size, self.data.evaluation_size)
+        self._check_model()
         self._check_last_gradients()
         if self.train.initialization == "wavelet":
             if self.model.kind == "sd-vae":
@@ -161,6 +162,23 @@ class RunConfig:
                 check_wavelet_start(self.model.architecture)
             except ValueError as error:
                 raise ValueError(f"train.initialization=wavelet: model.{error}") from None
+
+    def _check_model(self) -> None:
+        """What the model asks of the other sections."""
+        architecture, crop_size = self.model.architecture, self.data.crop_size
+        factor, encoder = architecture.downsampling, architecture.encoder_type
+        if crop_size % factor:
+            levels = list(architecture.wavelet_levels)
+            rule = f"be a multiple of {factor} for a model with wavelet_levels={levels}"
+            rule = "be a multiple of 8 for model.kind=sd-vae" if self.model.kind == "sd-vae" else rule
+            near = max(1, round(crop_size / factor)) * factor
+            raise wrong_value("data.crop_size", rule, crop_size, f"try {near}")
+        if not architecture.has_posterior and self.loss.kl_weight:
+            rule = f"be 0 with model.encoder_type={encoder}, whose posterior has no noise"
+            raise wrong_value("loss.kl_weight", rule, self.loss.kl_weight, f"model={encoder} sets both")
+        if not architecture.has_posterior and self.train.freeze is not None:
+            rule = f"be null with model.encoder_type={encoder}: the decoder alone has weights"
+            raise wrong_value("train.freeze", rule, self.train.freeze, "the latents stay as they are without it")
 
     def _check_last_gradients(self) -> None:
         """ValueError where gradients of the decoder's last layer are asked for that this run does not have."""

@@ -57,16 +57,15 @@ def costs(config: RunConfig, processes: int) -> str:
 
 def _network_lines(needed: Estimate) -> list[str]:
     rows = [
-        ("encoder", needed.encoder_parameters, needed.encoder_macs),
-        ("decoder", needed.decoder_parameters, needed.decoder_macs),
-        ("discriminator", needed.discriminator_parameters, needed.discriminator_macs),
-        ("perceptual", 0, needed.perceptual_macs),
+        ("encoder", f"{needed.encoder_parameters:,}", needed.encoder_macs),
+        ("decoder", f"{needed.decoder_parameters:,}", needed.decoder_macs),
+        ("discriminator", f"{needed.discriminator_parameters:,}", needed.discriminator_macs),
+        ("perceptual", "frozen", needed.perceptual_macs),
     ]
     lines = [f"{'network':<14} {'parameters':>12} {'GMAC, forward of a crop':>25}"]
     for name, parameters, macs in rows:
-        if macs:
-            count = f"{parameters:,}" if parameters else "frozen"
-            lines.append(f"{name:<14} {count:>12} {macs / 1e9:>25.2f}")
+        if macs or name == "encoder":  # which may be the wavelets alone
+            lines.append(f"{name:<14} {parameters:>12} {macs / 1e9:>25.2f}")
     return lines
 
 

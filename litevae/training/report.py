@@ -73,15 +73,19 @@ def introduction(
             f"training  steps {step} to {train.steps}, {train.batch_size} crops of {config.data.crop_size} pixels, "
             f"Adam at {train.learning_rate:g}{average}, {dtype}, {where}",
             *([] if processes.device.type == "cuda" else [f"threads   {torch.get_num_threads()}, {FEWER_THREADS}"]),
-            f"baseline  8x down, bicubic up: {quality(baseline)}",
+            f"baseline  {baseline.method}: {quality(baseline)}",
             *([] if latents is None else [f"latents   {describe_scale(latents)}"]),
         ]
     )
 
 
 def model_name(config: RunConfig) -> str:
-    """LiteVAE-B, say, or SD-VAE."""
-    return "SD-VAE" if config.model.kind == "sd-vae" else f"LiteVAE-{config.model.size.upper()}"
+    """LiteVAE-B, say, or SD-VAE, or DWT."""
+    if config.model.kind == "sd-vae":
+        return "SD-VAE"
+    architecture = config.model.architecture
+    size = f"LiteVAE-{config.model.size.upper()}"
+    return size if architecture.has_posterior else architecture.encoder_type.upper()
 
 
 def loss_summary(config: RunConfig, networks: Networks) -> str:
@@ -109,7 +113,7 @@ def conclusion(
             quality_table(folder, evaluation, baseline),
             *([] if evaluation.lpips is None else [f"{evaluation.lpips_name}: {evaluation.lpips:.3f} (mean)"]),
             *(
-                f"{name}: {value:.4g} (8x down, bicubic up: {baseline.distances[name]:.4g})"
+                f"{name}: {value:.4g} ({baseline.method}: {baseline.distances[name]:.4g})"
                 for name, value in evaluation.distances.items()
             ),
             "",
@@ -165,8 +169,8 @@ def quality_table(folder: RunFolder, evaluation: Evaluation, baseline: Evaluatio
     before = folder.evaluations()[0]
     width = max(len("held-out"), *map(len, evaluation.scores))
     lines = [
-        f"{'':<{width}}   {'before training':>16}   {'after training':>16}   {'8x down, bicubic up':>19}",
-        f"{'held-out':<{width}}   {'PSNR':>8} {'SSIM':>7}   {'PSNR':>8} {'SSIM':>7}   {'PSNR':>11} {'SSIM':>7}",
+        f"{'':<{width}}   {'before training':>16}   {'after training':>16}   {baseline.method:>20}",
+        f"{'held-out':<{width}}   {'PSNR':>8} {'SSIM':>7}   {'PSNR':>8} {'SSIM':>7}   {'PSNR':>12} {'SSIM':>7}",
     ]
 
     def row(name: str, first: dict[str, Any] | None, after: dict[str, float], rival: dict[str, float]) -> str:
@@ -174,7 +178,7 @@ def quality_table(folder: RunFolder, evaluation: Evaluation, baseline: Evaluatio
         start = f"{'-':>8} {'-':>7}" if first is None else f"{first['psnr']:5.2f} dB {first['ssim']:7.3f}"
         return (
             f"{name:<{width}}   {start}   "
-            f"{after['psnr']:5.2f} dB {after['ssim']:7.3f}   {rival['psnr']:8.2f} dB {rival['ssim']:7.3f}"
+            f"{after['psnr']:5.2f} dB {after['ssim']:7.3f}   {rival['psnr']:9.2f} dB {rival['ssim']:7.3f}"
         )
 
     for name, scores in evaluation.scores.items():

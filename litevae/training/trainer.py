@@ -57,11 +57,12 @@ class Trainer(Loop):
             raise BrokenRunError(str(error)) from error
 
     def introduce(self) -> None:
-        self.baseline = bicubic_baseline(self.data.held_out, self.processes.device, self.lpips, self._sets())
+        about = (self.data.held_out, self.processes.device, self.lpips, self._sets())
+        self.baseline = bicubic_baseline(*about, self.config.model.architecture.downsampling)
         for notice in self.baseline.notices:
             warnings.warn(notice, stacklevel=2)
-        about = (self.config, self.networks, self.processes, self.data, self.step, self.baseline)
-        self.say(introduction(*about, self.folder.latents()))
+        run = (self.config, self.networks, self.processes, self.data, self.step, self.baseline)
+        self.say(introduction(*run, self.folder.latents()))
         warn_where_emulated(self.config.train.autocast_dtype, self.processes.device.type)
 
     def open_batches(self) -> Batches:

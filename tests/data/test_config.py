@@ -23,7 +23,7 @@ from litevae.data.config import DataConfig
             {"source": "dataset", "path": "x", "validation_split": "test", "validation_path": "y"},
             "data.validation_split must be null where data.validation_path is given, got 'test'; give one of the two",
         ),
-        ({"crop_size": 100}, "data.crop_size must be a multiple of 8 and at least 8, got 100"),
+        ({"crop_size": 0}, "data.crop_size must be at least 1, got 0"),
         ({"resize": 64}, "data.resize must be at least data.crop_size=128 or null, got 64"),
         ({"crop": "middle"}, "data.crop must be one of 'random', 'center', got 'middle'"),
         ({"small_images": "skip"}, "data.small_images must be one of 'upscale', 'refuse', got 'skip'"),

@@ -37,7 +37,7 @@ def test_latent_with_one_channel_is_gray_and_a_constant_one_is_finite() -> None:
 
 def test_panels_stand_side_by_side_pixel_by_pixel() -> None:
     original, reconstruction = torch.rand(2, 3, 200, 300).mul(2).sub(1).round(decimals=1)
-    image = np.asarray(side_by_side(original, reconstruction, torch.randn(4, 25, 38), ["a", "b", "c"]))
+    image = np.asarray(side_by_side(original, reconstruction, torch.randn(4, 25, 38), ["a", "b", "c"], 8))
     gap, top = 6, 24
     assert image.shape == (top + 200 + gap, 3 * 300 + 4 * gap, 3)
     for index, panel in enumerate((original, reconstruction)):
@@ -89,4 +89,4 @@ def test_curves_show_the_metrics() -> None:
 def test_tiny_and_narrow_photos_are_drawn(side: tuple[int, int]) -> None:
     image = torch.zeros(3, *side)
     latent = torch.randn(4, -(-side[0] // 8), -(-side[1] // 8))
-    assert side_by_side(image, image, latent, ["original 1x1", "reconstruction 99.99 dB", "latent"]).width > 200
+    assert side_by_side(image, image, latent, ["original 1x1", "reconstruction 99.99 dB", "latent"], 8).width > 200

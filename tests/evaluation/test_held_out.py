@@ -69,7 +69,7 @@ def test_only_forward_is_called(model: LiteVAE) -> None:
     class Wrapper(nn.Module):
         def __init__(self, inner: nn.Module) -> None:
             super().__init__()
-            self.inner = inner
+            self.inner, self.downsampling = inner, 8
 
         def forward(self, x: torch.Tensor, sample_posterior: bool = False) -> object:
             return self.inner(x, sample_posterior=sample_posterior)

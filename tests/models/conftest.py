@@ -38,7 +38,7 @@ def make_model():
         model = LiteVAE(**{**NARROW, **arguments}).eval()
         with torch.no_grad():
             for parameter in model.parameters():
-                if parameter.dim() <= 1:
+                if parameter.dim() <= 1 or not parameter.any():
                     parameter.add_(0.1 * torch.randn_like(parameter))
         return model
 

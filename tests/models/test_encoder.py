@@ -58,6 +58,26 @@ def test_encoder_is_its_parts_wired_by_hand(make_model, image, assert_same):
     assert_same(encoder(image), encoder.aggregation(torch.cat(features, dim=1)), 1e-12)
 
 
+@pytest.mark.parametrize(
+    ("levels", "shared"), [((2, 3), False), ((1, 3), True), ((1, 2), False), ((1, 2, 3, 4), True), ((4,), False)]
+)
+def test_levels_that_are_chosen_are_wired_by_hand(make_model, assert_same, levels, shared):
+    """Each by its own extractor or the one of all, and to the last level's resolution by a stride of 2 a level."""
+    last = levels[-1]
+    widths = (8,) * (last + 1)
+    encoder = make_model(wavelet_levels=levels, shared_extraction=shared, block_out_channels=widths).encoder.double()
+    assert len(encoder.extraction) == (1 if shared else len(levels))
+    image = torch.randn(2, 3, 32, 48, dtype=torch.float64)
+    pyramid, features = wavelets_by_pywt(image, last), []
+    for index, level in enumerate(levels):
+        x = encoder.extraction[0 if shared else index](pyramid[level - 1])
+        if level < last:
+            layer = encoder.downsample[index]
+            x = F.conv2d(x, layer.weight, layer.bias, stride=2 ** (last - level), padding=1)
+        features.append(x)
+    assert_same(encoder(image), encoder.aggregation(torch.cat(features, dim=1)), 1e-12)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pixels_of_8_bits_are_the_values_from_minus_1_to_1(make_model, dtype, assert_same):
     encoder = make_model().encoder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from diffusers.models.resnet import ResnetBlock2D
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from litevae.models.blocks import ResBlock, group_count
@@ -39,6 +40,41 @@ def test_unet_is_its_blocks_wired_by_hand(assert_same):
     h = up[2](torch.cat([h, skip2], dim=1), None)
     h = up[3](torch.cat([h, skip1], dim=1), None)
     assert_same(unet(x), F.conv2d(h, unet.conv_out.weight, unet.conv_out.bias, padding=1))
+
+
+@pytest.mark.parametrize("normalization", ["smc", "none"])
+def test_unet_without_norms_is_plain_convolutions_wired_by_hand(assert_same, normalization):
+    torch.manual_seed(0)
+    unet = UNet(12, 10, channels=6, multipliers=(1, 2), normalization=normalization).double()
+    for parameter in unet.parameters():
+        nn.init.normal_(parameter)
+    assert not any("norm" in name for name in unet.state_dict())
+
+    def convolve(x: Tensor, layer: nn.Module) -> Tensor:
+        weight = layer.weight
+        if normalization == "smc":  # Eq. 3
+            weight = layer.scales[:, None, None] * weight
+            weight = layer.gain * weight / (weight.square().sum((1, 2, 3), keepdim=True) + 1e-8).sqrt()
+        return F.conv2d(x, weight, layer.bias, padding=1)
+
+    def run(block: nn.Module, x: Tensor) -> Tensor:
+        hidden = convolve(F.silu(convolve(F.silu(x), block.conv1)), block.conv2)
+        shortcut = block.conv_shortcut
+        return hidden + (x if shortcut is None else F.conv2d(x, shortcut.weight, shortcut.bias))
+
+    x = torch.randn(2, 12, 6, 8, dtype=torch.float64)
+    h = F.conv2d(x, unet.conv_in.weight, unet.conv_in.bias, padding=1)
+    skips = []
+    for block in unet.encoder_path:
+        skips.append(h := run(block, h))
+    for block in unet.middle:
+        h = run(block, h)
+    for block, skip in zip(unet.decoder_path, reversed(skips), strict=True):
+        h = run(block, torch.cat([h, skip], dim=1))
+    expected = F.conv2d(h, unet.conv_out.weight, unet.conv_out.bias, padding=1)
+    for is_enabled in (True, False):  # without gradients sums are fused
+        with torch.set_grad_enabled(is_enabled):
+            assert_same(unet(x), expected, 1e-11)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_every_named_override_changes_a_recipe_and_is_on_the_users_page(override
     assert load_config(RunConfig, "imagenet128", [*given, override]) != load_config(RunConfig, "imagenet128", given)
     page = (Path(litevae.__file__).parent / "configs" / "README.md").read_text(encoding="utf-8")
     assert override in page
-    assert "Table" in named_overrides()[override]
+    assert "Table" in named_overrides()[override] or override in ("model=f4", "model=f16", "model=smc-encoder")
 
 
 def test_recipes_of_the_paper() -> None:
@@ -106,6 +106,56 @@ def test_gradients_of_the_last_layer_that_a_run_has_not(
     with pytest.raises(ValueError) as error:
         RunConfig(train=TrainConfig(**train), loss=LossConfig(**loss))
     assert str(error.value).startswith(message)
+
+
+F4 = {"wavelet_levels": [1, 2], "block_out_channels": [8, 8, 8]}
+F16 = {"wavelet_levels": [1, 2, 3, 4], "block_out_channels": [8] * 5}
+DWT = {"encoder_type": "dwt", "latent_channels": 12}
+
+
+@pytest.mark.parametrize(
+    ("model", "sections", "message"),
+    [
+        (
+            F16,
+            {"data": DataConfig(crop_size=72)},
+            "data.crop_size must be a multiple of 16 for a model with wavelet_levels=[1, 2, 3, 4], got 72; try 64",
+        ),
+        (
+            F4,
+            {"data": DataConfig(crop_size=2)},
+            "data.crop_size must be a multiple of 4 for a model with wavelet_levels=[1, 2], got 2; try 4",
+        ),
+        (
+            {"kind": "sd-vae"},
+            {"data": DataConfig(crop_size=100)},
+            "data.crop_size must be a multiple of 8 for model.kind=sd-vae, got 100; try 96",
+        ),
+        (
+            DWT,
+            {"loss": LossConfig(kl_weight=1e-6)},
+            "loss.kl_weight must be 0 with model.encoder_type=dwt, whose posterior has no noise, got 1e-06; model=dwt",
+        ),
+        *(
+            (
+                {"encoder_type": "dwt-2", "latent_channels": 48},
+                {"loss": LossConfig(kl_weight=0.0), "train": TrainConfig(freeze=part, start_from="x")},
+                f"train.freeze must be null with model.encoder_type=dwt-2: the decoder alone has weights, got '{part}'",
+            )
+            for part in ("encoder", "decoder")
+        ),
+    ],
+)
+def test_what_the_model_asks_of_other_sections(model: dict[str, Any], sections: Any, message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        RunConfig(model=ModelConfig(**model), **sections)
+    assert str(error.value).startswith(message)
+
+
+def test_crops_that_suit_the_model_are_taken() -> None:
+    for model, crop_size in ((F4, 20), (F16, 48), (DWT, 24)):
+        config = RunConfig(ModelConfig(**model), DataConfig(crop_size=crop_size), LossConfig(kl_weight=0.0))
+        assert crop_size % config.model.architecture.downsampling == 0
 
 
 @pytest.mark.parametrize(
