@@ -25,12 +25,19 @@ ROOMS = {
     "evaluation": {"models", "losses", "data", "runs"},
     "latent_cache": {"models", "data", "runs", "evaluation"},
     "training": {"models", "losses", "data", "runs", "evaluation"},
-    "diffusion": {"models", "data", "runs", "evaluation", "latent_cache"},
+    "diffusion": {"models", "losses", "data", "runs", "evaluation", "latent_cache"},
     "paper_tables": {"data", "runs", "evaluation", "training"},
 }
 FOUNDATION = {"__init__", "config", "checks", "seeds", "pixels", "cost", "torchvision_shim"}
 LOADING = {"loading"}  # finds out which class wrote a folder: reads models and runs
-COMMANDS = {"train", "evaluate", "latents", "reconstruct", "paper"}  # `python -m litevae.<name>`; nothing imports them
+COMMANDS = {
+    "train",
+    "evaluate",
+    "latents",
+    "sample",
+    "reconstruct",
+    "paper",
+}  # `python -m litevae.<name>`; nothing imports them
 OPERATORS = {"haar_dwt2d", "smc_conv2d", "group_norm_silu"}
 BACKENDS = {"reference", "cpu", "cuda", "triton_backend"}
 TOP_LEVEL = {"README.md", "CONTRIBUTING.md", "LICENSE", "pyproject.toml", "constraints.txt", "csrc", "tests", *PACKAGES}

@@ -21,25 +21,23 @@ from litevae.models.litevae import LiteVAE
 @torch.no_grad()
 def draw(
     denoiser: Denoiser,
-    noising: Noising,
+    scheduler: Any,
     sampling: SamplingConfig,
     noise: Tensor,
     labels: Tensor,
-    generator: torch.Generator | None = None,
+    generators: list[torch.Generator] | None = None,
 ) -> Tensor:
     """Latents at unit scale, [B, C, h, w], float32.
 
     Args:
         denoiser: in eval mode.
+        scheduler: of diffusers.
         noise: Gaussian, [B, C, h, w].
         labels: int64 [B]; DIT_CLASSES for no class.
-        generator: of the noise on the way, where `sampling.eta` adds some.
+        generators: one for each sample, of the noise on the way, where `sampling.eta` adds some.
     """
-    scheduler = noising.scheduler(sampling)
     scheduler.set_timesteps(sampling.steps, device=noise.device)
-    options: dict[str, Any] = {"generator": generator}
-    if sampling.eta:
-        options["eta"] = sampling.eta
+    options: dict[str, Any] = {"eta": sampling.eta, "generator": generators} if sampling.eta else {}
     x, guided = noise, sampling.guidance > 1
     if guided:
         labels = torch.cat([labels, torch.full_like(labels, DIT_CLASSES)])
@@ -51,6 +49,27 @@ def draw(
             predicted = without + sampling.guidance * (with_class - without)
         x = scheduler.step(predicted, t, x, **options).prev_sample
     return x
+
+
+def with_sampler(saved: Any, sampler: str | None, eta: float = 0.0) -> Any:
+    """A saved scheduler, or another that samples the same model by `sampler` (None: as it was saved).
+
+    Raises:
+        ValueError: a sampler that the model has not, or an eta that the sampler has not.
+    """
+    from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+
+    is_flow = saved.config.get("prediction_type") == "flow_prediction"
+    objective = "flow" if is_flow else "epsilon"
+    if sampler is None:
+        sampler = "ddim" if isinstance(saved, DDIMScheduler) else None
+    checked = SamplingConfig(sampler=sampler or "dpm", eta=eta).sampler_for(objective)
+    if sampler is None:
+        return saved
+    if checked == "ddim":
+        return DDIMScheduler.from_config(saved.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    order = {"solver_order": 1 if checked == "euler" else 2} if is_flow else {}
+    return DPMSolverMultistepScheduler.from_config(saved.config, **order)
 
 
 def pipeline(

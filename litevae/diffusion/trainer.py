@@ -26,6 +26,7 @@ from litevae.runs.config import ConfigError
 from litevae.runs.loop import Loop
 from litevae.runs.processes import Processes
 from litevae.runs.progress import BrokenRunError
+from litevae.seeds import derive_seed
 from litevae_kernels.checks import wrong_value
 from litevae_kernels.files import replacing
 from litevae_kernels.precision import warn_where_emulated
@@ -149,9 +150,10 @@ class DiffusionTrainer(Loop):
         denoiser = self.networks.kept
         was_training = denoiser.training
         denoiser.eval()
-        generator = torch.Generator(like.device).manual_seed(seed)
+        generators = [torch.Generator(like.device).manual_seed(derive_seed(seed, "grid", n)) for n in range(count)]
+        sampling = self.config.sampling
         with self._autocast():
-            latents = draw(denoiser, self.noising, self.config.sampling, noise, labels, generator)
+            latents = draw(denoiser, self.noising.scheduler(sampling), sampling, noise, labels, generators)
         denoiser.train(was_training)
         images = torch.cat([self.latents.decode(latent[None]) for latent in latents]).cpu()
         write_samples(path, images)

@@ -97,7 +97,9 @@ def test_a_run_leaves_a_pipeline_that_draws_what_it_draws(place: Path, source: s
     run.load(checkpoint("run", 4))
     noise = torch.randn(3, 4, 4, 4, generator=torch.manual_seed(0))
     labels = torch.tensor([0, 1, 1]) if run.config.network.classes else torch.full((3,), DIT_CLASSES)
-    ours = draw(run.networks.kept.eval(), run.noising, run.config.sampling, noise, labels)
+    ours = draw(
+        run.networks.kept.eval(), run.noising.scheduler(run.config.sampling), run.config.sampling, noise, labels
+    )
     expected = (run.latents.decode(ours) / 2 + 0.5).permute(0, 2, 3, 1)
     torch.testing.assert_close(from_pipeline, expected, rtol=0, atol=2e-4)
     assert expected.std() > 0.01

@@ -86,7 +86,13 @@ def test_a_trained_model_reaches_the_optimal_one_and_samples_the_data() -> None:
         found = network(x, torch.tensor([STEPS * share]), torch.tensor([0]))
         torch.testing.assert_close(found, expected, rtol=0.15, atol=0.15)
     noise = torch.randn(64, 1, 8, 8, generator=generator)
-    samples = draw(network, noising(told.noise), SamplingConfig(steps=50), noise, torch.zeros(64, dtype=torch.int64))  # type: ignore[arg-type]
+    samples = draw(
+        network,
+        noising(told.noise).scheduler(SamplingConfig()),
+        SamplingConfig(steps=50),
+        noise,
+        torch.zeros(64, dtype=torch.int64),
+    )  # type: ignore[arg-type]
     assert samples.mean().item() == pytest.approx(MEAN, abs=0.05)
     assert samples.std().item() == pytest.approx(STD, abs=0.08)
 

@@ -1,0 +1,249 @@
+"""Samples of a finished diffusion run, batch by batch: to files, and measured against data.
+
+noise -> [network, step by step -> latent -> frozen decoder] -> files, FID, FWD
+"""
+
+import contextlib
+import functools
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from litevae.data import DataError, open_data, open_images, protocol
+from litevae.data.images import to_image
+from litevae.diffusion.config import DIT_CLASSES, DiffusionConfig, SamplingConfig
+from litevae.diffusion.networks import Denoiser
+from litevae.diffusion.report import write_samples
+from litevae.diffusion.sample_request import ENDING, OWN_DATA, SampleRequest
+from litevae.diffusion.sampling import draw, with_sampler
+from litevae.diffusion.update import gaussian, with_labels
+from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder
+from litevae.evaluation.instruments import Instruments
+from litevae.evaluation.set_metric import Batch
+from litevae.evaluation.weights import WeightSource
+from litevae.losses.weight_files import WeightsError
+from litevae.pixels import to_float
+from litevae.runs.processes import Processes
+from litevae.runs.run_folder import RunFolder
+from litevae.seeds import derive_seed
+from litevae_kernels.checks import check_number, wrong_value
+from litevae_kernels.files import check_file, check_folder, replacing, unused
+
+Load = Callable[[str, str | None], nn.Module]
+NOTE = (
+    "as many images of DATA as samples, each {size}x{size} by protocol ldm; published FIDs take 50,000 samples and the "
+    "whole training set. Table 7 prints FID 8.03 (FFHQ 256) and 5.73 (CelebA-HQ 256) for LiteVAE, 8.11 and 5.92 for "
+    "LDM, whose own paper prints 4.98 and 5.11; why these differ is not known"
+)
+
+
+class Sampler:
+    """A diffusers pipeline's parts, as a run leaves them, on a device.
+
+    Raises:
+        FileNotFoundError, ValueError: no finished run, or a request that its model cannot have.
+    """
+
+    def __init__(self, request: SampleRequest, load: Load, device: torch.device) -> None:
+        import diffusers
+
+        folder = _pipeline_folder(request.run)
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+        kind, vae = ("transformer", "vae") if "transformer" in index else ("unet", "vqvae")
+        network = getattr(diffusers, index[kind][1]).from_pretrained(folder / kind).to(device).eval()
+        self.autoencoder = EvaluatedAutoencoder(load(str(folder), vae).to(device), str(request.run))
+        self.classes = {int(number): name for number, name in (index.get("id2label") or {}).items()}
+        guided = getattr(network.config, "num_embeds_ada_norm", 1) > 1
+        self.denoiser = Denoiser(network, guided)
+        self.device, self.labels = device, self._labels(request.label) if guided else [DIT_CLASSES]
+        side = int(network.config.sample_size)
+        self.shape = (int(network.config.in_channels), side, side)
+        self.size = side * self.autoencoder.downsampling
+        own: Any = self.autoencoder.model
+        config = own.vae.config if hasattr(own, "vae") else own.config
+        self.factor, self.seed = float(config.scaling_factor), request.seed
+        self.sampling = _sampling(request)
+        if not guided and (self.sampling.guidance > 1 or request.label is not None):
+            argument = "--guidance" if request.label is None else "--class"
+            raise wrong_value(argument, "be left out for a model without classes", request.label or request.guidance)
+        saved = getattr(diffusers, index["scheduler"][1]).from_pretrained(folder / "scheduler")
+        self.scheduler = with_sampler(saved, request.sampler, self.sampling.eta)
+
+    def __call__(self, numbers: range) -> Tensor:
+        """Images [B, 3, size, size] in [-1, 1]; each a function of (seed, its number)."""
+        like = torch.empty(len(numbers), *self.shape, device=self.device)
+        noise = gaussian(like, self.seed, "sample", numbers)
+        labels = torch.tensor([self.labels[number % len(self.labels)] for number in numbers], device=self.device)
+        seeds = [derive_seed(self.seed, "noise on the way", number) for number in numbers]
+        generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
+        latents = draw(self.denoiser, self.scheduler, self.sampling, noise, labels, generators)
+        # One at a time: a decoder's last bits may depend on the size of the batch.
+        return torch.cat([self.autoencoder.decode(latent[None] / self.factor) for latent in latents])
+
+    def _labels(self, wanted: str | None) -> list[int]:
+        if wanted is None:
+            return sorted(self.classes)
+        known = {name: number for number, name in self.classes.items()}
+        number = known.get(wanted, int(wanted) if wanted.isdecimal() else -1)
+        if number not in self.classes:
+            some = ", ".join(list(known)[:8]) + (" ..." if len(known) > 8 else "")
+            raise wrong_value("--class", f"be one of {some}, or a number below {len(known)}", wanted)
+        return [number]
+
+
+def sample(request: SampleRequest, load: Load) -> int:
+    """Draw, write and measure; returns the exit code.
+
+    Args:
+        load: (folder, subfolder) -> an autoencoder, in eval mode on the CPU.
+
+    Raises:
+        DataError, WeightsError, FileNotFoundError, ValueError: a wrong request.
+    """
+    processes = Processes(request.device)
+    try:
+        sampler = Sampler(request, load, processes.device)
+        output = request.output or unused(request.run / f"samples-{request.seed}.png")
+        _check_output(output)
+        measured = None if request.fid is None else _Measured(request, sampler.size, processes)
+        kept: list[Tensor] = []
+        for numbers, images in _batches(request, sampler, processes):
+            if output.suffix.lower() == ENDING:
+                kept += [image for share in processes.gather(images) for image in share]
+            else:
+                _write_each(output, numbers, images)
+            if measured is not None:
+                measured.add(numbers, images)
+        lines = [] if measured is None else measured.lines()
+        if processes.is_main:
+            if kept:
+                write_samples(output, torch.stack(kept))
+            with contextlib.suppress(BrokenPipeError):
+                print("\n".join([*lines, f"written   {output}: {request.images:,} images"]), flush=True)
+        processes.wait()
+        return 0
+    finally:
+        processes.end()
+
+
+def _batches(request: SampleRequest, sampler: Sampler, processes: Processes) -> Iterator[tuple[range, Tensor]]:
+    """This process's samples: (their numbers, images [B, 3, size, size] on the CPU); the last B may be 0."""
+    at_once = request.batch_size or (64 if processes.device.type == "cuda" else 8)
+    rounds = math.ceil(request.images / at_once / processes.world_size)
+    with tqdm(total=request.images, desc="samples", disable=not processes.is_main, dynamic_ncols=True) as bar:
+        for turn in range(rounds):
+            first = (turn * processes.world_size + processes.rank) * at_once
+            numbers = range(min(first, request.images), min(first + at_once, request.images))
+            yield numbers, sampler(numbers).cpu() if numbers else torch.empty(0, 3, sampler.size, sampler.size)
+            bar.update(min(at_once * processes.world_size, request.images - bar.n))
+
+
+class _Measured:
+    """Samples beside as many images of data, as sets."""
+
+    def __init__(self, request: SampleRequest, size: int, processes: Processes) -> None:
+        self.request, self.size, self.processes = request, size, processes
+        source = WeightSource(request.weights, request.download, request.random_weights)
+        baseline = BicubicBaseline(processes.device)
+        self.missing = ""
+        try:
+            self.instruments = Instruments(("fwd", "rfid"), baseline, source).at(size)
+        except WeightsError as error:
+            self.missing = f"FID       not measured: {error}"
+            self.instruments = Instruments(("fwd",), baseline, source).at(size)
+        self.count = 0
+        self.data, self.description = self._open()
+
+    def _open(self) -> tuple[Iterator[Tensor], str]:
+        """Images, uint8 [3, size, size], in one order in every process."""
+        request, name = self.request, str(self.request.fid)
+        if name == OWN_DATA:
+            config = RunFolder(request.run).read_config(DiffusionConfig)
+            data = open_data(config.data, config.train.seed + 1)  # other crops than those that were trained on
+            crops = data.first_crops(request.images, 1)
+            return (crop for batch in crops for crop in with_labels(batch).content), f"crops of {data.description}"
+        images = open_images(name, split="train")
+        if len(images) and len(images) < request.images:
+            raise DataError(f"--fid must name at least --images={request.images} images, got {images.description}")
+        view = functools.partial(protocol("ldm").view, size=self.size)
+        return (pixels for batch in images.batches(view, 1) for pixels in batch.pixels), images.description
+
+    def add(self, numbers: range, samples: Tensor) -> None:
+        """Take in samples, and the images of the data that have their numbers."""
+        while self.count < numbers.start:  # another process's
+            next(self.data, None)
+            self.count += 1
+        originals = list(itertools.islice(self.data, len(numbers)))
+        self.count += len(numbers)
+        if len(originals) < len(numbers):
+            raise DataError(f"--fid must name at least --images={self.request.images} usable images, got fewer")
+        if not originals:
+            return
+        device = self.processes.device
+        images = to_float(torch.stack(originals).to(device))
+        batch = Batch(tuple(numbers), images, samples.clamp(-1, 1).to(device))
+        for metric in self.instruments.set_metrics:
+            metric.add(batch)
+
+    def lines(self) -> list[str]:
+        """What was measured, and how."""
+        for metric in self.instruments.set_metrics:
+            metric.flush()
+            metric.sums = {name: self.processes.total(value) for name, value in metric.sums.items()}
+        values, _, warnings = self.instruments.set_values()
+        names = {"rfid": "FID", "fwd": "FWD"}
+        found = [f"{names.get(name, name):<9} {value:.4g}" for name, value in values.items()]
+        return [
+            *found,
+            *filter(None, [self.missing]),
+            f"against   {self.description}: {NOTE.format(size=self.size)}",
+            *(f"note      {warning}" for warning in warnings),
+        ]
+
+
+def _pipeline_folder(run: Path) -> Path:
+    for folder in (run, run / "model"):
+        if (folder / "model_index.json").is_file():
+            return folder
+    if (run / "config.yaml").is_file():
+        raise FileNotFoundError(f"{run} must be a finished diffusion run, got one without model/model_index.json")
+    found = "a folder without" if run.is_dir() else "no such folder"
+    raise FileNotFoundError(f"{run} must be a diffusion run or a pipeline, with model_index.json, got {found}")
+
+
+def _sampling(request: SampleRequest) -> SamplingConfig:
+    """The recipe's sampling, where the run has it, with what was asked for in its place."""
+    check_number("--eta", request.eta, at_least=0, at_most=1)
+    if request.guidance is not None:
+        check_number("--guidance", request.guidance, at_least=1)
+    own = SamplingConfig()
+    if (request.run / "config.yaml").is_file():
+        own = RunFolder(request.run).read_config(DiffusionConfig).sampling
+    steps = request.steps or own.steps
+    guidance = own.guidance if request.guidance is None else request.guidance
+    return SamplingConfig(steps=steps, guidance=guidance, eta=request.eta or own.eta)
+
+
+def _check_output(output: Path) -> None:
+    if output.suffix.lower() == ENDING:
+        check_file("--output", output, [ENDING])
+        if output.exists():
+            raise wrong_value("--output", "name a file that is not there yet", str(output), "name another")
+        return
+    check_folder("--output", output)
+    if output.is_dir() and any(output.iterdir()):
+        raise wrong_value("--output", "name an empty folder", str(output), "name another")
+
+
+def _write_each(folder: Path, numbers: range, images: Tensor) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in zip(numbers, images, strict=True):
+        with replacing(folder / f"{number:06d}{ENDING}") as temporary:
+            to_image(image).save(temporary)
