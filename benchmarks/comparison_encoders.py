@@ -77,14 +77,21 @@ COLUMNS = [
 ]
 
 
-def train(arguments: Sequence[str]) -> None:
-    """One run with one thread, in a process of its own.
+def train(arguments: Sequence[str], folder: Path) -> None:
+    """One run with one thread, in a process of its own; what it says goes to <folder>.log.
 
     Raises:
-        subprocess.CalledProcessError: the run failed; what it said stands on the terminal.
+        RuntimeError: the run failed.
     """
     command = [sys.executable, "-m", "litevae.train", *arguments]
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+    log = folder.with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+        code = subprocess.run(command, env=one_thread, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+    if code:
+        last = log.read_text(encoding="utf-8").splitlines()[-1:]
+        raise RuntimeError(f"{shlex.join(command)} failed, see {log}: {''.join(last)}")
 
 
 def speed(overrides: Sequence[str], folder: Path) -> dict[str, float]:
@@ -95,7 +102,8 @@ def speed(overrides: Sequence[str], folder: Path) -> dict[str, float]:
     kept = folder / "speed.json"
     if not kept.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        train(["comparison", *overrides, *TRIAL, f"run.dir={folder}"])
+        print(f"== speed of {folder.parent.name}", flush=True)
+        train(["comparison", *overrides, *TRIAL, f"run.dir={folder}"], folder)
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         training = max(line["images_per_second"] for line in lines if line["kind"] == "train")
         measured = {"images_per_second": training, "encode_per_second": encode_speed(folder)}
@@ -119,9 +127,9 @@ def run(overrides: Sequence[str], steps: int, folder: Path) -> None:
     """Train for so many steps: from the last checkpoint if there is one, not at all if they are done."""
     if newest_step(folder) < 0:
         shutil.rmtree(folder, ignore_errors=True)
-        train(["comparison", *overrides, f"train.steps={steps}", f"run.dir={folder}"])
+        train(["comparison", *overrides, f"train.steps={steps}", f"run.dir={folder}"], folder)
     elif newest_step(folder) < steps:
-        train(["--resume", str(folder)])
+        train(["--resume", str(folder)], folder)
 
 
 def run_side_by_side(jobs: Sequence[tuple[str, list[str], int, Path]]) -> None:
@@ -192,8 +200,8 @@ def table(settings: dict[str, Any], minutes: float, seeds: Sequence[int]) -> Tab
             f"{2 * PER_SOURCE} held-out images of {CROP}x{CROP}: crops of two photographs (chelsea, coffee) and dead "
             "leaves, the same for all. Each number is the mean over the seeds, +- half of the distance between the "
             "best and the worst.",
-            "Speeds on one core, alone, before the runs, the fastest of 10 tries: training; encode, float32, one image of 256x256, not prepared "
-            "with optimize_for_inference. The runs went side by side, one to a core.",
+            "Speeds on one core, alone, before the runs, the fastest of 10 tries. Encode: float32, one image of 256x256, "
+            "not prepared with optimize_for_inference. The runs went side by side, one to a core.",
             "SMC in the encoder goes with SMC in the decoder, so its neighbour is the row above it.",
         ],
     )
