@@ -105,10 +105,38 @@ def comparison(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def comparison_encoders(document: Mapping[str, Any]) -> Figure:
+    """Each encoder's quality after the same time, a panel for each metric: dots for the seeds, a bar for their mean."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rows = document["rows"][::-1]  # from the bottom up
+    metrics = {"psnr": "PSNR, dB (more is better)", "ssim": "SSIM (more)", "fwd": "FWD (less)"}
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 1.2 + 0.42 * len(rows)), layout="constrained")
+        panels: Any = figure.subplots(1, len(metrics), sharey=True)
+        for axes, (metric, title) in zip(panels, metrics.items(), strict=True):
+            for place, row in enumerate(rows):
+                seeds = row[f"{metric}_seeds"]
+                axes.plot(seeds, [place] * len(seeds), "o", color=BLUE, markersize=5, alpha=0.6)
+                axes.plot(row[metric], place, "|", color=ORANGE, markersize=16, markeredgewidth=2.5)
+            axes.set_title(title, fontsize=10)
+            axes.margins(0.1)
+        panels[0].set_yticks(range(len(rows)), [row["row"] for row in rows])
+        figure.suptitle(f"Steps: {document['settings']['steps']}; {document['conditions']['machine']}", fontsize=10)
+    return figure
+
+
 def write(folder: Path) -> list[Path]:
     """Draws every figure whose results are in `folder`, beside them."""
     paths = []
-    for table, draw in {"table3_encoders": table3, "growth": _growth, "comparison": comparison}.items():
+    drawings = {
+        "table3_encoders": table3,
+        "growth": _growth,
+        "comparison": comparison,
+        "comparison_encoders": comparison_encoders,
+    }
+    for table, draw in drawings.items():
         for source in sorted(folder.glob(f"{table}-*.json")):
             path = source.with_suffix(".png")
             draw(json.loads(source.read_text(encoding="utf-8"))).savefig(path, dpi=150)
