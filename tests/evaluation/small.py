@@ -16,12 +16,13 @@ ALL_OWN = "psnr,ssim,fwd,mmd,spectrum,equivariance,statistics"
 """The metrics that need no network."""
 
 
-def save_model(folder: Path, seed: int = 0) -> Path:
+def save_model(folder: Path, seed: int = 0, **arguments: Any) -> Path:
     """A LiteVAE in eval mode whose decoder does something: untrained ones are nearly gray."""
     torch.manual_seed(seed)
     parts: dict[str, Any] = {f"{part}_channels": 4 for part in ("extraction", "aggregation")}
     parts |= {f"{part}_multipliers": (1,) for part in ("extraction", "aggregation")}
-    LiteVAE.from_preset("S", block_out_channels=(16,) * 4, layers_per_block=1, **parts).save_pretrained(folder)
+    parts |= {"block_out_channels": (16,) * 4, "layers_per_block": 1, **arguments}
+    LiteVAE.from_preset("S", **parts).save_pretrained(folder)
     return folder
 
 

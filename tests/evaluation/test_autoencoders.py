@@ -130,7 +130,8 @@ def test_sizes_that_do_not_fit_are_refused():
         check_size(baseline, 100)
 
 
-def test_the_baseline_keeps_an_eighth():
+@pytest.mark.parametrize("factor", [4, 8, 16])
+def test_the_baseline_keeps_a_position_of_so_many(factor):
     """scikit-image's photograph against Pillow's own bicubic, which has the same filter down and none up."""
     import numpy as np
     from PIL import Image
@@ -138,8 +139,11 @@ def test_the_baseline_keeps_an_eighth():
 
     photograph = data.astronaut()[:256, :256]
     images = torch.from_numpy(photograph.copy()).permute(2, 0, 1)[None] / 127.5 - 1
-    ours = BicubicBaseline(torch.device("cpu")).reconstruct(images)[0].permute(1, 2, 0).add(1).mul(127.5)
-    small = Image.fromarray(photograph).resize((32, 32), Image.Resampling.BICUBIC)
+    baseline = BicubicBaseline(torch.device("cpu"), downsampling=factor)
+    said = baseline.describe()
+    assert (said["class"], said["downsampling"]) == (f"{factor}x down, bicubic up", factor)
+    ours = baseline.reconstruct(images)[0].permute(1, 2, 0).add(1).mul(127.5)
+    small = Image.fromarray(photograph).resize((256 // factor, 256 // factor), Image.Resampling.BICUBIC)
     pillow = np.asarray(small.resize((256, 256), Image.Resampling.BICUBIC), dtype=np.float64)
     # torch's bicubic without antialiasing has a = -0.75, Pillow's a = -0.5: overshoots at edges differ
     assert np.abs(ours.numpy() - pillow).mean() < 2

@@ -46,6 +46,16 @@ def test_panels_stand_side_by_side_pixel_by_pixel() -> None:
         np.testing.assert_array_equal(shown, ((panel + 1) * 127.5).round().to(torch.uint8).numpy())
 
 
+@pytest.mark.parametrize("factor", [4, 8, 16])
+def test_a_place_of_the_latent_is_as_wide_as_the_model_s_factor(factor: int) -> None:
+    height, width = 200, 300
+    image, latent = torch.zeros(3, height, width), torch.randn(4, -(-height // factor), -(-width // factor))
+    picture = np.asarray(side_by_side(image, image, latent, ["a", "b", "c"], factor))
+    shown = picture[24 : 24 + height, 18 + 2 * width : 18 + 3 * width]
+    colours = ((latent_to_rgb(latent) + 1) * 127.5).round().to(torch.uint8).numpy().transpose(1, 2, 0)
+    np.testing.assert_array_equal(shown, colours.repeat(factor, 0).repeat(factor, 1)[:height, :width])
+
+
 def measured(name: str, height: int, width: int) -> Measured:
     image = torch.rand(3, height, width) * 2 - 1
     return Measured(name, image, image, torch.randn(4, height // 8, width // 8), 21.5, 0.5)

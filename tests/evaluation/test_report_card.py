@@ -256,6 +256,29 @@ def test_what_was_skipped_is_counted_also_before_an_interruption(model: Path, tm
     assert results["data"]["images"] == results["sizes"]["32"]["images"] == 3
 
 
+def test_a_latent_without_noise_or_at_a_sixteenth(crops: Path, tmp_path: Path) -> None:
+    """Statistics of sub-bands: no noise, no finite KL. The baseline beside a latent has its resolution."""
+    small.save_model(tmp_path / "dwt", encoder_type="dwt", latent_channels=12)
+    small.save_model(tmp_path / "f16", wavelet_levels=(1, 2, 3, 4), block_out_channels=(16,) * 5)
+    found = {}
+    for name in ("dwt", "f16", "bicubic-16x"):
+        metrics = "psnr" if name == "bicubic-16x" else small.ALL_OWN
+        given = name if name == "bicubic-16x" else tmp_path / name
+        assert evaluate(given, crops, "--sizes", "32", "--metrics", metrics, "--output", f"of-{name}") == 0
+        found[name] = small.results_in(tmp_path / f"of-{name}")
+    assert {name: results["model"]["downsampling"] for name, results in found.items()} == {
+        "dwt": 8,
+        "f16": 16,
+        "bicubic-16x": 16,
+    }
+    assert (found["dwt"]["model"]["encoder_parameters"], found["bicubic-16x"]["model"]["label"]) == (0, "bicubic-16x")
+    statistics = found["dwt"]["sizes"]["32"]["details"]["statistics"]
+    assert statistics["kl"] is None
+    assert statistics["posterior_stds"] == 12 * [0.0]
+    assert statistics["channel_stds"] == statistics["stds_of_means"]
+    assert (tmp_path / "of-dwt" / "report.html").is_file()
+
+
 def test_models_are_compared(model: Path, crops: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("--sizes", "32", "--metrics")
     assert evaluate(model, crops, *words, "psnr,mmd", "--output", "a") == 0

@@ -57,6 +57,19 @@ def test_forward_is_diffusers(make_baseline, image):
     assert torch.equal(model.decode(output.latent).sample, output.sample)
 
 
+def test_a_loaded_autoencoder_of_another_factor(tmp_path):
+    """LDM's f4, say: three widths, and images whose sides 4 divides."""
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
+    vae = AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=8, layers_per_block=1, **blocks)
+    vae.save_pretrained(tmp_path)
+    model = StableDiffusionVAE.from_pretrained(tmp_path).eval()
+    assert model.downsampling == 4
+    output = model(torch.zeros(1, 3, 20, 12))
+    assert (output.latent.shape, output.sample.shape) == ((1, 4, 5, 3), (1, 3, 20, 12))
+    with pytest.raises(ValueError, match="image must have a height and a width that are multiples of 4"):
+        model(torch.zeros(1, 3, 20, 10))
+
+
 def test_a_generator_for_each_image(make_baseline, image):
     """The noise of an image does not depend on the batch it is in."""
     model = make_baseline()

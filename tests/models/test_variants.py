@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ from torch import Tensor, nn
 
 from litevae import LiteVAE
 from litevae.cost import parameter_count, peak_tensor_bytes
-from litevae.models.blocks import SMConv2d
+from litevae.models.blocks import ResBlock, SMConv2d
 from litevae.models.decoder import Decoder
 from litevae.models.encoder import build_encoder
+from litevae.models.nafnet import NAFBlock
 from litevae.models.serving import bytes_per_sample
+from litevae.models.vit import TransformerBlock
 
 from .precision import LAYERS, exact, relative_error, rounded_once
 from .variants import NARROW, VARIANTS
@@ -88,8 +91,11 @@ def test_every_size_the_factor_divides(make, name):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_checkpointing_gives_the_same_finite_gradients(make, name):
-    """Bit for bit; every parameter has one, and of a weight it is not 0."""
-    model, image = make(name, dropout=0.3).train(), images(name)
+    """Bit for bit, every block twice; every parameter has one, and of a weight it is not 0."""
+    model, image, runs = make(name, dropout=0.3).train(), images(name), Counter()
+    for block in model.modules():
+        if isinstance(block, ResBlock | NAFBlock | TransformerBlock):
+            block.register_forward_pre_hook(lambda block, _: runs.update([block]))
 
     def gradients() -> list[Tensor]:
         torch.manual_seed(3)
@@ -99,10 +105,12 @@ def test_checkpointing_gives_the_same_finite_gradients(make, name):
 
     expected = gradients()
     model.enable_gradient_checkpointing()
+    once = dict(runs)
     for (parameter, own), again in zip(zip(model.named_parameters(), expected, strict=True), gradients(), strict=True):
         assert own.isfinite().all(), parameter[0]
         assert own.any() or own.dim() <= 1, parameter[0]
         assert torch.equal(own, again), parameter[0]
+    assert dict(runs) == {block: 3 * count for block, count in once.items()}  # once before, then twice
 
 
 @pytest.mark.parametrize("name", VARIANTS)

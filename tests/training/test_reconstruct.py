@@ -48,6 +48,16 @@ def test_any_size(here: Path, model_folder: Path, width: int, height: int, capsy
     assert Image.open(here / "photo-reconstruction.png").height > height
 
 
+@pytest.mark.parametrize(("levels", "places"), [((1, 2), "4x6x10"), ((1, 2, 3, 4), "4x2x3")])
+def test_latents_of_other_resolutions(
+    here: Path, capsys: pytest.CaptureFixture[str], levels: tuple[int, ...], places: str
+) -> None:
+    widths = {"wavelet_levels": levels, "block_out_channels": (8,) * (levels[-1] + 1), "layers_per_block": 1}
+    LiteVAE.from_preset("S", **widths).save_pretrained(here / "model")
+    assert reconstruct.main([photo(here, 37, 21), "--model", "model"]) == 0
+    assert f"37x21 pixels, latent {places}" in capsys.readouterr().out
+
+
 def test_grayscale_and_run_folder(here: Path, model_folder: Path) -> None:
     assert reconstruct.main([photo(here, 20, 20, mode="L"), "--model", str(model_folder.parent)]) == 0
 
