@@ -15,7 +15,7 @@ from litevae.models.feature_network import FeatureNetwork
 
 POSITIONS = 16  # a side of the learned ones: the latent of a 128x128 image
 MLP_RATIO = 4
-CONSTANT = 16.0  # in the tokens
+CONSTANT = 32.0  # in the tokens
 
 
 class ViT(FeatureNetwork):
@@ -57,10 +57,12 @@ class ViT(FeatureNetwork):
 
         Its outputs c reach the norm as pairs, c and -c, whose difference is free of the mean. Half of the other
         channels are +-CONSTANT, which leaves a scale that is the same but for a share of about mean(c^2) / CONSTANT^2.
+        Every norm multiplies all channels but these by it: blocks read what they would without constants.
         """
         super().start_residual()
-        for block in self.blocks:
-            cast(TransformerBlock, block).start_residual()
+        blocks = [cast(TransformerBlock, block) for block in self.blocks]
+        for block in blocks:
+            block.start_residual()
         if linear is None:
             return
         outputs, width = len(linear), self.conv_in.out_channels
@@ -70,11 +72,13 @@ class ViT(FeatureNetwork):
         token[2 * outputs : carried] = CONSTANT * (-1.0) ** torch.arange(constants)
         scale = (token.var(correction=0) + (width - carried) / width).sqrt()  # the others have a variance of 1
         set_outputs(self.conv_in, torch.cat([linear, -linear, torch.zeros(constants, linear.shape[1])]))
-        half = torch.eye(outputs) * scale / 2
+        half = torch.eye(outputs) / 2
         set_outputs(self.conv_out, torch.cat([half, -half], dim=1))
         with torch.no_grad():
             cast(Tensor, self.conv_in.bias)[:carried] = token[:carried]
             self.positions[:, :carried] = 0.0
+            for norm in (self.norm, *(norm for block in blocks for norm in (block.norm1, block.norm2))):
+                norm.weight.copy_(torch.where(token == 0, scale, 1.0))
 
 
 class TransformerBlock(nn.Module):
