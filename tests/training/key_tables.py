@@ -9,9 +9,11 @@ import inspect
 import itertools
 import re
 import textwrap
+from collections.abc import Iterator
 from typing import Any, cast
 
 from litevae.config import PRESETS, LiteVAEConfig
+from litevae.diffusion.config import DiffusionConfig, DiffusionTrainConfig
 from litevae.runs.recipes import RECIPES_FOLDER
 from litevae.training.config import RunConfig
 from litevae_kernels.files import write_text
@@ -31,10 +33,24 @@ def field_docstrings(section: type) -> dict[str, str]:
     return found
 
 
+def sections() -> Iterator[tuple[str, str, Any]]:
+    """(heading, name, dataclass) of every table: the autoencoder's, then what a diffusion model has in their place."""
+    for section in dataclasses.fields(RunConfig):
+        yield section.name, section.name, section.type
+    for section in dataclasses.fields(DiffusionConfig):
+        if section.name == "train":
+            yield "train of a diffusion model", section.name, section.type
+        elif section.name not in {own.name for own in dataclasses.fields(RunConfig)}:
+            yield section.name, section.name, section.type
+
+
 def table(name: str, section: Any) -> str:
-    """The rows of a section, in the order of its fields and in the words of yaml."""
+    """The rows of a section, in the order of its fields and in the words of yaml; of a diffusion model's `train` its
+    own alone."""
     documented = field_docstrings(LiteVAEConfig) if name == "model" else {}
     documented |= field_docstrings(section)
+    if section is DiffusionTrainConfig:
+        documented = {key: documented[key] for key in DiffusionTrainConfig.__annotations__}
     rows = []
     for field in dataclasses.fields(section):
         if field.name in documented:
@@ -50,12 +66,12 @@ def table(name: str, section: Any) -> str:
 
 def updated(page: str) -> str:
     """The page with the first table below each section's heading made anew."""
-    for section in dataclasses.fields(RunConfig):
-        before = page.index(f"\n## {section.name}\n")
+    for heading, name, section in sections():
+        before = page.index(f"\n## {heading}\n")
         start = page.index(HEAD, before)
         rows = re.compile(r"(?:\|.*\n)*").match(page, start)
         assert rows is not None
-        page = page[:start] + table(section.name, section.type) + page[rows.end() :]
+        page = page[:start] + table(name, section) + page[rows.end() :]
     return page
 
 
