@@ -156,8 +156,8 @@ class RunConfig:
         self._check_last_gradients()
         if self.train.initialization == "wavelet":
             if self.model.kind == "sd-vae":
-                rule = "be 'residual' or 'pytorch' with model.kind=sd-vae, which has no wavelets"
-                raise wrong_value("train.initialization", rule, "wavelet")
+                rule = "be residual or pytorch with model.kind=sd-vae, which has no wavelets"
+                raise wrong_value("train.initialization", rule, "wavelet", "add train.initialization=residual")
             try:
                 check_wavelet_start(self.model.architecture)
             except ValueError as error:

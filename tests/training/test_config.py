@@ -174,7 +174,7 @@ def test_sets_that_cannot_be_measured(train: list[str], data: int | None, messag
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (ModelConfig(kind="sd-vae"), "train.initialization must be 'residual' or 'pytorch' with model.kind=sd-vae"),
+        (ModelConfig(kind="sd-vae"), "train.initialization must be residual or pytorch with model.kind=sd-vae"),
         (
             ModelConfig(size="S", latent_channels=2),
             "train.initialization=wavelet: model.latent_channels must be at least",
