@@ -200,8 +200,8 @@ def table(settings: dict[str, Any], minutes: float, seeds: Sequence[int]) -> Tab
             f"{2 * PER_SOURCE} held-out images of {CROP}x{CROP}: crops of two photographs (chelsea, coffee) and dead "
             "leaves, the same for all. Each number is the mean over the seeds, +- half of the distance between the "
             "best and the worst.",
-            "Speeds on one core, alone, before the runs, the fastest of 10 tries. Encode: float32, one image of 256x256, "
-            "not prepared with optimize_for_inference. The runs went side by side, one to a core.",
+            "Speeds on one core, alone, before the runs, the fastest of 10 tries. Encode: float32, one image of "
+            "256x256, not prepared with optimize_for_inference. The runs went side by side, one to a core.",
             "SMC in the encoder goes with SMC in the decoder, so its neighbour is the row above it.",
         ],
     )
