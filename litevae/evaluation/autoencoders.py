@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from litevae.cost import parameter_count
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.seeds import derive_seed
 from litevae_kernels.checks import wrong_value
@@ -93,6 +94,7 @@ class EvaluatedAutoencoder:
             "label": self.label,
             "class": _class_name(self.model),
             "encoder_parameters": encoder,
+            **aggregation_parameters(self.model),
             "decoder_parameters": decoder,
             "latent_channels": self.latent_channels,
             "downsampling": self.downsampling,
@@ -139,6 +141,12 @@ def check_size(model: EvaluatedAutoencoder | BicubicBaseline, size: int) -> None
         raise wrong_value("--sizes", rule, size, f"try {near}")
 
 
+def aggregation_parameters(model: nn.Module) -> dict[str, int]:
+    """{"aggregation_parameters": how many}, those of the encoder that merge wavelet levels; {} where nothing does."""
+    aggregation = getattr(getattr(model, "encoder", None), "aggregation", None)
+    return {} if aggregation is None else {"aggregation_parameters": parameter_count(aggregation)}
+
+
 def _class_name(model: nn.Module) -> str:
     return "AutoencoderKL" if isinstance(model, StableDiffusionVAE) else type(model).__name__
 
@@ -150,5 +158,4 @@ def _config(model: nn.Module) -> Any:
 def _parameters(model: nn.Module, part: str) -> int:
     """Of the encoder or decoder, with the 1x1 convolution between it and the latent."""
     convolution = "quant_conv" if part == "encoder" else "post_quant_conv"
-    parts = [getattr(model, name, None) for name in (part, convolution)]
-    return sum(parameter.numel() for module in parts if module is not None for parameter in module.parameters())
+    return parameter_count(*(getattr(model, name, None) for name in (part, convolution)))

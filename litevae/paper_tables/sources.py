@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from litevae.cost import parameter_count
+from litevae.evaluation.autoencoders import aggregation_parameters
 from litevae.evaluation.report import read_results
 from litevae.runs.config import ConfigError
 from litevae.runs.run_folder import RunFolder
@@ -29,8 +30,8 @@ class Source:
     label: str
     """The model's, which fills a row where it equals the row's id."""
     model: Mapping[str, Any]
-    """As results.json has it: class, encoder_parameters, decoder_parameters, latent_channels; None or no key where it
-    is not known."""
+    """As results.json has it: class, encoder_parameters, aggregation_parameters, decoder_parameters, latent_channels;
+    None or no key where it is not known."""
     data: str
     protocol: str
     sizes: Mapping[int, tuple[int, Mapping[str, Any]]]
@@ -76,8 +77,8 @@ def _values(size: Mapping[str, Any], model: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _millions(model: Mapping[str, Any]) -> dict[str, float]:
-    count = model.get("encoder_parameters")
-    return {} if count is None else {"encoder_parameters_m": count / 1e6}
+    counts = {name: model.get(name) for name in ("encoder_parameters", "aggregation_parameters")}
+    return {f"{name}_m": count / 1e6 for name, count in counts.items() if count is not None}
 
 
 def from_run(path: Path) -> Source:
@@ -107,6 +108,7 @@ def description(config: ModelConfig) -> dict[str, Any]:
     return {
         "class": type(model).__name__ if config.kind == "litevae" else "AutoencoderKL",
         "encoder_parameters": parameter_count(model.encoder, model.quant_conv),
+        **aggregation_parameters(model),
         "decoder_parameters": parameter_count(model.decoder, model.post_quant_conv),
         "latent_channels": config.architecture.latent_channels,
     }

@@ -99,4 +99,5 @@ PSNR = Column("PSNR, dB", "psnr")
 SSIM = Column("SSIM", "ssim", ".3f")
 QUALITY = (RFID, LPIPS, PSNR, SSIM)
 ENCODER_PARAMETERS = Column("encoder, M", "encoder_parameters_m", ".3f")
+AGGREGATION_PARAMETERS = Column("aggregation, M", "aggregation_parameters_m", ".3f")
 BETTER = "PSNR and SSIM: higher is better. rFID, FID and LPIPS: lower is better."

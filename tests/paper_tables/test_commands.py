@@ -42,7 +42,7 @@ def test_the_run_has_the_rows_setting(identifier: str) -> None:
         recipe = next(training(row))[0]
         assert setting.dataset is not None
         assert recipe.startswith(setting.dataset.lower())
-    is_vae = table.number == 22 or row.label.endswith((" VAE", "VAE-Small")) or row.label == "VAE"
+    is_vae = table.number == 22 or row.label.endswith((" VAE", "SD-VAE", "VAE-Small")) or row.label == "VAE"
     assert last.model.kind == ("sd-vae" if is_vae else "litevae")
     if "LiteVAE-" in row.label:
         assert last.model.size == row.label[-1]
@@ -92,10 +92,18 @@ def test_ablations_change_what_they_name() -> None:
         "9b": (base.loss, config("9-gaussian").loss, {"wavelet_weight": 0.0}),
         "10": (base.discriminator, config("10-patchgan").discriminator, {"kind": "patchgan"}),
         "10b": (base.discriminator, config("10-stylegan").discriminator, {"kind": "stylegan"}),
+        "11": (config("11-ffhq-sd-vae").train, config("11-ffhq-dwt").train, {}),
+        "11b": (config("11-ffhq-sd-vae").loss, config("11-ffhq-dwt").loss, {"kl_weight": 0.0}),
+        "12": (config("12-dwt").model, config("12-dwt-2").model, {"encoder_type": "dwt-2", "latent_channels": 48}),
+        "12b": (config("12-sd-vae").loss, config("12-dwt").loss, {"kl_weight": 0.0}),
         "14": (base.perceptual, config("14-esrgan").perceptual, {"kind": "vgg19"}),
         "15": (config("15-without-ldl").loss, config("15-with-ldl").loss, {"ldl_weight": 1.0}),
         "15b": (base.train, config("15-without-ldl").train, {"ema_decay": 0.999}),
         "16": (base.loss, config("16-logistic").loss, {"adversarial_loss": "logistic"}),
+        "18": (base.model, config("18-nafnet").model, {"extraction": "nafnet"}),
+        "19": (config("19-separate").model, config("19-shared").model, {"shared_extraction": True}),
+        "20": (base.model, config("20-vit").model, {"aggregation": "vit"}),
+        "21": (config("21-all").model, config("21-last-two").model, {"wavelet_levels": [2, 3]}),
     }
     for name, (before, after, difference) in changed.items():
         assert dataclasses.replace(before, **difference) == after, name  # type: ignore[type-var]
@@ -130,7 +138,7 @@ def test_evaluations_are_what_litevae_evaluate_takes(identifier: str) -> None:
             assert isinstance(request, Request)
             assert request.sizes == (table.setting_of(row).side,)
             measured = request.metrics or METRICS  # without the option all that the machine can measure
-            keys = {column.key for column in table.columns if column.key and column.key != "encoder_parameters_m"}
+            keys = {column.key for column in table.columns if column.key and not column.key.endswith("parameters_m")}
             assert {"mmd" if key.startswith("mmd-") else key for key in keys} <= {*measured}
 
 

@@ -4,10 +4,11 @@ import re
 
 import pytest
 import torch
-from torch import nn
 
 from litevae import LiteVAE
-from litevae.config import PRESETS
+from litevae.config import PRESETS, Aggregation
+from litevae.cost import parameter_count
+from litevae.evaluation.autoencoders import aggregation_parameters
 from litevae.models.baseline import VAE_SMALL_CHANNELS, StableDiffusionVAE
 from litevae.paper_tables.contents import ROWS, TABLES, figure, row, tables
 from litevae.paper_tables.figures import FIGURES
@@ -99,10 +100,21 @@ def test_parameters_at_12_channels_are_those_of_the_models_here() -> None:
         assert f"{size} {count:.3f} M" in note
 
 
-def test_the_aggregator_of_table_20_has_the_printed_parameters() -> None:
+@pytest.mark.parametrize("kind", ["unet", "vit"])
+def test_the_aggregators_of_table_20_have_the_printed_parameters(kind: Aggregation) -> None:
+    """At n_z 4; at n_z 12, which its runs have, those of its note."""
     with torch.device("meta"):
-        aggregator: nn.Module = LiteVAE.from_preset("B").encoder.aggregation
-    assert f"{sum(parameter.numel() for parameter in aggregator.parameters()) / 1e6:.2f}" == values("20-unet")[0]
+        models = [LiteVAE.from_preset("B", aggregation=kind, latent_channels=channels) for channels in (4, 12)]
+    at_4, at_12 = (aggregation_parameters(model)["aggregation_parameters"] / 1e6 for model in models)
+    assert f"{at_4:.2f}" == values(f"20-{kind}")[0]
+    assert f"{at_12:.3f} M" in tables(20)[0].notes[0]
+
+
+def test_the_nafnet_of_table_18_is_as_large_as_the_unet() -> None:
+    with torch.device("meta"):
+        models = [LiteVAE.from_preset("B", extraction=kind) for kind in ("unet", "nafnet")]
+    unet, nafnet = (parameter_count(model.encoder.extraction[0]) for model in models)
+    assert f"({100 * (nafnet / unet - 1):.1f} % more)" in tables(18)[0].notes[0]
 
 
 @pytest.mark.parametrize("size", PRESETS)
