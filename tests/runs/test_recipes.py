@@ -1,6 +1,7 @@
 """Do recipe, base and overrides become the config that they say?"""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -8,15 +9,27 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from litevae import train
+from litevae.diffusion.config import DiffusionConfig
 from litevae.runs import recipes as recipes_module
 from litevae.runs.config import ConfigError
-from litevae.runs.recipes import build_config, load_config, recipes, to_yaml
+from litevae.runs.recipes import build_config, find_recipe, kind_of, load_config, recipes, to_yaml
 from litevae.training.config import RunConfig
+
+SCHEMAS: dict[str, Any] = {"autoencoder": RunConfig, "diffusion": DiffusionConfig}
+
+
+def load(name: str, recipe: str) -> Any:
+    """The config of a file whose recipe, of this name, needs data or an autoencoder."""
+    needed = ["data.path=~/images"] if name.startswith(("ffhq", "imagenet")) else []
+    kind = kind_of(find_recipe(recipe))
+    return load_config(SCHEMAS[kind], recipe, [*needed, *(["autoencoder=x"] if kind == "diffusion" else [])])
 
 
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_loads_and_says_what_it_is(name: str) -> None:
-    config = load_config(RunConfig, name, ["data.path=~/images"] if name.startswith(("ffhq", "imagenet")) else [])
+    config = load(name, name)
+    assert config.kind == ("diffusion" if name.startswith(("ldm", "dit")) else "autoencoder")
     assert config.run.dir == f"runs/{name}"
     assert len(recipes()[name]) > 20
 
@@ -50,10 +63,17 @@ def test_any_recipe_can_be_a_base(name: str, tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     Path(name).write_text("train:\n  steps: 3\n")
     Path("my.yaml").write_text(f"base: {name}\nrun:\n  dir: runs/{name}\n")
-    data = ["data.path=x"] if name.startswith(("ffhq", "imagenet")) else []
-    config = load_config(RunConfig, "my.yaml", data)
+    config = load(name, "my.yaml")
     Path(name).unlink()
-    assert config == load_config(RunConfig, name, data)
+    assert config == load(name, name)
+
+
+def test_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="kind must be autoencoder here, got 'diffusion'"):
+        load_config(RunConfig, "ldm-quickstart")
+    path = tmp_path / "my.yaml"
+    path.write_text("kind: gan\n")
+    assert train.main([str(path)]) == 2
 
 
 def test_bases_in_a_circle_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

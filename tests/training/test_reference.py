@@ -20,7 +20,7 @@ def test_the_page_is_up_to_date() -> None:
         assert f"`{name}`" in page
 
 
-@pytest.mark.parametrize(("heading", "name", "section"), sections())
+@pytest.mark.parametrize(("heading", "name", "section"), list(sections()))
 def test_every_key_has_a_row_with_its_default(heading: str, name: str, section: Any) -> None:
     rows = table(name, section).splitlines()[2:]
     keys = [row.split("`")[1] for row in rows]
