@@ -187,7 +187,7 @@ def row_of(label: str, speeds: dict[str, float], steps: int, qualities: Sequence
     """A row of the table: the mean over the seeds, and half of the distance between the best and the worst of them."""
     row: dict[str, Any] = {"row": label, **speeds, "steps": steps}
     for metric in ("psnr", "ssim", "fwd"):
-        values = [of_seed[metric] for of_seed in qualities]
+        values = [one[metric] for one in qualities]
         row |= {metric: mean(values), f"{metric}_spread": (max(values) - min(values)) / 2, f"{metric}_seeds": values}
     return row
 
