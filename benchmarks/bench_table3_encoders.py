@@ -25,7 +25,7 @@ from benchmarks.harness.rows import Group, measures
 from benchmarks.harness.schedule import Share
 from benchmarks.harness.turns import Turns
 from benchmarks.rivals import encoders
-from benchmarks.rivals.encoders import ROWS, VAE, Convolutions, convolutions_of
+from benchmarks.rivals.encoders import ROWS, VAE, VARIANTS, Convolutions, convolutions_of
 from litevae.paper_tables.section5_tables import TABLE_3
 from litevae_kernels.precision import tf32
 
@@ -95,6 +95,8 @@ TABLE = Table(
         "As in the paper: ptwt once for each level, NCHW, skips concatenated, GroupNorm then SiLU, eager.",
         "TAESD and DC-AE: diffusers' AutoencoderTiny, and AutoencoderDC as dc-ae-f32c32, whose latent has an eighth of "
         "the positions in height and in width; what a user might take instead.",
+        "Other parts in LiteVAE-B (Tables 18, 20, 21, 11) come last. SMC encoder: folded, as `optimize_for_inference` "
+        "gives it. A UNet shared by the levels (Table 19) has B's arithmetic and no row. DWT: no network, 12 channels.",
         "The paper's figures: one Quadro RTX 6000, batch 32; it states neither resolution nor precision nor what "
         "its memory counts.",
         "Throughput / VAE: from the median over rounds of the row's time and the VAE's right after it. Time / its "
@@ -114,7 +116,7 @@ def check(name: str, precision: str, encoder: nn.Module, image: Tensor) -> None:
 
     def plain(precision: str) -> list[Tensor]:
         dtype = DTYPES[precision]
-        made = encoders.build(name.split()[0].rstrip(","), DEVICE, dtype)
+        made = encoders.build(name if name in VARIANTS else name.split()[0].rstrip(","), DEVICE, dtype)
         made.load_state_dict(state)
         return [made(image.to(dtype))]
 

@@ -16,6 +16,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,7 +30,6 @@ import torch
 from benchmarks import figures
 from benchmarks.comparison import newest_step, parameters, settings_of
 from benchmarks.harness import report
-from benchmarks.harness.measure import clock
 from benchmarks.harness.report import RESULTS, Column, Measured, Table
 from benchmarks.harness.schedule import positive
 from litevae.data import HeldOutImage
@@ -58,9 +58,14 @@ ROWS: dict[str, list[str]] = {
     "LiteVAE-B, SMC decoder": ["model=smc"],
     "LiteVAE-B, SMC encoder and decoder": ["model=smc-encoder"],
 }
-COMMON = ["train.device=cpu", "train.evaluate_every=1000000", "train.evaluate_lpips=false"]
+CROP, PER_SOURCE = 64, 100  # FWD of 64 x 64 pixels has Gaussians over 48 numbers
+COMMON = [
+    "train.device=cpu",
+    "train.evaluate_every=1000000",
+    "train.evaluate_lpips=false",
+    f"data.evaluation_size={CROP}",
+]
 TRIAL = ["train.steps=20", "train.log_every=2", "train.warmup_steps=2", "train.checkpoint_every=1000000"]
-CROP, PER_SOURCE = 128, 200  # FWD of 128 x 128 pixels has Gaussians over 192 numbers
 
 COLUMNS = [
     Column("row", "autoencoder"),
@@ -112,14 +117,14 @@ def speed(overrides: Sequence[str], folder: Path) -> dict[str, float]:
 
 
 def encode_speed(folder: Path) -> float:
-    """Images per second of `encode` in float32, a batch of one image."""
+    """Images per second of `encode` in float32, a batch of one image, by the time that its one thread computes."""
     model: Any = load_model(folder).eval()
     image, times = torch.rand(1, 3, 256, 256) * 2 - 1, []
     with torch.inference_mode():
         for _ in range(10):
-            start = clock()
+            start = time.thread_time()
             model.encode(image)
-            times.append(clock() - start)
+            times.append(time.thread_time() - start)
     return 1 / min(times)
 
 
@@ -133,18 +138,20 @@ def run(overrides: Sequence[str], steps: int, folder: Path) -> None:
 
 
 def run_side_by_side(jobs: Sequence[tuple[str, list[str], int, Path]]) -> None:
-    """Every run, as many at once as there are cores, each on one of them. After a failure no other is started."""
+    """Every run and its evaluation, as many at once as there are cores, each on one. After a failure none begins."""
     cores: SimpleQueue[int] = SimpleQueue()
     for core in sorted(os.sched_getaffinity(0)):
         cores.put(core)
 
     def pin() -> None:
         os.sched_setaffinity(0, {cores.get()})  # of this thread, and of the processes that it starts
+        torch.set_num_threads(1)
 
     def one(job: tuple[str, list[str], int, Path]) -> None:
         label, overrides, steps, folder = job
         print(f"== {label}: {steps} steps in {folder}", flush=True)
         run(overrides, steps, folder)
+        print(f"== {label}: {quality(folder)}", flush=True)
 
     with ThreadPoolExecutor(cores.qsize(), initializer=pin) as pool:
         futures = [pool.submit(one, job) for job in jobs]
@@ -180,7 +187,7 @@ def row_of(label: str, speeds: dict[str, float], steps: int, qualities: Sequence
     """A row of the table: the mean over the seeds, and half of the distance between the best and the worst of them."""
     row: dict[str, Any] = {"row": label, **speeds, "steps": steps}
     for metric in ("psnr", "ssim", "fwd"):
-        values = [found[metric] for found in qualities]
+        values = [one[metric] for one in qualities]
         row |= {metric: mean(values), f"{metric}_spread": (max(values) - min(values)) / 2, f"{metric}_seeds": values}
     return row
 
@@ -231,22 +238,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     torch.set_num_threads(1)
     seeds: Sequence[int] = arguments.seeds
-    command = [*arguments.overrides, "--minutes", f"{arguments.minutes:g}", "--seeds", *map(str, seeds)]
+    command = [
+        *arguments.overrides,
+        "--minutes",
+        f"{arguments.minutes:g}",
+        "--seeds",
+        *map(str, seeds),
+        "--runs",
+        "FOLDER",
+    ]
     conditions = report.conditions(shlex.join(["python", "-m", "benchmarks.comparison_encoders", *command]))
     measured = Measured(table(settings_of(common), arguments.minutes, seeds))
     folders = {label: arguments.runs / label.replace(", ", "-").replace(" ", "-").lower() for label in overrides}
     speeds = {label: speed(own, folders[label] / "speed") for label, own in overrides.items()}
     images = 60 * arguments.minutes / common.train.batch_size
     steps = {label: max(1, round(images * speeds[label]["images_per_second"])) for label in overrides}
+
+    def run_folder(label: str, seed: int) -> Path:
+        return folders[label] / f"seed-{seed}-steps-{steps[label]}"
+
     run_side_by_side(
         [
-            (f"{label}, seed {seed}", [*own, f"train.seed={seed}"], steps[label], folders[label] / f"seed-{seed}")
+            (f"{label}, seed {seed}", [*own, f"train.seed={seed}"], steps[label], run_folder(label, seed))
             for seed in seeds
             for label, own in overrides.items()
         ]
     )
-    for label, folder in folders.items():
-        qualities = [quality(folder / f"seed-{seed}") for seed in seeds]
+    for label in overrides:
+        qualities = [quality(run_folder(label, seed)) for seed in seeds]
         measured.rows[label] = row_of(label, speeds[label], steps[label], qualities)
     document = report.document(measured, conditions)
     print(report.markdown(document))

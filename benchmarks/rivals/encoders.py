@@ -3,6 +3,7 @@
 image -> [DWT -> feature extraction -> aggregation -> latent] -> decoder -> losses
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -15,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from benchmarks.harness import measure
 from benchmarks.harness.available import missing_compiler, missing_package
 from benchmarks.rivals import wavelet_peers
-from litevae.config import PRESETS
-from litevae.models.encoder import Encoder
+from litevae.config import PRESETS, preset
+from litevae.models.encoder import Encoder, build_encoder
 
 SD_WIDTHS = (128, 256, 512, 512)  # of Stable Diffusion's VAE
 SD_VAE: dict[str, Any] = {
@@ -37,6 +38,16 @@ DC_AE: dict[str, Any] = {  # dc-ae-f32c32-sana: an eighth of the positions to ea
 
 def litevae(size: str) -> Encoder:
     return Encoder(PRESETS[size])
+
+
+def variant(name: str) -> nn.Module:
+    """LiteVAE-B's encoder with another part; self-modulated convolutions folded, as `optimize_for_inference` does."""
+    architecture = preset("B", **VARIANTS[name])
+    if not architecture.has_smc:
+        return build_encoder(architecture)
+    from litevae.models.litevae import LiteVAE  # needs diffusers
+
+    return LiteVAE(**dataclasses.asdict(architecture)).eval().fold_smc().encoder
 
 
 def autoencoder_kl() -> Any:
@@ -177,6 +188,13 @@ class EncoderRow(NamedTuple):
 
 
 VAE = "VAE"
+VARIANTS: dict[str, dict[str, Any]] = {  # of the appendices; "shared" is left out, whose arithmetic is B's
+    "LiteVAE-B, NAFNet": {"extraction": "nafnet"},
+    "LiteVAE-B, ViT": {"aggregation": "vit"},
+    "LiteVAE-B, last two levels": {"wavelet_levels": (2, 3)},
+    "LiteVAE-B, SMC encoder": {"encoder_normalization": "smc", "decoder_normalization": "smc"},
+    "DWT": {"encoder_type": "dwt", "latent_channels": 12},
+}
 ROWS = {
     VAE: EncoderRow(sd_vae, "diffusers"),
     "VAE, channels_last": EncoderRow(sd_vae, "diffusers", channels_last=True),
@@ -189,6 +207,7 @@ ROWS = {
     "LiteVAE-L": EncoderRow(lambda: litevae("L")),
     "TAESD": EncoderRow(taesd, "diffusers"),
     "DC-AE": EncoderRow(dc_ae, "diffusers"),
+    **{name: EncoderRow(functools.partial(variant, name), "diffusers") for name in VARIANTS},
 }
 
 

@@ -19,6 +19,11 @@ from benchmarks import bench_table3_encoders as bench
         ("VAE", 34_163_664, 135.29 + 1.0737),  # convolutions and projections; q k^T and its product with v
         ("TAESD", 1_222_532, None),
         ("DC-AE", 153_027_104, None),
+        ("LiteVAE-B, NAFNet", 6_772_260, None),
+        ("LiteVAE-B, ViT", 5_901_348, None),
+        ("LiteVAE-B, last two levels", 5_062_268, None),
+        ("LiteVAE-B, SMC encoder", 6_734_820, 37.84),  # folded: without norms,
+        ("DWT", 0, 0.0),
     ],
 )
 def test_parameters_and_arithmetic(name: str, parameters: int, gmac: float | None):
@@ -47,6 +52,15 @@ def test_paper_ratios_are_as_quoted():
     _, mb, speed = bench.PAPER["LiteVAE-B"]
     assert mb / vae_mb == pytest.approx(0.356, abs=5e-4)
     assert speed / vae_speed == pytest.approx(1.90, abs=5e-3)
+
+
+@pytest.mark.parametrize("name", bench.VARIANTS)
+@torch.inference_mode()
+def test_the_check_takes_every_variant(name: str):
+    pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    image = torch.rand(1, 3, 32, 32, device=bench.DEVICE) * 2 - 1
+    bench.check(name, "float32", bench.encoders.build(name, bench.DEVICE), image)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
