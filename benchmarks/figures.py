@@ -127,6 +127,37 @@ def comparison_encoders(document: Mapping[str, Any]) -> Figure:
     return figure
 
 
+def diffusion_step(document: Mapping[str, Any]) -> Figure:
+    """Arithmetic and time of a step, the network's part and the encoder's."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    rows = document["rows"][::-1]  # from the bottom up
+    names = [row["row"] for row in rows]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(11, 1.4 + 0.5 * len(rows)), layout="constrained")
+        arithmetic, time = figure.subplots(1, 2, sharey=True)
+        network, encoder = [row["network_gmac"] for row in rows], [row.get("encoder_gmac") or 0.0 for row in rows]
+        seconds, share = [row["seconds"] for row in rows], [row.get("time_share") or 0.0 for row in rows]
+        own = [taken * (1 - part) for taken, part in zip(seconds, share, strict=True)]
+        for axes, first, second, spec in (
+            (arithmetic, network, encoder, "{:.0f}"),
+            (time, own, [taken - part for taken, part in zip(seconds, own, strict=True)], "{:.2f}"),
+        ):
+            axes.barh(names, first, color=GRAY, label="network, forward and backward")
+            axes.barh(names, second, left=first, color=BLUE, label="encoder")
+            totals = [sum(pair) for pair in zip(first, second, strict=True)]
+            for place, total in enumerate(totals):
+                axes.annotate(spec.format(total), (total, place), (4, 0), textcoords="offset points", va="center")
+            axes.set_xlim(0, 1.15 * max(totals))
+            axes.grid(axis="y", visible=False)
+        arithmetic.set(title="GMAC of a step, an image", xlabel="GMAC")
+        time.set(title="Seconds of a step", xlabel="s")
+        arithmetic.legend(loc="lower right", frameon=False, fontsize=9)
+        figure.suptitle(f"{document['settings']['images']}; {document['conditions']['machine']}", fontsize=10)
+    return figure
+
+
 def write(folder: Path) -> list[Path]:
     """Draws every figure whose results are in `folder`, beside them."""
     paths = []
@@ -135,6 +166,7 @@ def write(folder: Path) -> list[Path]:
         "growth": _growth,
         "comparison": comparison,
         "comparison_encoders": comparison_encoders,
+        "diffusion_step": diffusion_step,
     }
     for table, draw in drawings.items():
         for source in sorted(folder.glob(f"{table}-*.json")):
