@@ -121,7 +121,7 @@ class LiteVAEConfig:
     use_quant_conv: bool = False
     """1x1 convolutions after the encoder and before the decoder (`use_1x1_conv` in appendix G)."""
     dropout: float = 0.0
-    """Probability inside every ResBlock, at least 0 and below 1."""
+    """Probability inside every block, at least 0 and below 1."""
     scaling_factor: float = 1.0
     """A diffusion pipeline sees `(latent - shift_factor) * scaling_factor`; `encode` and `decode` do not apply it.
     Where a run's config does not give it, the end of training writes 1 / the standard deviation of the latents of its
@@ -164,7 +164,7 @@ class LiteVAEConfig:
         if list(levels) != sorted(set(levels)) or not 2 <= levels[-1] <= 4:
             rule = "be different levels in order, the last one 2, 3 or 4 (a latent at H/4, H/8 or H/16)"
             raise wrong_value("wavelet_levels", rule, levels)
-        if self.vit_width % self.vit_heads:
+        if self.aggregation == "vit" and self.vit_width % self.vit_heads:
             raise wrong_value("vit_heads", f"divide vit_width, {self.vit_width}", self.vit_heads)
         if self.encoder_normalization != "group_norm" and (self.extraction, self.aggregation) != ("unet", "unet"):
             networks = f"extraction={self.extraction!r} and aggregation={self.aggregation!r}"
@@ -190,9 +190,9 @@ class LiteVAEConfig:
         return 2 ** self.wavelet_levels[-1]
 
     @property
-    def has_posterior(self) -> bool:
-        """Whether the latent has noise, and a divergence from N(0, 1) to be held small."""
-        return self.encoder_type == "learned"
+    def is_deterministic(self) -> bool:
+        """Whether the encoder has no parameters, and its posterior no noise and no divergence from N(0, 1)."""
+        return self.encoder_type != "learned"
 
     @property
     def has_smc(self) -> bool:

@@ -60,7 +60,7 @@ BAD = [
     ({"vit_width": 0}, ValueError, "vit_width must be at least 1, got 0"),
     ({"vit_depth": 0}, ValueError, "vit_depth must be at least 1, got 0"),
     ({"vit_heads": 0}, ValueError, "vit_heads must be at least 1, got 0"),
-    ({"vit_heads": 3}, ValueError, "vit_heads must divide vit_width, 128, got 3"),
+    ({"aggregation": "vit", "vit_heads": 3}, ValueError, "vit_heads must divide vit_width, 128, got 3"),
     ({"wavelet_levels": 3}, TypeError, "wavelet_levels must be a list or tuple"),
     ({"wavelet_levels": ()}, ValueError, "wavelet_levels must have at least one entry"),
     ({"wavelet_levels": (0, 3)}, ValueError, r"wavelet_levels\[0\] must be at least 1, got 0"),
@@ -170,8 +170,8 @@ def test_what_follows_from_the_encoder():
         "f16": LiteVAEConfig(wavelet_levels=(4,), block_out_channels=(8,) * 5, encoder_normalization="smc"),
         "dwt": LiteVAEConfig(encoder_type="dwt", latent_channels=12, decoder_normalization="smc"),
     }
-    found = {name: (config.downsampling, config.has_posterior, config.has_smc) for name, config in configs.items()}
-    assert found == {"f8": (8, True, False), "f4": (4, True, False), "f16": (16, True, True), "dwt": (8, False, True)}
+    found = {name: (config.downsampling, config.is_deterministic, config.has_smc) for name, config in configs.items()}
+    assert found == {"f8": (8, False, False), "f4": (4, False, False), "f16": (16, False, True), "dwt": (8, True, True)}
 
 
 def test_presets_are_those_of_tables_23_and_24():

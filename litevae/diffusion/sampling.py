@@ -106,7 +106,7 @@ def pipeline(
 def can_fold(autoencoder: nn.Module) -> bool:
     """Whether the autoencoder can have a scale for each channel in its weights."""
     if isinstance(autoencoder, LiteVAE):
-        return bool(autoencoder.has_posterior)
+        return not autoencoder.is_deterministic
     return isinstance(autoencoder, StableDiffusionVAE)
 
 

@@ -98,7 +98,7 @@ def fold_scale(model: Autoencoder, means: Sequence[float], stds: Sequence[float]
     """
     owner = _registering(model)
     channels = int(_config(model)["latent_channels"])
-    if isinstance(model, LiteVAE) and not model.has_posterior:
+    if isinstance(model, LiteVAE) and model.is_deterministic:
         rule = "be 'learned' for 1x1 convolutions to take the scale"
         raise wrong_value("encoder_type", rule, model.config.encoder_type, "use its scaling_factor")
     if len(means) != channels or len(stds) != channels or not all(std > 0 for std in stds):

@@ -143,10 +143,10 @@ class AutoencoderLoss(nn.Module):
             do it only to log.
 
         Raises:
-            ValueError: an input of a term whose weight is not 0 is None.
+            ValueError: an input of a term whose weight is not 0 is None, or of the KL term a posterior without noise.
         """
         weights = self.config.weights
-        self._check_inputs(fake_logits, ema_reconstruction)
+        self._check_inputs(posterior, fake_logits, ema_reconstruction)
         terms: dict[str, Tensor] = {}
         if self.perceptual is not None:
             terms["perceptual"] = self.perceptual(reconstruction, image)
@@ -173,9 +173,13 @@ class AutoencoderLoss(nn.Module):
         ordered = {name: terms[name] for name in weights if name in terms}
         return total, {name: term.detach() for name, term in {"total": total, **ordered, **extra}.items()}
 
-    def _check_inputs(self, fake_logits: tuple[Tensor, ...] | None, ema_reconstruction: Tensor | None) -> None:
+    def _check_inputs(
+        self, posterior: Posterior, fake_logits: tuple[Tensor, ...] | None, ema_reconstruction: Tensor | None
+    ) -> None:
         """Refuse to drop a term that the config asks for. Before adversarial_start there are no logits."""
         config = self.config
+        if config.kl_weight and getattr(posterior, "deterministic", False):
+            raise wrong_value("loss.kl_weight", "be 0 for a posterior without noise", config.kl_weight)
         if config.ldl_weight and ema_reconstruction is None:
             rule = f"be given for loss.ldl_weight={config.ldl_weight}"
             way_out = "pass the averaged model's reconstruction (train.ema_decay), or set loss.ldl_weight to 0"

@@ -18,6 +18,7 @@ from litevae.models.blocks import (
     GroupNorm,
     GroupNormSiLU,
     ResBlock,
+    group_count,
     keep_variance,
     set_outputs,
 )
@@ -30,6 +31,12 @@ SHARPEN = torch.tensor([-1.0, 6.0, -1.0]) / 4
 # and (3 x[i] + x[i+1]) / 4, of which the DWT takes half the sum and half the difference.
 SMOOTH_BANDS = torch.tensor([1.0, 6.0, 1.0]) / 8, torch.tensor([1.0, 0.0, -1.0]) / 8
 CONSTANT = 16.0  # in the last norm's groups
+
+
+def pair_stride(config: LiteVAEConfig) -> int:
+    """Channels that carry one of the image's to the last convolution: two, or a group of the norm before it."""
+    width = config.block_out_channels[0]
+    return width // group_count(width) if config.has_outer_norm else 2
 
 
 class Decoder(nn.Module):
@@ -52,7 +59,7 @@ class Decoder(nn.Module):
     def __init__(self, config: LiteVAEConfig) -> None:
         super().__init__()
         self.latent_channels = config.latent_channels
-        self.output_type = config.output_type
+        self.output_type, self.pair_stride = config.output_type, pair_stride(config)
         is_wavelet = config.output_type == "wavelet"
         widths = config.block_out_channels[::-1]
         normalization, dropout = config.decoder_normalization, config.dropout
@@ -88,21 +95,15 @@ class Decoder(nn.Module):
         """
         carried = 0 if low_pass is None else self.pair_stride * len(low_pass)
         keep_variance(self.conv_in)
+        keep_variance(self.conv_out)
         for module in self.modules():
             if isinstance(module, ResBlock):
                 module.start_residual(carried)
             elif isinstance(module, Upsample):
                 keep_variance(module.conv)
                 set_outputs(module.conv, torch.eye(carried), torch.outer(SMOOTH, SMOOTH))
-        keep_variance(self.conv_out)
         if low_pass is not None:
             self._start_upsampling(low_pass)
-
-    @property
-    def pair_stride(self) -> int:
-        """Channels that carry one of the image's to the last convolution: two, or a group of the norm before it."""
-        norm = self.conv_norm_out
-        return norm.num_channels // norm.num_groups if isinstance(norm, GroupNormSiLU) else 2
 
     def _start_upsampling(self, low_pass: Tensor) -> None:
         """Into the carried channels, and out of them: through the last SiLU as pairs, silu(c) - silu(-c) = c."""

@@ -67,7 +67,8 @@ class Encoder(nn.Module):
         self.levels = config.wavelet_levels
         channels = BANDS * config.in_channels
         extract, aggregate = EXTRACTORS[config.extraction], AGGREGATORS[config.aggregation]
-        extractors = 1 if config.shared_extraction else len(self.levels)
+        self.is_shared = config.shared_extraction
+        extractors = 1 if self.is_shared else len(self.levels)
         self.extraction = nn.ModuleList(extract(config, channels, channels) for _ in range(extractors))
         # With padding 1, a side of H/2^l by this stride is exactly the last level's, whatever H is.
         self.downsample = nn.ModuleList(
@@ -88,11 +89,10 @@ class Encoder(nn.Module):
         dtype = next(self.parameters()).dtype if image.dtype == torch.uint8 else image.dtype
         # level l: [B, 4C, H/2^l, W/2^l] in channels_last, from an image of any strides
         pyramid = haar_dwt2d(image, self.levels[-1], scaling="mean", dtype=dtype, memory_format=torch.channels_last)
-        extractors = [*self.extraction] * (len(self.levels) // len(self.extraction))
-        features = [
-            downsample(extract(pyramid[level - 1]))  # [B, 4C, H/8, W/8]
-            for level, extract, downsample in zip(self.levels, extractors, self.downsample, strict=True)
-        ]
+        features = []
+        for index, (level, downsample) in enumerate(zip(self.levels, self.downsample, strict=True)):
+            extract = self.extraction[0 if self.is_shared else index]
+            features.append(downsample(extract(pyramid[level - 1])))  # [B, 4C, H/8, W/8]
         return self.aggregation(torch.cat(features, dim=1))  # [B, 12C, H/8, W/8] -> [B, 2 * latent_channels, H/8, W/8]
 
 

@@ -59,22 +59,25 @@ def initialize(model: LiteVAE | StableDiffusionVAE, how: str) -> None:
 
 
 def _start_litevae(model: LiteVAE, start: WaveletStart | None) -> None:
+    """The order of the layers is that of what they draw: a seed means what it meant in older versions."""
     encoder = model.encoder
     if isinstance(encoder, Encoder):
         for network in encoder.extraction:
             cast(FeatureNetwork, network).start_residual(None if start is None else start.extraction)
+        encoder.aggregation.start_residual(None if start is None else start.analysis)
+    model.decoder.start_residual(None if start is None else start.low_pass)
+    if isinstance(encoder, Encoder):
         for layer in encoder.downsample:
             if isinstance(layer, nn.Conv2d):
                 keep_variance(layer)
-        encoder.aggregation.start_residual(None if start is None else start.analysis)
-        if model.quant_conv is not None and start is not None:
-            set_outputs(model.quant_conv, torch.eye(model.latent_channels))
-        _quiet_posterior(model.quant_conv or encoder.aggregation.conv_out, keep_means=start is not None)
-    model.decoder.start_residual(None if start is None else start.low_pass)
     if model.post_quant_conv is not None:
         keep_variance(model.post_quant_conv)
         if start is not None:
             set_outputs(model.post_quant_conv, torch.eye(model.latent_channels))
+    if isinstance(encoder, Encoder):
+        if model.quant_conv is not None and start is not None:
+            set_outputs(model.quant_conv, torch.eye(model.latent_channels))
+        _quiet_posterior(model.quant_conv or encoder.aggregation.conv_out, keep_means=start is not None)
 
 
 def _start_baseline(model: StableDiffusionVAE) -> None:

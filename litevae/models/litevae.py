@@ -39,7 +39,6 @@ from litevae.models.decoder import Decoder
 from litevae.models.encoder import build_encoder
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.serving import Serving
-from litevae.pixels import to_float
 from litevae_kernels import haar_idwt2d
 
 _UNSET = cast(Any, None)  # accelerate rebuilds an output from a dict, so the fields after the first need a default
@@ -126,7 +125,7 @@ class LiteVAE(  # type: ignore[misc]
         super().__init__()
         config = self.architecture
         self.latent_channels, self.output_type = config.latent_channels, config.output_type
-        self.downsampling, self.has_posterior = config.downsampling, config.has_posterior
+        self.downsampling, self.is_deterministic = config.downsampling, config.is_deterministic
         self.encoder = build_encoder(config)
         self.decoder = Decoder(config)
         moments = 2 * latent_channels
@@ -213,11 +212,11 @@ class LiteVAE(  # type: ignore[misc]
         return LiteVAEOutput(sample=image, wavelet=wavelet, latent_dist=posterior, latent=latent)
 
     def _encode(self, image: Tensor) -> DiagonalGaussian:
-        if not self.has_posterior and isinstance(image, Tensor) and image.dtype == torch.uint8:
-            image = to_float(image, compute_dtype(self))  # such an encoder has no parameters that have a dtype
         moments = self._run(self.encoder, image)  # [B, 2C, H/8, W/8]
+        if self.is_deterministic and image.dtype == torch.uint8:
+            moments = moments.to(compute_dtype(self))  # such an encoder has no parameters that have a dtype
         moments = moments if self.quant_conv is None else self.quant_conv(moments)
-        return DiagonalGaussian(moments.contiguous(), deterministic=not self.has_posterior)
+        return DiagonalGaussian(moments.contiguous(), deterministic=self.is_deterministic)
 
     def _decode(self, latent: Tensor) -> tuple[Tensor, Tensor | None]:
         """The image, and the sub-bands it was made from if the decoder gives these."""

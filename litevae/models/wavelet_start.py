@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from litevae.config import LiteVAEConfig
-from litevae.models.blocks import group_count
+from litevae.models.decoder import pair_stride
 from litevae_kernels.checks import wrong_value
 
 BANDS = 4  # L, H, V, D
@@ -70,11 +70,10 @@ def check_wavelet_start(config: LiteVAEConfig) -> None:
         raise wrong_value("latent_channels", rule, config.latent_channels, residual)
     if config.encoder_type == "learned":
         _check_encoder(config, how, residual)
-    width = config.block_out_channels[0]
-    stride = width // group_count(width) if config.has_outer_norm else 2
-    if config.has_outer_norm and stride < 3:
+    width, stride = config.block_out_channels[0], pair_stride(config)
+    if config.has_outer_norm and (stride < 3 or stride * channels > width):
         rule = f"be False {how} with block_out_channels[0]={width}, {stride} to a group of GroupNorm, whose scale no "
-        way_out = f"96 or more channels have groups of 3 or more; {residual}"
+        way_out = f"96 or 128 channels have groups of 3 or 4; {residual}"
         raise wrong_value("decoder_outer_norm", f"{rule}constant can hold", config.decoder_outer_norm, way_out)
     least = stride * channels
     if min(config.block_out_channels) < least:
@@ -85,13 +84,16 @@ def check_wavelet_start(config: LiteVAEConfig) -> None:
 def _check_encoder(config: LiteVAEConfig, how: str, residual: str) -> None:
     bands = BANDS * config.in_channels
     means = min(config.latent_channels, bands)
-    extractor = {"unet": "extraction_channels", "nafnet": "nafnet_width"}[config.extraction]
-    aggregator, least = {"unet": ("aggregation_channels", means), "vit": ("vit_width", 2 * means + 2)}[
-        config.aggregation
-    ]
-    for name, at_least, what in (
-        (extractor, bands, "the sub-bands of a level"),
-        (aggregator, least, "the means of the latent" if config.aggregation == "unet" else "pairs of means, constants"),
-    ):
+    least = {
+        ("extraction", "unet"): ("extraction_channels", bands, "the sub-bands of a level"),
+        ("extraction", "nafnet"): ("nafnet_width", bands, "the sub-bands of a level"),
+        ("aggregation", "unet"): ("aggregation_channels", means, "the means of the latent"),
+        ("aggregation", "vit"): ("vit_width", 8 * means, "the means of the latent, and constants that outweigh them"),
+    }
+    for part in ("extraction", "aggregation"):
+        kind = getattr(config, part)
+        if (part, kind) not in least:
+            raise wrong_value(part, f"be one whose least width wavelet_start.py has {how}", kind, residual)
+        name, at_least, what = least[part, kind]
         if getattr(config, name) < at_least:
             raise wrong_value(name, f"be at least {at_least} {how}: {what}", getattr(config, name), residual)

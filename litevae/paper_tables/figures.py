@@ -2,7 +2,7 @@
 
 from litevae.paper_tables.structure import Figure
 
-_SAMPLES = "diffusion models are not trained here yet"
+_SAMPLES = "python -m litevae.sample runs/ldm-ffhq256 --images {} --output figure{}.png"
 _RECONSTRUCT = "python -m litevae.reconstruct photo.jpg --model {}"
 _CURVES = "python -m litevae.paper figure {} --results {} --output figure{}.png"
 
@@ -46,7 +46,7 @@ FIGURES = {
             command=_CURVES.format(5, "evaluations/vae/results.json evaluations/litevae/results.json", 5),
             notes=["The paper states neither data set, n_z nor the resolution of training; the axes suggest n_z 4."],
         ),
-        Figure(6, "Samples of the FFHQ diffusion model", "faces", missing=_SAMPLES),
+        Figure(6, "Samples of the FFHQ diffusion model", "faces", command=_SAMPLES.format(16, 6)),
         Figure(
             7,
             "Norm of the adversarial loss's gradient relative to the reconstruction loss's, over training",
@@ -66,6 +66,6 @@ FIGURES = {
             command=_CURVES.format(8, "evaluations/smc/results.json evaluations/group-norm/results.json", 8),
             notes=["Probably Table 4's two models: ImageNet 128, n_z 12."],
         ),
-        Figure(9, "More samples of the FFHQ diffusion model", "faces, not chosen", missing=_SAMPLES),
+        Figure(9, "More samples of the FFHQ diffusion model", "faces, not chosen", command=_SAMPLES.format(64, 9)),
     )
 }

@@ -154,14 +154,15 @@ class RunConfig:
             check_packets(self.data.evaluation_size, self.data.evaluation_size)
         self._check_model()
         self._check_last_gradients()
-        if self.train.initialization == "wavelet":
+        if self.train.initialization == "wavelet" and self.train.start_from is None:
             if self.model.kind == "sd-vae":
                 rule = "be residual or pytorch with model.kind=sd-vae, which has no wavelets"
                 raise wrong_value("train.initialization", rule, "wavelet", "add train.initialization=residual")
             try:
                 check_wavelet_start(self.model.architecture)
             except ValueError as error:
-                raise ValueError(f"train.initialization=wavelet: model.{error}") from None
+                way_out = "that is train.initialization=residual"
+                raise ValueError(f"train.initialization=wavelet: model.{error}, {way_out}") from None
 
     def _check_model(self) -> None:
         """What the model asks of the other sections."""
@@ -173,10 +174,11 @@ class RunConfig:
             rule = "be a multiple of 8 for model.kind=sd-vae" if self.model.kind == "sd-vae" else rule
             near = max(1, round(crop_size / factor)) * factor
             raise wrong_value("data.crop_size", rule, crop_size, f"try {near}")
-        if not architecture.has_posterior and self.loss.kl_weight:
+        if architecture.is_deterministic and self.loss.kl_weight:
             rule = f"be 0 with model.encoder_type={encoder}, whose posterior has no noise"
-            raise wrong_value("loss.kl_weight", rule, self.loss.kl_weight, f"model={encoder} sets both")
-        if not architecture.has_posterior and self.train.freeze is not None:
+            way_out = f"leave it out, and set the encoder by model={encoder}, which sets both"
+            raise wrong_value("loss.kl_weight", rule, self.loss.kl_weight, way_out)
+        if architecture.is_deterministic and self.train.freeze is not None:
             rule = f"be null with model.encoder_type={encoder}: the decoder alone has weights"
             raise wrong_value("train.freeze", rule, self.train.freeze, "the latents stay as they are without it")
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from litevae.config import LiteVAEConfig
 from litevae.cost import parameter_count
 from litevae.data import TrainingData
 from litevae.evaluation.figures import latent_to_rgb, save_curves, save_reconstruction_grid
@@ -80,12 +81,17 @@ def introduction(
 
 
 def model_name(config: RunConfig) -> str:
-    """LiteVAE-B, say, or SD-VAE, or DWT."""
+    """LiteVAE-B, say, or SD-VAE, or DWT; with the arguments of its encoder that are not the paper's first choice."""
     if config.model.kind == "sd-vae":
         return "SD-VAE"
     architecture = config.model.architecture
     size = f"LiteVAE-{config.model.size.upper()}"
-    return size if architecture.has_posterior else architecture.encoder_type.upper()
+    if architecture.is_deterministic:
+        return architecture.encoder_type.upper()
+    names = ("wavelet_levels", "extraction", "shared_extraction", "aggregation", "encoder_normalization")
+    own = {name: getattr(architecture, name) for name in names}
+    others = [f"{name}={value}" for name, value in own.items() if value != getattr(LiteVAEConfig, name)]
+    return f"{size} ({', '.join(others)})" if others else size
 
 
 def loss_summary(config: RunConfig, networks: Networks) -> str:

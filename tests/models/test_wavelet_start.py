@@ -164,7 +164,8 @@ def test_every_parameter_moves_within_a_few_steps(name: str) -> None:
         ({"extraction_channels": 8}, "extraction_channels must be at least 12 for initialization='wavelet'"),
         ({"extraction": "nafnet", "nafnet_width": 8}, "nafnet_width must be at least 12 for initialization='wavelet'"),
         ({"aggregation_channels": 8, "latent_channels": 9}, "aggregation_channels must be at least 9 for"),
-        ({"aggregation": "vit", "vit_width": 8}, "vit_width must be at least 10 for initialization='wavelet'"),
+        ({"decoder_outer_norm": True, "block_out_channels": (97,) * 4}, "decoder_outer_norm must be False for"),
+        ({"aggregation": "vit", "vit_width": 8}, "vit_width must be at least 32 for initialization='wavelet'"),
     ],
 )
 def test_models_that_cannot_start_so_are_refused(overrides: dict[str, Any], message: str) -> None:

@@ -82,7 +82,7 @@ def test_a_row_that_is_named_is_filled_whatever_the_label(tmp_path: Path) -> Non
         (BASE, results("x", s256=METRICS), "be measured at 128x128, got '256x256'; add --sizes"),
         ("18-nafnet", results("x"), "be of an encoder of 6,776,884 parameters, got 6757876"),
         ("12-dwt", results("x", s256=METRICS), "be of an encoder of 0 parameters, got 6757876"),
-        ("13-litevae", results("x"), "be of a model that can be made here .*, got 'x'"),
+        ("7-ffhq-ldm", results("x"), "be of a model that can be made here .*, got 'x'"),
         ("23-litevae-s", results("x"), "be of a row of autoencoders, got '23-litevae-s'"),
         ("3-vae", results("x"), "be of a row of autoencoders, got '3-vae'"),
     ],

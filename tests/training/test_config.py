@@ -135,7 +135,7 @@ DWT = {"encoder_type": "dwt", "latent_channels": 12}
         (
             DWT,
             {"loss": LossConfig(kl_weight=1e-6)},
-            "loss.kl_weight must be 0 with model.encoder_type=dwt, whose posterior has no noise, got 1e-06; model=dwt",
+            "loss.kl_weight must be 0 with model.encoder_type=dwt, whose posterior has no noise, got 1e-06",
         ),
         *(
             (
