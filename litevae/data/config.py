@@ -33,6 +33,8 @@ class DataConfig:
     """"dataset": the name of its configuration, where it has several."""
     image_column: str | None = None
     """"dataset": the column of images; None: the first one. "webdataset": take only members with this ending."""
+    label_column: str = "label"
+    """"dataset": the column of classes, for what learns them."""
     streaming: bool = False
     """"dataset" and "webdataset": read sequentially instead of in random order. Remote shards always are."""
     shuffle_block: int = 1024

@@ -3,7 +3,9 @@
 [image] -> DWT -> feature extraction -> aggregation -> latent -> decoder -> losses
 """
 
+import hashlib
 import tarfile
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -26,6 +28,13 @@ class Labels:
     numbers: np.ndarray
     """int64, one for each image of the source."""
 
+    @property
+    def hexdigest(self) -> str:
+        """A hash that any other name or number changes."""
+        digest = hashlib.blake2b("\0".join(self.classes).encode(), digest_size=16)
+        digest.update(self.numbers.tobytes())
+        return digest.hexdigest()
+
 
 def read_labels(source: ImageSource, column: str = COLUMN) -> Labels | None:
     """The label of each image, in the order of the source; None where it has none.
@@ -35,7 +44,7 @@ def read_labels(source: ImageSource, column: str = COLUMN) -> Labels | None:
     number in the member KEY.cls beside KEY.jpg, if every image has one.
 
     Raises:
-        DataError: a dataset's column that holds no classes.
+        DataError: a dataset's column that holds no classes, or one that was asked for and is not there.
     """
     if isinstance(source, SourceSubset):
         whole = read_labels(source.source, column)
@@ -61,24 +70,37 @@ def _of_folders(folders: Sequence[tuple[str, ...]]) -> Labels | None:
 
 
 def _of_column(source: DatasetSource, column: str) -> Labels | None:
-    feature = source.rows.features.get(column)
+    rows = source.rows if source.every_column is None else source.every_column
+    feature = rows.features.get(column)
     if feature is None:
-        return None
-    numbers = np.asarray(source.rows.with_format("numpy")[column][:])
+        if column == COLUMN:
+            return None
+        raise DataError(f"the column of classes must be one of {', '.join(rows.features)}, got {column}")
+    numbers = np.asarray(rows.select_columns([column]).with_format("numpy")[column][:])
     if numbers.dtype.kind not in "iu" or numbers.ndim != 1 or (len(numbers) and numbers.min() < 0):
         rule = f"the column {column} of a dataset must hold the numbers of classes, 0 and up"
-        raise DataError(f"{rule}, got {feature}; name another with --label-column, or --no-labels")
+        raise DataError(f"{rule}, got {feature}; name another column")
     names = getattr(feature, "names", None) or [str(number) for number in range(int(numbers.max(initial=-1)) + 1)]
     return Labels(tuple(names), numbers.astype(np.int64))
 
 
 def _of_shards(source: ShardSource) -> Labels | None:
     numbers = dict(_classes_of_keys(source.shards))
-    found = [numbers.get(identity.rpartition(".")[0]) for identity in map(source.name, range(len(source)))]
+    found = [numbers.get(_key(name)) for name in map(source.name, range(len(source)))]
     if not found or None in found:
+        if numbers and found:
+            warnings.warn(
+                f"no labels: {found.count(None)} of {len(found)} images have no .cls beside them", stacklevel=2
+            )
         return None
     array = np.array(found, dtype=np.int64)
     return Labels(tuple(str(number) for number in range(int(array.max()) + 1)), array)
+
+
+def _key(name: str) -> str:
+    """A member's name up to its first dot: what WebDataset joins the files of a sample by."""
+    folder, slash, file = name.rpartition("/")
+    return f"{folder}{slash}{file.partition('.')[0]}"
 
 
 def _classes_of_keys(shards: Sequence[str]) -> Iterator[tuple[str, int]]:
@@ -87,7 +109,7 @@ def _classes_of_keys(shards: Sequence[str]) -> Iterator[tuple[str, int]]:
         try:
             with tarfile.open(shard, "r:") as archive:
                 for member in archive:
-                    key, _, ending = member.name.rpartition(".")
+                    key, ending = _key(member.name), member.name.rpartition(".")[2]
                     file = archive.extractfile(member) if ending == "cls" and member.size < 20 else None
                     text = b"" if file is None else file.read().strip()
                     if text.isdigit():

@@ -17,6 +17,8 @@ OBJECTIVES = ("epsilon", "flow")
 TIMES = ("uniform", "logit_normal")
 SAMPLERS = {"epsilon": ("ddim", "dpm"), "flow": ("euler", "dpm")}
 SCALES = ("channel", "scalar")
+MOST_STEPS = 500
+"""Of the 1,000 times of training two at least lie between those of a sampler."""
 DIT_CLASSES = 1000
 """What diffusers' DiTPipeline takes for granted: its embedding of no class has this number."""
 
@@ -135,8 +137,10 @@ class SamplingConfig:
     """Of classes; 1: none."""
 
     def __post_init__(self) -> None:
-        for name in ("images", "steps"):
-            check_int(f"sampling.{name}", getattr(self, name), at_least=1)
+        check_int("sampling.images", self.images, at_least=1)
+        check_int("sampling.steps", self.steps, at_least=1)
+        if self.steps > MOST_STEPS:
+            raise wrong_value("sampling.steps", f"be at most {MOST_STEPS}", self.steps)
         check_number("sampling.eta", self.eta, at_least=0, at_most=1)
         check_number("sampling.guidance", self.guidance, at_least=1)
 
@@ -146,6 +150,10 @@ class SamplingConfig:
         sampler = known[0] if self.sampler is None else self.sampler
         if sampler not in known:
             raise wrong_value("sampling.sampler", f"be {' or '.join(known)} for noise.objective={objective}", sampler)
+        if sampler == "ddim" and 1000 % self.steps:  # else diffusers' steps and their levels of noise part
+            near = [steps for steps in range(1, MOST_STEPS + 1) if 1000 % steps == 0]
+            best = min(near, key=lambda steps: abs(steps - self.steps))
+            raise wrong_value("sampling.steps", "divide 1,000 for ddim", self.steps, f"try {best}, or sampler dpm")
         if self.eta and sampler != "ddim":
             raise wrong_value("sampling.eta", f"be 0 for sampling.sampler={sampler}", self.eta)
         return sampler
@@ -187,9 +195,18 @@ class DiffusionConfig:
         self.sampling.sampler_for(self.noise.objective)
         if self.sampling.guidance > 1 and not self.network.classes:
             raise wrong_value("sampling.guidance", "be 1 without network.classes", self.sampling.guidance)
-        if self.autoencoder.cache is None and self.data.evaluation_size != self.data.crop_size:
+        if self.autoencoder.cache is not None:
+            self._check_unread()
+        elif self.data.evaluation_size != self.data.crop_size:
             rule = f"be data.crop_size={self.data.crop_size}: the network is made for one size of latents"
             raise wrong_value("data.evaluation_size", rule, self.data.evaluation_size)
+
+    def _check_unread(self) -> None:
+        """ValueError for what the data section says of images that nobody reads."""
+        for name in ("path", "validation_path", "validation_split"):
+            if getattr(self.data, name) is not None:
+                rule = "be null with autoencoder.cache, whose last share, data.holdout, is held out"
+                raise wrong_value(f"data.{name}", rule, getattr(self.data, name))
 
     def as_dict(self) -> dict[str, dict[str, object]]:
         """Plain values for config.yaml."""

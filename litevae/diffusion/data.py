@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from litevae.data import Batches, DataError, SkipCounts, TrainingData, open_data
+from litevae.data.image_sources import ImageSource, SourceSubset
 from litevae.data.labels import read_labels
 from litevae.data.training_samples import ImageSamples, Samples
 from litevae.diffusion.config import DIT_CLASSES, DiffusionConfig
 from litevae.diffusion.latents import NO_CLASS, CachedSamples, LatentBatch, Latents
 from litevae.evaluation.autoencoders import EvaluatedAutoencoder
-from litevae.evaluation.latents import LatentStatistics, Statistics
+from litevae.evaluation.latents import Statistics
 from litevae.latent_cache.cache import LatentCache
 from litevae.pixels import to_float, to_uint8
 from litevae_kernels.checks import wrong_value
@@ -40,6 +41,8 @@ class DiffusionData:
         self.cache: LatentCache | None = None
         self.images: TrainingData | None = None
         self.classes: tuple[str, ...] | None = None
+        self.titles: dict[str, int] = {}
+        """Of images that are held out of the same source, their classes by name."""
         if config.autoencoder.cache is not None:
             self._open_cache(config.autoencoder.cache, autoencoder, weights)
         else:
@@ -69,10 +72,12 @@ class DiffusionData:
         self.images = open_data(config.data, config.train.seed)
         self.description = f"{self.images.description}, encoded on the fly"
         if config.network.classes and isinstance(self.images.samples, ImageSamples):
-            labels = read_labels(self.images.samples.source)
+            source = self.images.samples.source
+            labels = read_labels(source, config.data.label_column)
             if labels is not None:
                 self.classes = labels.classes
                 self.images.samples = LabelledSamples(self.images.samples, labels.numbers.tolist())
+                self.titles = _labels_by_title(source, config.data.label_column)
 
     def batches(self, first_step: int, rank: int, world_size: int, pin_memory: bool, state: Any) -> Batches:
         """From `first_step` to the end of the run; yields LatentBatch, or pixels alone where there are no classes."""
@@ -93,9 +98,9 @@ class DiffusionData:
         )
 
     def held_out(self, latents: Latents) -> LatentBatch:
-        """Latents [N, C, h, w] at unit scale, that are not trained on, and their classes (of images: NO_CLASS).
+        """Latents [N, C, h, w] at unit scale, that are not trained on, and their classes.
 
-        At most `data.evaluation_images`.
+        At most `data.evaluation_images`. Images of another folder (`data.validation_path`) have none.
         """
         most = self.config.data.evaluation_images
         if self.cache is not None:
@@ -104,21 +109,35 @@ class DiffusionData:
             labels = [NO_CLASS if entry.label is None else entry.label for entry in entries]
         else:
             assert self.images is not None
-            contents = [to_uint8(image.image)[None] for image in self.images.held_out]
-            labels = [NO_CLASS] * len(contents)
+            images = list(self.images.held_out)
+            contents = [to_uint8(image.image)[None] for image in images]
+            labels = [self.titles.get(image.name, NO_CLASS) for image in images]
         device = latents.autoencoder.device
         found = [latents.encode(content.to(device), [n]) for n, content in enumerate(contents)]
         return LatentBatch(torch.cat(found), torch.tensor(labels, device=device))
 
-    def measure(self, autoencoder: EvaluatedAutoencoder) -> LatentStatistics:
-        """The scale of latents of the run's first crops."""
+    def measure(self, autoencoder: EvaluatedAutoencoder) -> dict[str, Any]:
+        """The `Statistics` of latents of the run's first crops, as a cache's index has them."""
         assert self.images is not None
         statistics = Statistics()
         for crops in self.images.first_crops(MEASURED_CROPS, CROPS_AT_ONCE):
             pixels: Tensor = crops.content if isinstance(crops, LatentBatch) else crops
             posterior = autoencoder.encode(to_float(pixels.to(autoencoder.device)))
             statistics.add_posteriors(posterior.mean, posterior.std)
-        return statistics.scale()
+        statistics.scale()  # raises for latents that are constant or not finite
+        found: dict[str, Any] = statistics.values()[statistics.name]
+        return found
+
+
+def _labels_by_title(source: ImageSource, column: str) -> dict[str, int]:
+    """Of the images that are not in `source`, a part of a larger one."""
+    if not isinstance(source, SourceSubset):
+        return {}
+    whole = source.source
+    labels = read_labels(whole, column)
+    assert labels is not None
+    others = set(range(len(whole))) - set(source.indices.tolist())
+    return {whole.title(index): int(labels.numbers[index]) for index in others}
 
 
 class LabelledSamples(Samples):

@@ -26,21 +26,23 @@ from litevae.diffusion.sampling import draw, with_sampler
 from litevae.diffusion.update import gaussian, with_labels
 from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder
 from litevae.evaluation.instruments import Instruments
+from litevae.evaluation.measurement import join_sets
 from litevae.evaluation.set_metric import Batch
 from litevae.evaluation.weights import WeightSource
 from litevae.losses.weight_files import WeightsError
-from litevae.pixels import to_float
+from litevae.pixels import to_float, to_uint8
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import RunFolder
 from litevae.seeds import derive_seed
 from litevae_kernels.checks import check_number, wrong_value
 from litevae_kernels.files import check_file, check_folder, replacing, unused
 
+MOST_IN_GRID = 1024
 Load = Callable[[str, str | None], nn.Module]
 NOTE = (
-    "as many images of DATA as samples, each {size}x{size} by protocol ldm; published FIDs take 50,000 samples and the "
-    "whole training set. Table 7 prints FID 8.03 (FFHQ 256) and 5.73 (CelebA-HQ 256) for LiteVAE, 8.11 and 5.92 for "
-    "LDM, whose own paper prints 4.98 and 5.11; why these differ is not known"
+    "{images:,} samples and as many images, each {size}x{size} by protocol ldm; published FIDs take 50,000 samples and "
+    "the whole training set. Table 7 prints FID 8.03 (FFHQ 256) and 5.73 (CelebA-HQ 256) for LiteVAE, 8.11 and 5.92 "
+    "for LDM, whose own paper prints 4.98 and 5.11; why these differ is not known"
 )
 
 
@@ -59,8 +61,9 @@ class Sampler:
         kind, vae = ("transformer", "vae") if "transformer" in index else ("unet", "vqvae")
         network = getattr(diffusers, index[kind][1]).from_pretrained(folder / kind).to(device).eval()
         self.autoencoder = EvaluatedAutoencoder(load(str(folder), vae).to(device), str(request.run))
-        self.classes = {int(number): name for number, name in (index.get("id2label") or {}).items()}
-        guided = getattr(network.config, "num_embeds_ada_norm", 1) > 1
+        labels = {int(number): name for number, name in (index.get("id2label") or {}).items()}
+        self.classes = {number: name for number, name in labels.items() if number != DIT_CLASSES}
+        guided = bool(self.classes)
         self.denoiser = Denoiser(network, guided)
         self.device, self.labels = device, self._labels(request.label) if guided else [DIT_CLASSES]
         side = int(network.config.sample_size)
@@ -107,16 +110,20 @@ def sample(request: SampleRequest, load: Load) -> int:
     Raises:
         DataError, WeightsError, FileNotFoundError, ValueError: a wrong request.
     """
+    if request.device == "cuda" and not torch.cuda.is_available():
+        raise wrong_value("--device", "be cpu or auto where torch finds no CUDA GPU", request.device)
     processes = Processes(request.device)
     try:
+        output, problem = processes.gather(_output(request) if processes.is_main else None)[0]
+        if problem:
+            raise ValueError(problem)
         sampler = Sampler(request, load, processes.device)
-        output = request.output or unused(request.run / f"samples-{request.seed}.png")
-        _check_output(output)
         measured = None if request.fid is None else _Measured(request, sampler.size, processes)
         kept: list[Tensor] = []
         for numbers, images in _batches(request, sampler, processes):
             if output.suffix.lower() == ENDING:
-                kept += [image for share in processes.gather(images) for image in share]
+                shares = processes.gather(to_uint8(images))
+                kept += [image for share in shares for image in share] if processes.is_main else []
             else:
                 _write_each(output, numbers, images)
             if measured is not None:
@@ -124,7 +131,7 @@ def sample(request: SampleRequest, load: Load) -> int:
         lines = [] if measured is None else measured.lines()
         if processes.is_main:
             if kept:
-                write_samples(output, torch.stack(kept))
+                write_samples(output, to_float(torch.stack(kept)))
             with contextlib.suppress(BrokenPipeError):
                 print("\n".join([*lines, f"written   {output}: {request.images:,} images"]), flush=True)
         processes.wait()
@@ -158,7 +165,7 @@ class _Measured:
         except WeightsError as error:
             self.missing = f"FID       not measured: {error}"
             self.instruments = Instruments(("fwd",), baseline, source).at(size)
-        self.count = 0
+        self.count = self.measured = 0
         self.data, self.description = self._open()
 
     def _open(self) -> tuple[Iterator[Tensor], str]:
@@ -166,6 +173,9 @@ class _Measured:
         request, name = self.request, str(self.request.fid)
         if name == OWN_DATA:
             config = RunFolder(request.run).read_config(DiffusionConfig)
+            if config.autoencoder.cache is not None:
+                rule = "name images for a run that was trained from a cache"
+                raise wrong_value("--fid", rule, name, "give the folder or data set that was encoded")
             data = open_data(config.data, config.train.seed + 1)  # other crops than those that were trained on
             crops = data.first_crops(request.images, 1)
             return (crop for batch in crops for crop in with_labels(batch).content), f"crops of {data.description}"
@@ -182,28 +192,26 @@ class _Measured:
             self.count += 1
         originals = list(itertools.islice(self.data, len(numbers)))
         self.count += len(numbers)
-        if len(originals) < len(numbers):
-            raise DataError(f"--fid must name at least --images={self.request.images} usable images, got fewer")
+        self.measured += len(originals)  # fewer than samples, where some cannot be used
         if not originals:
             return
         device = self.processes.device
-        images = to_float(torch.stack(originals).to(device))
-        batch = Batch(tuple(numbers), images, samples.clamp(-1, 1).to(device))
+        images, samples = to_float(torch.stack(originals).to(device)), samples[: len(originals)].clamp(-1, 1)
+        batch = Batch(tuple(numbers)[: len(originals)], images, samples.to(device))
         for metric in self.instruments.set_metrics:
             metric.add(batch)
 
     def lines(self) -> list[str]:
         """What was measured, and how."""
-        for metric in self.instruments.set_metrics:
-            metric.flush()
-            metric.sums = {name: self.processes.total(value) for name, value in metric.sums.items()}
+        join_sets(self.instruments.set_metrics, self.processes)
+        pairs = sum(self.processes.gather(self.measured))
         values, _, warnings = self.instruments.set_values()
         names = {"rfid": "FID", "fwd": "FWD"}
         found = [f"{names.get(name, name):<9} {value:.4g}" for name, value in values.items()]
         return [
             *found,
             *filter(None, [self.missing]),
-            f"against   {self.description}: {NOTE.format(size=self.size)}",
+            f"against   {self.description}: {NOTE.format(images=pairs, size=self.size)}",
             *(f"note      {warning}" for warning in warnings),
         ]
 
@@ -220,7 +228,8 @@ def _pipeline_folder(run: Path) -> Path:
 
 def _sampling(request: SampleRequest) -> SamplingConfig:
     """The recipe's sampling, where the run has it, with what was asked for in its place."""
-    check_number("--eta", request.eta, at_least=0, at_most=1)
+    if request.eta is not None:
+        check_number("--eta", request.eta, at_least=0, at_most=1)
     if request.guidance is not None:
         check_number("--guidance", request.guidance, at_least=1)
     own = SamplingConfig()
@@ -228,18 +237,29 @@ def _sampling(request: SampleRequest) -> SamplingConfig:
         own = RunFolder(request.run).read_config(DiffusionConfig).sampling
     steps = request.steps or own.steps
     guidance = own.guidance if request.guidance is None else request.guidance
-    return SamplingConfig(steps=steps, guidance=guidance, eta=request.eta or own.eta)
+    eta = own.eta if request.eta is None and request.sampler is None else request.eta or 0.0
+    return SamplingConfig(steps=steps, guidance=guidance, eta=eta)
 
 
-def _check_output(output: Path) -> None:
-    if output.suffix.lower() == ENDING:
-        check_file("--output", output, [ENDING])
-        if output.exists():
-            raise wrong_value("--output", "name a file that is not there yet", str(output), "name another")
-        return
-    check_folder("--output", output)
-    if output.is_dir() and any(output.iterdir()):
-        raise wrong_value("--output", "name an empty folder", str(output), "name another")
+def _output(request: SampleRequest) -> tuple[Path, str]:
+    """Where to write, and why that cannot be, or ""."""
+    _pipeline_folder(request.run)
+    output = request.output or unused(request.run / f"samples-{request.seed}.png")
+    try:
+        if output.suffix.lower() == ENDING:
+            check_file("--output", output, [ENDING])
+            if output.exists():
+                raise wrong_value("--output", "name a file that is not there yet", str(output), "name another")
+            if request.images > MOST_IN_GRID:
+                rule = f"be at most {MOST_IN_GRID} for a grid"
+                raise wrong_value("--images", rule, request.images, "name a folder with --output")
+        else:
+            check_folder("--output", output)
+            if output.is_dir() and any(output.iterdir()):
+                raise wrong_value("--output", "name an empty folder", str(output), "name another")
+    except ValueError as error:
+        return output, str(error)
+    return output, ""
 
 
 def _write_each(folder: Path, numbers: range, images: Tensor) -> None:

@@ -27,6 +27,8 @@ def dry_run(config: DiffusionConfig) -> int:
     folder = DiffusionFolder(Path(config.run.dir or "").expanduser())
     folder.check_free(config)
     run = DiffusionTrainer(config, folder, Processes("cpu"))
+    if config.train.start_from is not None:
+        run.start_from(Path(config.train.start_from))
     print(to_yaml(config))
     print(costs(run))
     print(f"data      {run.data.description}")

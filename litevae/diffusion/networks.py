@@ -44,7 +44,7 @@ def build_network(config: NetworkConfig, channels: int, side: int) -> nn.Module:
         num_layers=config.dit_depth,
         sample_size=side,
         patch_size=config.dit_patch,
-        num_embeds_ada_norm=DIT_CLASSES if config.classes else 1,
+        num_embeds_ada_norm=DIT_CLASSES,  # without classes all have the number of none, as a pipeline's guidance asks
     )
     for module in transformer.modules():
         if hasattr(module, "dropout_prob"):
@@ -64,7 +64,7 @@ class Denoiser(nn.Module):
         network: Any = self.network
         if not hasattr(network.config, "num_embeds_ada_norm"):
             return network(noisy, times).sample
-        labels = labels if self.classes else torch.zeros_like(labels)
+        labels = labels if self.classes else torch.full_like(labels, DIT_CLASSES)
         return network(noisy, timestep=times, class_labels=labels).sample
 
 

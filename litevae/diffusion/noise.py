@@ -79,11 +79,13 @@ class Epsilon(Noising):
     def _ddim(self) -> Any:
         from diffusers import DDIMScheduler
 
-        return DDIMScheduler(**self._betas(), clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+        return DDIMScheduler(**self._betas(), clip_sample=False, set_alpha_to_one=False)
 
     def _betas(self) -> dict[str, Any]:
         ends = {"beta_start": self.config.beta_start, "beta_end": self.config.beta_end}
-        return {"num_train_timesteps": STEPS, "beta_schedule": "scaled_linear", **ends}
+        # Trailing: from the last time on, whatever the number of steps.
+        spacing = {"timestep_spacing": "trailing"}
+        return {"num_train_timesteps": STEPS, "beta_schedule": "scaled_linear", **spacing, **ends}
 
 
 class Flow(Noising):

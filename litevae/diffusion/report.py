@@ -1,7 +1,6 @@
 """What a diffusion run says about itself: the lines at its start and end, its curves, its grids of samples."""
 
 import math
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,7 @@ def conclusion(folder: DiffusionFolder) -> str:
             f"validation loss {before['validation_loss']:.4f} before training, {after['validation_loss']:.4f} after it",
             f"written   {folder.path}: model/ (a diffusers pipeline), {folder.samples.name}, {folder.curves.name}, "
             f"{folder.metrics.name}",
-            f"use it    DiffusionPipeline.from_pretrained({shlex.quote(str(folder.model))!r})",
+            f"use it    DiffusionPipeline.from_pretrained({str(folder.model)!r})",
         ]
     )
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from litevae.latent_cache.request import positive, whole
+
 ENDING = ".png"
 OWN_DATA = "run"
 """The value of --fid that means crops of the run's own training data."""
@@ -19,7 +21,7 @@ class SampleRequest:
     output: Path | None
     steps: int | None
     sampler: str | None
-    eta: float
+    eta: float | None
     guidance: float | None
     label: str | None
     seed: int
@@ -45,17 +47,18 @@ def parse(argv: Sequence[str] | None) -> SampleRequest:
     )
     add = parser.add_argument
     add("run", type=Path, metavar="RUN", help="the folder of a finished diffusion run, or of a pipeline that it wrote")
-    add("--images", type=_positive, default=16, metavar="N", help="how many (default: 16)")
+    add("--images", type=positive, default=16, metavar="N", help="how many (default: 16)")
     add("--output", type=Path, metavar="PATH", help="a folder, for a PNG of each image; or FILE.png, for one grid "
         "(default: RUN/samples-SEED.png)")  # fmt: skip
-    add("--steps", type=_positive, metavar="N", help="calls of the network for an image (default: the recipe's)")
+    add("--steps", type=positive, metavar="N", help="calls of the network for an image (default: the recipe's)")
     add("--sampler", choices=("ddim", "euler", "dpm"), help="ddim for models of noise, euler for flows, dpm for both "
         "(default: the recipe's)")  # fmt: skip
-    add("--eta", type=float, default=0.0, metavar="X", help="of ddim: 0 (default) adds no noise on the way, 1 as DDPM")
+    add("--eta", type=float, metavar="X", help="of ddim: 0 adds no noise on the way, 1 as much as DDPM (default: the "
+        "recipe's, 0 with --sampler)")  # fmt: skip
     add("--guidance", type=float, metavar="X", help="of classes; 1: none (default: the recipe's)")
     add("--class", dest="label", metavar="NAME", help="a class's name or number (default: all in turn)")
-    add("--seed", type=_whole, default=0, help="of the noise (default: 0)")
-    add("--batch-size", type=_positive, metavar="N", help="images at once (default: 64 on a GPU, 8 on a CPU)")
+    add("--seed", type=whole, default=0, help="of the noise (default: 0)")
+    add("--batch-size", type=positive, metavar="N", help="images at once (default: 64 on a GPU, 8 on a CPU)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--fid", metavar="DATA", help="print FID (if its weights are there) and FWD between the samples and as many "
         f"images of DATA, as litevae.evaluate takes it; {OWN_DATA}: crops of the run's own data")  # fmt: skip
@@ -63,15 +66,3 @@ def parse(argv: Sequence[str] | None) -> SampleRequest:
     add("--download", action="store_true", help="download weights that are missing")
     add("--random-weights", action="store_true", help="networks with random weights, for tests")
     return SampleRequest(**vars(parser.parse_args(argv)))
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text}")
-    return int(text)
-
-
-def _whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 0, got {text}")
-    return int(text)

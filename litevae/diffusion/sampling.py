@@ -17,6 +17,9 @@ from litevae.latent_cache.scale import fold_scale
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
 
+NO_NAME = "all"
+"""What a pipeline calls the one class of a transformer without classes."""
+
 
 @torch.no_grad()
 def draw(
@@ -60,14 +63,10 @@ def with_sampler(saved: Any, sampler: str | None, eta: float = 0.0) -> Any:
     from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 
     is_flow = saved.config.get("prediction_type") == "flow_prediction"
-    objective = "flow" if is_flow else "epsilon"
-    if sampler is None:
-        sampler = "ddim" if isinstance(saved, DDIMScheduler) else None
-    checked = SamplingConfig(sampler=sampler or "dpm", eta=eta).sampler_for(objective)
-    if sampler is None:
-        return saved
+    own = "ddim" if isinstance(saved, DDIMScheduler) else "euler" if saved.config.get("solver_order") == 1 else "dpm"
+    checked = SamplingConfig(sampler=sampler or own, eta=eta).sampler_for("flow" if is_flow else "epsilon")
     if checked == "ddim":
-        return DDIMScheduler.from_config(saved.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+        return DDIMScheduler.from_config(saved.config, clip_sample=False, set_alpha_to_one=False)
     order = {"solver_order": 1 if checked == "euler" else 2} if is_flow else {}
     return DPMSolverMultistepScheduler.from_config(saved.config, **order)
 
@@ -97,7 +96,7 @@ def pipeline(
     network: Any = copy.deepcopy(denoiser.network).cpu().eval()
     if not hasattr(network.config, "num_embeds_ada_norm"):
         return LDMPipeline(vqvae=owner, unet=network, scheduler=scheduler)
-    id2label = dict(enumerate(classes or ["all"]))
+    id2label = dict(enumerate(classes)) if classes else {DIT_CLASSES: NO_NAME}
     made: Any = DiTPipeline(transformer=network, vae=owner, scheduler=scheduler, id2label=id2label)
     made.register_to_config(id2label=id2label)  # else the names are not saved
     return made

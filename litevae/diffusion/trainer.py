@@ -42,7 +42,7 @@ class DiffusionTrainer(Loop):
     learner_names = {"network": "network"}  # noqa: RUF012
     score = "validation_loss"
     lower_is_better = True
-    snapshot_keys = ("model", "ema", "optimizer", "scaler", "scale")
+    snapshot_keys = ("model", "ema", "optimizer", "scaler", "scale", "of")
     config: DiffusionConfig
     folder: DiffusionFolder
     load_autoencoder: Load
@@ -82,20 +82,25 @@ class DiffusionTrainer(Loop):
         self.held_out: LatentBatch | None = None
 
     def _scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Means and standard deviations by channel: the cache's, the autoencoder's own, or measured."""
-        channels, by_channel = self.autoencoder.latent_channels, self.config.autoencoder.scale == "channel"
-        own: Any = getattr(self.autoencoder.model, "config", {})
-        if self.data.cache is not None:
-            found = self.data.cache.index["statistics"]
-            means, stds, std = found["channel_means"], found["channel_stds"], found["std"]
-        elif by_channel and own.get("latent_channel_means") is not None:
-            means, stds, std = own["latent_channel_means"], own["latent_channel_stds"], 1.0
-        else:
-            measured = self.data.measure(self.autoencoder)
-            means, stds, std = measured.channel_means, measured.channel_stds, measured.std
-        if by_channel:
+        """Means and standard deviations by channel: the autoencoder's own, the cache's, or measured.
+
+        Of samples or of means, whichever is trained on; an autoencoder says it of samples.
+        """
+        told, channels = self.config.autoencoder, self.autoencoder.latent_channels
+        own: Any = self.autoencoder.model.vae.config if hasattr(self.autoencoder.model, "vae") else None
+        own = getattr(self.autoencoder.model, "config", {}) if own is None else own
+        if told.sample and told.scale == "scalar" and (own.get("scaling_factor") or 1.0) != 1.0:
+            return (own.get("shift_factor") or 0.0,) * channels, (1 / own["scaling_factor"],) * channels
+        if told.sample and told.scale == "channel" and own.get("latent_channel_means") is not None:
+            return tuple(own["latent_channel_means"]), tuple(own["latent_channel_stds"])
+        cache = self.data.cache
+        found = self.data.measure(self.autoencoder) if cache is None else cache.index["statistics"]
+        means, stds = found["channel_means"], found["channel_stds" if told.sample else "stds_of_means"]
+        if told.scale == "channel":
             return tuple(means), tuple(stds)
-        return (0.0,) * channels, (std,) * channels
+        middle = sum(means) / channels  # the law of total variance, from channels to all
+        variance = sum(std**2 + (mean - middle) ** 2 for mean, std in zip(means, stds, strict=True)) / channels
+        return (0.0,) * channels, (variance**0.5,) * channels
 
     def fit(self) -> int:
         try:
@@ -135,9 +140,12 @@ class DiffusionTrainer(Loop):
             noise = gaussian(latents, self.config.train.seed, f"validation {index}", range(len(latents)))
             times = torch.full((len(latents),), self.noising.time(level), device=latents.device)
             noisy, target = self.noising.add(latents, noise, times)
-            with self._autocast():
-                predicted = denoiser(noisy, times, known)
-            losses.append(float((predicted.float() - target).square().mean()))
+            squares = 0.0
+            for part in torch.arange(len(latents)).split(self.update.samples):  # as many at once as in training
+                with self._autocast():
+                    predicted = denoiser(noisy[part], times[part], known[part])
+                squares += float((predicted.float() - target[part]).square().sum())
+            losses.append(squares / latents.numel())
         denoiser.train(was_training)
         return losses
 
@@ -152,8 +160,11 @@ class DiffusionTrainer(Loop):
         denoiser.eval()
         generators = [torch.Generator(like.device).manual_seed(derive_seed(seed, "grid", n)) for n in range(count)]
         sampling = self.config.sampling
-        with self._autocast():
-            latents = draw(denoiser, self.noising.scheduler(sampling), sampling, noise, labels, generators)
+        latents: list[Tensor] = []
+        for part in torch.arange(count).split(self.update.samples):  # as many at once as in training
+            own = generators[int(part[0]) : int(part[-1]) + 1]
+            with self._autocast():
+                latents += draw(denoiser, self.noising.scheduler(sampling), sampling, noise[part], labels[part], own)
         denoiser.train(was_training)
         images = torch.cat([self.latents.decode(latent[None]) for latent in latents]).cpu()
         write_samples(path, images)
@@ -175,16 +186,35 @@ class DiffusionTrainer(Loop):
             "ema": None if networks.ema is None else networks.ema.state_dict(),
             "optimizer": learner.optimizer.state_dict(),
             "scaler": learner.scaler.state_dict(),
-            "scale": {"means": self.latents.means, "stds": self.latents.stds, "weights": self.weights},
+            "scale": {"means": self.latents.means, "stds": self.latents.stds},
+            "of": self._identity(),
         }
+
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint's numbers are of."""
+        told, cache = self.config.autoencoder, self.data.cache
+        return {
+            "autoencoder.path": self.weights[:19],
+            "autoencoder.scale": told.scale,
+            "autoencoder.sample": told.sample,
+            "autoencoder.cache": None if cache is None else cache.index["content"],
+            "data.holdout": None if cache is None else self.config.data.holdout,
+            "noise.objective": self.config.noise.objective,
+        }
+
+    def _data_identity(self) -> dict[str, Any]:
+        """The part that a run that starts from another one may change: its images."""
+        return {key: value for key, value in self._identity().items() if key in ("autoencoder.cache", "data.holdout")}
+
+    def _check_identity(self, before: dict[str, Any], where: str) -> None:
+        for key, value in self._identity().items():
+            if before[key] != value:
+                rule = f"be what {where} was trained with, {before[key]}"
+                raise ConfigError(str(wrong_value(key, rule, value, "train another model in a new run")))
 
     def load(self, checkpoint: Checkpoint) -> None:
         where, scale = str(self.folder.checkpoints), checkpoint["scale"]
-        if scale["weights"] != self.weights:
-            raise ConfigError(
-                f"autoencoder.path must be the autoencoder that {where} was trained with ({scale['weights'][:19]}...), "
-                f"got {self.config.autoencoder.path} ({self.weights[:19]}...); has it been trained further?"
-            )
+        self._check_identity(checkpoint["of"], where)
         self._use(scale["means"], scale["stds"])
         self._load_weights(checkpoint, where)
         self.networks.learner.restore(checkpoint["optimizer"], checkpoint["scaler"])
@@ -192,8 +222,10 @@ class DiffusionTrainer(Loop):
     def start_from(self, path: Path) -> str:
         path = path.expanduser()
         if not (path / "checkpoints").is_dir():
-            raise wrong_value("train.start_from", "name a diffusion run, with checkpoints", str(path))
+            raise ConfigError(str(wrong_value("train.start_from", "name a diffusion run, with checkpoints", str(path))))
         checkpoint = load_newest_checkpoint(path / "checkpoints", self.snapshot_keys)
+        self._check_identity({**checkpoint["of"], **self._data_identity()}, str(path))
+        self._use(checkpoint["scale"]["means"], checkpoint["scale"]["stds"])
         self._load_weights(checkpoint, str(path))
         return f"{path} at step {checkpoint['step']}"
 

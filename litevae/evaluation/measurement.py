@@ -31,6 +31,20 @@ ImageMetric = Callable[[Tensor, Tensor], Tensor]
 SAVE_SECONDS = 300.0
 
 
+def join_sets(metrics: Sequence[SetMetric], processes: Processes) -> None:
+    """Make the state of metrics, in every process, that of the images of all processes."""
+    for metric in metrics:
+        metric.flush()
+        # A process that had no image has no sums.
+        shapes = {name: (tuple(value.shape), value.dtype) for name, value in metric.sums.items()}
+        every = {name: shape for part in processes.gather(shapes) for name, shape in part.items()}
+        for name, (shape, dtype) in sorted(every.items()):
+            metric.sums[name] = processes.total(metric.sums.get(name, torch.zeros(shape, dtype=dtype)))
+        others = [part for rank, part in enumerate(processes.gather(metric.kept)) if rank != processes.rank]
+        for kept in others:
+            metric.merge({}, kept)
+
+
 class NotFiniteError(ValueError):
     """A reconstruction that is not finite; no metric of it would mean anything."""
 
@@ -179,16 +193,7 @@ class Measurement:
         self.names = {index: name for part in processes.gather(self.names) for index, name in part.items()}
         self.skipped = sum(processes.gather(self.skipped), Counter())
         self.seconds = max(processes.gather(self.seconds))
-        for metric in self.set_metrics:
-            # A process that had no image has no sums.
-            shapes = {name: (tuple(value.shape), value.dtype) for name, value in metric.sums.items()}
-            every = {name: shape for part in processes.gather(shapes) for name, shape in part.items()}
-            for name, (shape, dtype) in sorted(every.items()):
-                own = metric.sums.get(name, torch.zeros(shape, dtype=dtype))
-                metric.sums[name] = processes.total(own)
-            others = [part for rank, part in enumerate(processes.gather(metric.kept)) if rank != processes.rank]
-            for kept in others:
-                metric.merge({}, kept)
+        join_sets(self.set_metrics, processes)
 
     def _flush(self) -> None:
         for metric in self.set_metrics:

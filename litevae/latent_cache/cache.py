@@ -45,7 +45,8 @@ class LatentCache(Dataset[CachedLatent]):
     """The latents that `python -m litevae.latents` has written: entry n is the n-th image that could be used.
 
     Args:
-        folder: the cache. Shards are mapped into memory when they are first read, in each process by itself.
+        folder: the cache. A shard is compared with its hash and mapped into memory when it is first read, in each
+            process by itself; `read` raises a CacheError for one that is not as it was written.
 
     Raises:
         FileNotFoundError: no such folder, or no cache in it.
@@ -99,18 +100,22 @@ class LatentCache(Dataset[CachedLatent]):
     def verify(self) -> None:
         """Read every shard; a CacheError names the first that is not as it was written."""
         for shard in self.index["shards"]:
-            path = self.folder / shard["file"]
-            if file_hash(path) != shard["sha256"]:
-                raise CacheError(f"{path} must be as it was written, got other bytes; {AGAIN}")
+            self._check_bytes(shard)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_opened": {}}  # a process opens its own
 
     def _shard(self, number: int) -> Any:
         if number not in self._opened:
-            path = self.folder / self.index["shards"][number]["file"]
-            self._opened[number] = safe_open(path, framework="pt")
+            shard = self.index["shards"][number]
+            self._check_bytes(shard)
+            self._opened[number] = safe_open(self.folder / shard["file"], framework="pt")
         return self._opened[number]
+
+    def _check_bytes(self, shard: Mapping[str, Any]) -> None:
+        path = self.folder / shard["file"]
+        if file_hash(path) != shard["sha256"]:
+            raise CacheError(f"{path} must be as it was written, got other bytes; {AGAIN}")
 
     def _check_shard(self, shard: Mapping[str, Any]) -> None:
         path = self.folder / shard["file"]

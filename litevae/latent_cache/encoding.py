@@ -24,7 +24,7 @@ from litevae.data import READING, DataError, open_images, protocol, source_key
 from litevae.data.image_sources import SourceSubset
 from litevae.data.labels import Labels, read_labels
 from litevae.data.streaming import Stream
-from litevae.evaluation.autoencoders import EvaluatedAutoencoder, check_size
+from litevae.evaluation.autoencoders import EvaluatedAutoencoder
 from litevae.evaluation.content_hash import ContentHash
 from litevae.evaluation.latents import Statistics
 from litevae.evaluation.one_size import batch_size
@@ -42,6 +42,8 @@ Load = Callable[[str, str | None], nn.Module]
 
 MOST_IMAGES, MOST_BYTES = 10_000, 512 * 2**20
 """Of one shard, unless --shard-size says otherwise."""
+FEWEST_IMAGES, PARTS = 256, 16
+"""A smaller data set is cut into so many shards, which processes share, of no fewer images."""
 NOTICE = "stopping after this batch; started again with the same arguments it goes on"
 
 
@@ -57,6 +59,7 @@ def encode(request: Encode, load: Load, command: Sequence[str]) -> int:
     """
     if request.device == "cuda" and not torch.cuda.is_available():
         raise wrong_value("--device", "be cpu or auto where torch finds no CUDA GPU", request.device)
+    check_folder("--output", request.output)
     processes = Processes(request.device)
     try:
         return _Encoding(request, load, processes).run(command)
@@ -70,14 +73,16 @@ class _Encoding:
         self.images = open_images(request.data, request.images, request.split, request.image_column, request.workers)
         if isinstance(self.images.source, Stream):
             rule = "hold images that can be read in any order"
-            raise DataError(f"DATA must {rule}, got {self.images.description}; download the shards first")
+            raise DataError(f"DATA must {rule}, got {self.images.description}; have them as .tar files on this disk")
         self.source = self.images.source
         self.labels: Labels | None = read_labels(self.source, request.label_column) if request.labels else None
         model = load(request.model, request.subfolder)
         self.weights = state_hash(model)  # as they are stored, whatever the dtype
         nn.Module.to(model, processes.device, getattr(torch, request.dtype))  # diffusers' own would warn of the dtype
         self.model = EvaluatedAutoencoder(model, Path(request.model).expanduser().resolve().name)
-        check_size(self.model, request.size)
+        if request.size % self.model.downsampling:
+            rule = f"be a multiple of {self.model.downsampling} for {self.model.label}"
+            raise wrong_value("--size", rule, request.size)
         side = request.size // self.model.downsampling
         self.shape = (self.model.latent_channels, side, side)
         self.shard_size = request.shard_size or self._shard_size()
@@ -87,7 +92,8 @@ class _Encoding:
     def _shard_size(self) -> int:
         itemsize = getattr(torch, self.request.storage_dtype).itemsize
         a_latent = 2 * int(np.prod(self.shape)) * itemsize * (2 if self.request.flips else 1)
-        return max(1, min(MOST_IMAGES, MOST_BYTES // a_latent))
+        shared = max(FEWEST_IMAGES, -(-len(self.source) // PARTS))
+        return max(1, min(MOST_IMAGES, shared, MOST_BYTES // a_latent))
 
     def run(self, command: Sequence[str]) -> int:
         """The shards that are missing, then the index."""
@@ -115,37 +121,35 @@ class _Encoding:
         if not self.processes.is_main:
             return [], ""
         told, path = self._told(), self.folder / REQUEST
-        try:
-            check_folder("--output", self.folder)
-        except ValueError as error:
-            return [], str(error)
         if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))["key"]
+            try:
+                before = json.loads(path.read_text(encoding="utf-8"))["key"]
+            except (ValueError, KeyError, TypeError):
+                return [], f"{path} must be what a cache was told, got a damaged file; delete {self.folder}"
             changed = [key for key in {**before, **told} if before.get(key) != told.get(key)]
             if changed:
                 what = f"another {changed[0]} ({before.get(changed[0])}, now {told.get(changed[0])})"
                 return [], f"--output must name an empty folder, got {self.folder}, a cache of {what}; name another"
-        elif self.folder.is_dir() and any(self.folder.iterdir()):
+        elif any(place.name != SHARDS for place in self.folder.glob("[!.]*")):
             return [], f"--output must name an empty folder, got {self.folder}, which holds other files; name another"
         (self.folder / SHARDS).mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.folder / SHARDS)
+        for place in (self.folder, self.folder / SHARDS):
+            remove_leftovers(place)
         write_text(path, json.dumps({"key": told, "command": shlex.join(command)}, indent=2) + "\n")
-        return [number for number in self.shards if not self._is_whole(number)], ""
+        missing = [number for number in self.shards if not self._is_whole(number)]
+        if missing:
+            (self.folder / INDEX).unlink(missing_ok=True)
+        return missing, ""
 
     def _is_whole(self, number: int) -> bool:
         """Whether a shard is there as it was written; a damaged one is deleted, to be made again."""
         path = self._path(number)
-        if not path.is_file():
-            return False
-        index = self.folder / INDEX
-        known = json.loads(index.read_text(encoding="utf-8"))["shards"][number] if index.is_file() else None
-        with contextlib.suppress(CacheError):
+        try:
             read_sums(path)
-            if known is None or known["sha256"] == file_hash(path):
-                return True
-        path.unlink()
-        index.unlink(missing_ok=True)
-        return False
+        except CacheError:
+            path.unlink(missing_ok=True)
+            return False
+        return True
 
     def _write_shard(self, number: int, stop: StopRequest, bar: "tqdm[Any]") -> bool:
         """Encode its images and write it; False if that was interrupted."""
@@ -215,7 +219,8 @@ class _Encoding:
             "dtype": request.dtype,
             "data": source_key(self.source),
             "number of images": len(self.source),
-            "number of classes": None if self.labels is None else len(self.labels.classes),
+            "classes": None if self.labels is None else self.labels.hexdigest,
+            "reading of images": READING,
             "protocol": request.protocol,
             "size": request.size,
             "flips": request.flips,

@@ -16,6 +16,7 @@ from litevae.evaluation.autoencoders import EvaluatedAutoencoder
 from litevae.evaluation.content_hash import ContentHash
 from litevae.evaluation.latents import Statistics
 from litevae.evaluation.set_metric import add_to
+from litevae.evaluation.weights import tensors_hash
 from litevae.latent_cache.cache import AGAIN, CacheError
 from litevae.models.latent import LOGVAR_MAX, LOGVAR_MIN
 from litevae.pixels import to_float
@@ -23,6 +24,7 @@ from litevae_kernels.files import replacing
 from litevae_kernels.precision import tf32
 
 _SUMS = "sums."  # begins the names of tensors that are no latents
+_HASH = "hash"  # of the tensors, in the file's metadata
 
 Sums = dict[str, Tensor]
 
@@ -78,23 +80,27 @@ class ShardEncoder:
             tensors["label"] = labels[tensors["index"]]
         sums = {**self._statistics.sums, **self._content.sums, **self._sums}
         tensors |= {f"{_SUMS}{name}": value.cpu() for name, value in sums.items()}
+        content = save(tensors, {_HASH: tensors_hash(tensors)})
         with replacing(path) as temporary:
-            temporary.write_bytes(save(tensors))  # save_file would make it readable by its owner alone
+            temporary.write_bytes(content)  # save_file would make it readable by its owner alone
 
 
 def read_sums(path: Path) -> tuple[Sums, list[int]]:
-    """(the sums by name, the indices of its images) of a shard.
+    """(the sums by name, the indices of its images) of a shard, all of which is read.
 
     Raises:
         CacheError: it is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if name.startswith(_SUMS)]  # noqa: SIM118
-            sums = {name.removeprefix(_SUMS): file.get_tensor(name) for name in names}
-            return sums, file.get_tensor("index").tolist()
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            is_whole = (file.metadata() or {}).get(_HASH) == tensors_hash(tensors)
     except (SafetensorError, OSError) as error:
         raise CacheError(f"{path} must be a whole shard, got a damaged one ({error}); {AGAIN}") from error
+    if not is_whole:
+        raise CacheError(f"{path} must be as it was written, got other bytes; {AGAIN}")
+    sums = {name.removeprefix(_SUMS): value for name, value in tensors.items() if name.startswith(_SUMS)}
+    return sums, tensors["index"].tolist()
 
 
 def moments_of(means: Tensor, stds: Tensor) -> Tensor:

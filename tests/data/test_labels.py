@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from litevae.data import DataError
+from litevae.data import DataError, open_images
 from litevae.data.image_sources import FileSource, SourceSubset, find_images
 from litevae.data.labels import read_labels
 from litevae.data.streaming import DatasetSource, ShardSource
@@ -71,12 +71,25 @@ def test_a_column_of_a_dataset(tmp_path: Path) -> None:
     labels = read_labels(dataset(numbers, [3, 0]))
     assert labels is not None
     assert (labels.classes, labels.numbers.tolist()) == (("0", "1", "2", "3"), [3, 0])
-    assert read_labels(dataset(numbers, [3, 0]), column="kind") is None
+    with pytest.raises(DataError, match="the column of classes must be one of image, label, got kind"):
+        read_labels(dataset(numbers, [3, 0]), column="kind")
     text = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
     with pytest.raises(DataError, match=r"the column label of a dataset must hold the numbers of classes, 0 and up"):
         read_labels(dataset(text, ["cat", "dog"]))
     with pytest.raises(DataError, match="must hold the numbers of classes"):
         read_labels(dataset(numbers, [-1, 0]))
+
+
+def test_a_dataset_that_is_opened_keeps_its_classes(tmp_path: Path) -> None:
+    """Though its images are read from a table without their column."""
+    named = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
+    dataset(named, [1, 0, 1]).rows.save_to_disk(tmp_path / "saved")
+    images = open_images(str(tmp_path / "saved"), split="train")
+    labels = read_labels(images.source)
+    assert labels is not None
+    assert labels.classes == ("cat", "dog")
+    order = images.source.indices.tolist()
+    assert labels.numbers.tolist() == [[1, 0, 1][index] for index in order]
 
 
 def shard(path: Path, members: dict[str, bytes]) -> str:
@@ -92,10 +105,11 @@ def test_members_of_tar_shards(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")
     png = file.getvalue()
-    first = shard(tmp_path / "0.tar", {"a.png": png, "a.cls": b"7\n", "b.cls": b"2", "b.png": png})
+    first = shard(tmp_path / "0.tar", {"a.image.png": png, "a.cls": b"7\n", "b.cls": b"2", "b.png": png})
     second = shard(tmp_path / "1.tar", {"a.png": png, "a.cls": b"0"})  # the same key in another shard
     labels = read_labels(ShardSource([first, second], None))
     assert labels is not None
     assert (len(labels.classes), labels.numbers.tolist()) == (8, [7, 2, 0])
     without = shard(tmp_path / "2.tar", {"c.png": png})
-    assert read_labels(ShardSource([first, without], None)) is None
+    with pytest.warns(UserWarning, match="no labels: 1 of 3 images have no .cls beside them"):
+        assert read_labels(ShardSource([first, without], None)) is None

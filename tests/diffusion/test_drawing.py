@@ -21,7 +21,7 @@ from ..evaluation import small
 
 SHORT = [
     "train.steps=2", "train.batch_size=4", "train.log_every=2", "train.evaluate_every=2", "train.checkpoint_every=2",
-    "data.crop_size=32", "data.evaluation_size=32", "data.workers=0", "sampling.steps=3", "sampling.images=2",
+    "data.crop_size=32", "data.evaluation_size=32", "data.workers=0", "sampling.steps=4", "sampling.images=2",
     "data.source=folder", "train.device=cpu", "train.tensorboard=false",
 ]  # fmt: skip
 UNET = ["network.unet_channels=32", "network.unet_multipliers=[1,1]", "network.unet_blocks=1"]
@@ -110,7 +110,7 @@ def test_samples_are_measured_against_data(place: Path, capsys: pytest.CaptureFi
     output = capsys.readouterr().out
     assert re.search(r"FWD +[\d.]+\n", output)
     assert re.search(r"rfid.*random|FID.*random", output)
-    assert "against   8 images: as many images of DATA as samples, each 32x32 by protocol ldm" in output
+    assert "against   8 images: 6 samples and as many images, each 32x32 by protocol ldm" in output
     Path("grid.png").unlink()
     assert sample.main([*command, "--fid", "run"]) == 0
     output = capsys.readouterr().out
@@ -126,6 +126,7 @@ BAD = [
     ("{p}/dit --class cow", "--class must be one of cat, dog, or a number below 2, got 'cow'"),
     ("{p}/unet --sampler euler", "sampling.sampler must be ddim or dpm for noise.objective=epsilon, got 'euler'"),
     ("{p}/dit --sampler ddim", "sampling.sampler must be euler or dpm for noise.objective=flow, got 'ddim'"),
+    ("{p}/unet --images 2000", "--images must be at most 1024 for a grid, got 2000; name a folder with --output"),
     ("{p}/unet --eta 2", "--eta must be at least 0 and at most 1, got 2.0"),
     ("{p}/unet --output {p}/images", "--output must name an empty folder"),
     ("{p}/unet --images 9 --fid {p}/images", "--fid must name at least --images=9 images, got 8 images"),
@@ -153,3 +154,26 @@ def test_the_saved_pipeline_names_its_parts(place: Path) -> None:
     assert index["vae"] == ["litevae.models.litevae", "LiteVAE"]
     assert index["id2label"] == {"0": "cat", "1": "dog"}
     assert json.loads((place / "unet" / "model" / "model_index.json").read_text())["_class_name"] == "LDMPipeline"
+
+
+def test_two_processes_measure_what_one_does(place: Path) -> None:
+    """Though there is one batch, and so a process without samples."""
+    command = [str(place / "unet"), "--images", "4", "--fid", str(place / "images"), "--batch-size", "8"]
+    found = []
+    for count in (1, 2):
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        done = children.run([*launcher, "-m", "litevae.sample", *command, "--output", f"{count}.png"], timeout=100)
+        assert done.returncode == 0, done.stderr
+        found.append(re.findall(r"FWD +([\d.]+)", done.stdout))
+    assert found[0] == found[1] != []
+
+
+def test_the_recipe_s_eta_is_the_default(place: Path) -> None:
+    from litevae.diffusion.drawing import _sampling
+    from litevae.diffusion.sample_request import parse
+
+    run = place / "eta"
+    run.mkdir()
+    (run / "config.yaml").write_text((place / "unet" / "config.yaml").read_text().replace("eta: 0.0", "eta: 1.0"))
+    for words, eta in (([], 1.0), (["--eta", "0"], 0.0), (["--sampler", "dpm"], 0.0), (["--eta", "0.5"], 0.5)):
+        assert _sampling(parse([str(run), *words])).eta == eta

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from litevae.diffusion.config import NoiseConfig, SamplingConfig
-from litevae.diffusion.noise import STEPS, noising
+from litevae.diffusion.noise import STEPS, Noising, noising
+from litevae.diffusion.sampling import with_sampler
 
 MEAN, STD = 2.0, 0.5
 
@@ -82,6 +84,10 @@ def optimal(objective: str, alphas: torch.Tensor) -> Any:
         ("epsilon", "ddim", 0.0, 200, 0.03),
         ("epsilon", "ddim", 1.0, 200, 0.03),
         ("epsilon", "dpm", 0.0, 100, 0.03),
+        ("epsilon", "ddim", 0.0, 250, 0.03),
+        ("epsilon", "ddim", 0.0, 500, 0.03),
+        ("epsilon", "dpm", 0.0, 500, 0.03),
+        ("flow", "dpm", 0.0, 500, 0.02),
     ],
 )
 def test_samplers_with_the_optimal_network_give_gaussian_data_back(
@@ -90,7 +96,24 @@ def test_samplers_with_the_optimal_network_give_gaussian_data_back(
     """Up to the discretization: 40,000 values, whose mean and standard deviation are known to 0.003."""
     way = noising(NoiseConfig(objective=objective))
     scheduler = way.scheduler(SamplingConfig(steps=steps, sampler=sampler, eta=eta))
+    check(way, scheduler, eta, steps, tolerance)
+
+
+@pytest.mark.parametrize(("objective", "saved", "sampler"), [
+    ("epsilon", "dpm", "ddim"), ("epsilon", "ddim", "dpm"), ("flow", "euler", "dpm"), ("flow", "dpm", "euler"),
+])  # fmt: skip
+def test_another_sampler_than_the_saved_one_samples_the_same_data(
+    objective: str, saved: str, sampler: str, tmp_path: Path
+) -> None:
+    way = noising(NoiseConfig(objective=objective))
+    scheduler = way.scheduler(SamplingConfig(sampler=saved))
+    scheduler.save_pretrained(tmp_path)
+    check(way, with_sampler(type(scheduler).from_pretrained(tmp_path), sampler), 0.0, 100, 0.04)
+
+
+def check(way: Noising, scheduler: Any, eta: float, steps: int, tolerance: float) -> None:
     scheduler.set_timesteps(steps)
+    objective = way.config.objective
     predict = optimal(objective, getattr(way, "_alphas", torch.empty(0)))
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 1, 200, 200, generator=generator)
@@ -99,3 +122,10 @@ def test_samplers_with_the_optimal_network_give_gaussian_data_back(
         x = scheduler.step(predict(x, t), t, x, **options).prev_sample
     assert x.mean().item() == pytest.approx(MEAN, abs=tolerance)
     assert x.std().item() == pytest.approx(STD, abs=tolerance)
+
+
+def test_more_steps_than_times_lie_between_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"sampling.steps must be at most 500, got 1000"):
+        SamplingConfig(steps=1000)
+    with pytest.raises(ValueError, match=r"sampling.steps must divide 1,000 for ddim, got 300; try 250"):
+        SamplingConfig(steps=300).sampler_for("epsilon")

@@ -64,8 +64,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def words(place: Path, *more: str) -> list[str]:
-    told = [f"autoencoder={place / 'model'}", f"data.path={place / 'images'}"]
-    return ["ldm-quickstart", *UNET, *SHORT, *told, *more]
+    cached = any(word.startswith("autoencoder.cache=") for word in more)
+    data = ["data.source=auto"] if cached else [f"data.path={place / 'images'}"]
+    return ["ldm-quickstart", *UNET, *SHORT, f"autoencoder={place / 'model'}", *data, *more]
 
 
 def checkpoint(run: str, step: int) -> dict[str, Any]:
@@ -73,11 +74,18 @@ def checkpoint(run: str, step: int) -> dict[str, Any]:
     return loaded
 
 
-FROM = {"pixels": [], "cache": ["autoencoder.cache={p}/cache", "data.source=auto"]}
+FROM = {"pixels": [], "cache": ["autoencoder.cache={p}/cache"]}
 
 
 @pytest.mark.parametrize("source", FROM)
-@pytest.mark.parametrize("network", [UNET, [*DIT, "network.classes=true", "sampling.guidance=2"]])
+@pytest.mark.parametrize(
+    "network",
+    [
+        UNET,
+        [*DIT, "network.classes=true", "sampling.guidance=2"],
+        [*DIT, "noise.objective=flow", "autoencoder.scale=scalar"],
+    ],
+)
 def test_a_run_leaves_a_pipeline_that_draws_what_it_draws(place: Path, source: str, network: list[str]) -> None:
     more = [word.format(p=place) for word in FROM[source]]
     assert train.main(words(place, *network, *more, "run.dir=run")) == 0
@@ -96,6 +104,7 @@ def test_a_run_leaves_a_pipeline_that_draws_what_it_draws(place: Path, source: s
     run = DiffusionTrainer(config, DiffusionTrainer.folder_type(Path("run")), Processes("cpu"))  # type: ignore[arg-type]
     run.load(checkpoint("run", 4))
     noise = torch.randn(3, 4, 4, 4, generator=torch.manual_seed(0))
+    assert len(set(run.latents.stds)) == (1 if run.config.autoencoder.scale == "scalar" else 4)
     labels = torch.tensor([0, 1, 1]) if run.config.network.classes else torch.full((3,), DIT_CLASSES)
     ours = draw(
         run.networks.kept.eval(), run.noising.scheduler(run.config.sampling), run.config.sampling, noise, labels
@@ -113,7 +122,9 @@ from diffusers import DiffusionPipeline
 pipeline = DiffusionPipeline.from_pretrained("run/model")
 pipeline.set_progress_bar_config(disable=True)
 told = {"num_inference_steps": 2, "output_type": "np", "generator": torch.manual_seed(0)}
-if hasattr(pipeline, "transformer"):
+if hasattr(pipeline, "transformer") and "all" in pipeline.labels:
+    images = pipeline(class_labels=[1000] * 3, **told).images  # whatever the guidance
+elif hasattr(pipeline, "transformer"):
     labels = [pipeline.labels["cat"], pipeline.labels["dog"], 1]
     images = pipeline(class_labels=labels, guidance_scale=2.0, **told).images
 else:
@@ -156,6 +167,9 @@ BAD = [
     (["network.classes=true"], "network.classes must be false for network.kind=unet"),
     ([*DIT, "network.dit_patch=3"], r"network.dit_patch must halve or cut the latent's side of 4 \(.*/model\) evenly"),
     (["network.unet_multipliers=[1,1,1,1]"], "network.unet_multipliers must halve or cut the latent's side of 4"),
+    (["autoencoder.cache={p}/cache", "data.path={p}/images"], "data.path must be null with autoencoder.cache"),
+    (["train.start_from=nowhere"], "train.start_from must name a diffusion run, with checkpoints, got 'nowhere'"),
+    (["sampling.steps=1000"], "sampling.steps must be at most 500, got 1000"),
     (["data.evaluation_size=64"], "data.evaluation_size must be data.crop_size=32: the network is made for one size"),
     (["sampling.sampler=euler"], "sampling.sampler must be ddim or dpm for noise.objective=epsilon, got 'euler'"),
     (["sampling.guidance=2"], "sampling.guidance must be 1 without network.classes, got 2"),
@@ -171,7 +185,7 @@ BAD = [
 def test_bad_requests_end_before_any_work(
     place: Path, more: list[str], message: str, dry: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = [*words(place, "run.dir=run"), *(word.format(p=place) for word in more)]
+    told = words(place, "run.dir=run", *(word.format(p=place) for word in more))
     assert train.main([*told, *(["--dry-run"] if dry else [])]) == 2
     assert re.search(message, capsys.readouterr().err)
     assert not Path("run").exists()
@@ -184,7 +198,19 @@ def test_an_autoencoder_that_was_trained_further_is_refused(
     assert train.main(words(place, f"autoencoder={tmp_path / 'own'}", "run.dir=run")) == 0
     small.save_model(tmp_path / "own", seed=1)
     assert train.main(["--resume", "run", "train.steps=6"]) == 2
-    assert "autoencoder.path must be the autoencoder that run/checkpoints was trained with" in capsys.readouterr().err
+    assert re.search("autoencoder.path must be what run/checkpoints was trained with, sha256:", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("override", ["autoencoder.scale=scalar", "autoencoder.sample=false"])
+def test_what_a_checkpoint_is_of_stays(place: Path, override: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train.main(words(place, "run.dir=run")) == 0
+    before = Path("run/config.yaml").read_text()
+    assert train.main(["--resume", "run", "train.steps=6", override]) == 2
+    assert f"{override.partition('=')[0]} must be what run/checkpoints was trained with" in capsys.readouterr().err
+    assert Path("run/config.yaml").read_text() == before
+    assert train.main(words(place, "run.dir=next", "train.start_from=run", f"autoencoder.cache={place}/cache")) == 0
+    assert train.main(words(place, "run.dir=flow", "train.start_from=run", "noise.objective=flow")) == 2
+    assert "noise.objective must be what run was trained with, epsilon" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_what_a_step_costs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

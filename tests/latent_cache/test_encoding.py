@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -191,6 +192,56 @@ def test_a_damaged_shard_is_named_and_made_again(place: Path, tmp_path: Path, sp
     assert shards_of(cache) == shards_of(place / "cache")
 
 
+def test_every_damaged_shard_is_made_again(place: Path, tmp_path: Path) -> None:
+    """Also of a cache that was never finished, which has no index with hashes."""
+    cache = tmp_path / "cache"
+    shutil.copytree(place / "cache", cache)
+    for finished in (True, False):
+        for number in (0, 1):
+            damage(cache / "shards" / f"{number:05d}.safetensors")
+        if not finished:
+            (cache / "index.json").unlink()
+        assert latents.main([*words(place), "--output", str(cache)]) == 0
+        assert shards_of(cache) == shards_of(place / "cache")
+
+
+def test_a_damaged_shard_is_refused_by_name_when_it_is_read(place: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    shutil.copytree(place / "cache", cache)
+    damage(cache / "shards" / "00001.safetensors")
+    opened = LatentCache(cache)
+    assert opened.read(0).moments.shape == (8, 4, 4)
+    with pytest.raises(CacheError, match=r"00001.safetensors must be as it was written, got other bytes"):
+        opened.read(4)
+
+
+def test_a_command_that_was_killed_before_its_first_word_may_start_again(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache" / "shards").mkdir(parents=True)
+    (tmp_path / "cache" / ".request.0123.part.json").write_text("{")
+    assert latents.main([*words(place), "--output", str(tmp_path / "cache")]) == 0
+    assert shards_of(tmp_path / "cache") == shards_of(place / "cache")
+
+
+def test_other_classes_are_another_cache(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(place / "cache", tmp_path / "cache")
+    assert latents.main([*words(place), "--no-labels", "--output", "cache"]) == 2
+    assert "a cache of another classes" in capsys.readouterr().err
+
+
+def test_small_data_are_cut_for_many_processes(place: Path) -> None:
+    """16 parts, but none below 256 images and none above 10,000."""
+    from litevae.latent_cache import encoding
+
+    sizes = {}
+    for images in (100, 30_000, 1_281_167):
+        made = encoding._Encoding.__new__(encoding._Encoding)
+        arguments: dict[str, Any] = dict.fromkeys(encoding.Encode.__dataclass_fields__)
+        made.request = encoding.Encode(**{**arguments, "storage_dtype": "float16"})
+        made.shape, made.source = (4, 32, 32), range(images)  # type: ignore[assignment]
+        sizes[images] = made._shard_size()
+    assert sizes == {100: 256, 30_000: 1875, 1_281_167: 10_000}
+
+
 def test_the_cache_of_another_model_is_refused(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     small.save_model(tmp_path / "other", seed=1)
     output = str(tmp_path / "scaled")
@@ -203,7 +254,7 @@ def test_the_cache_of_another_model_is_refused(place: Path, tmp_path: Path, caps
 
 
 BAD = [
-    (["--size", "30"], "--sizes must be a multiple of 8 for model, got 30"),
+    (["--size", "30"], "--size must be a multiple of 8 for model, got 30"),
     (["--storage-dtype", "bfloat16"], "--output must name an empty folder, got .*, a cache of another storage dtype"),
     (["--model", "nowhere"], "nowhere must be a run's folder"),
     (["--output", "images"], "--output must name an empty folder, got images, which holds other files"),

@@ -63,6 +63,8 @@ class DatasetSource:
     column: str
     folder: str = ""
     """`data.path`, if it is a folder on this machine."""
+    every_column: Any = None
+    """The same rows with their other columns, such as classes; None: there are none."""
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -129,10 +131,11 @@ def open_rows(config: DataConfig, split: str) -> DatasetSource:
     datasets = import_datasets()
     rows = _load(config, split, streaming=False)
     column = _image_column(rows.features, config)
+    every = rows
     rows = rows.select_columns([column])
     if isinstance(rows.features[column], datasets.Image):
         rows = rows.cast_column(column, datasets.Image(decode=False))
-    return DatasetSource(rows, column, str(config.local_path) if config.local_path.is_dir() else "")
+    return DatasetSource(rows, column, str(config.local_path) if config.local_path.is_dir() else "", every)
 
 
 def open_row_stream(config: DataConfig, split: str) -> Stream:
