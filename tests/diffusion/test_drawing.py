@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from litevae import sample, train
@@ -27,23 +24,6 @@ SHORT = [
 UNET = ["network.unet_channels=32", "network.unet_multipliers=[1,1]", "network.unet_blocks=1"]
 DIT = ["network.kind=dit", "network.dit_width=32", "network.dit_heads=2", "network.dit_depth=1"]
 FLOW = ["noise.objective=flow", "noise.times=logit_normal", "network.classes=true", "sampling.guidance=2"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def own_place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
-    root = str(Path(__file__).parents[2])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")])))
 
 
 @pytest.fixture(scope="module")
