@@ -55,8 +55,14 @@ def load_config(schema: type[C], recipe: str, overrides: Sequence[str] = ()) -> 
 
 
 def kind_of(file: Path) -> str:
-    """What a recipe, or the config.yaml of a run, trains: its `kind`, or that of its base; "autoencoder" without."""
-    return str(_read_with_bases(file, ()).get("kind", "autoencoder"))
+    """What a recipe, or the config.yaml of a run, trains: its `kind`, or that of its base; "autoencoder" without.
+
+    Of a file that is no recipe too: who loads it says what is wrong.
+    """
+    try:
+        return str(_read_with_bases(file, ()).get("kind", "autoencoder"))
+    except ConfigError:
+        return "autoencoder"
 
 
 def find_recipe(recipe: str) -> Path:

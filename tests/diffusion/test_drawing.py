@@ -45,7 +45,10 @@ def images_in(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.glob("*.png"))])
 
 
-@pytest.mark.parametrize("words", [["unet"], ["unet", "--eta", "1"], ["dit"], ["dit", "--sampler", "dpm"]])
+@pytest.mark.parametrize(
+    "words",
+    [["unet"], pytest.param(["unet", "--eta", "1"], marks=pytest.mark.slow), ["dit"], ["dit", "--sampler", "dpm"]],
+)
 def test_batches_and_processes_change_nothing(place: Path, tmp_path: Path, words: list[str]) -> None:
     """One process with batches of 5 and two with batches of 2 draw the same images, up to a level of 8 bits."""
     command = [str(place / words[0]), *words[1:], "--images", "5"]
@@ -136,6 +139,7 @@ def test_the_saved_pipeline_names_its_parts(place: Path) -> None:
     assert json.loads((place / "unet" / "model" / "model_index.json").read_text())["_class_name"] == "LDMPipeline"
 
 
+@pytest.mark.slow
 def test_two_processes_measure_what_one_does(place: Path) -> None:
     """Though there is one batch, and so a process without samples."""
     command = [str(place / "unet"), "--images", "4", "--fid", str(place / "images"), "--batch-size", "8"]

@@ -60,13 +60,14 @@ def checkpoint(run: str, step: int) -> dict[str, Any]:
 FROM = {"pixels": [], "cache": ["autoencoder.cache={p}/cache"]}
 
 
-@pytest.mark.parametrize("source", FROM)
 @pytest.mark.parametrize(
-    "network",
+    ("network", "source"),
     [
-        UNET,
-        [*DIT, "network.classes=true", "sampling.guidance=2"],
-        [*DIT, "noise.objective=flow", "autoencoder.scale=scalar"],
+        (UNET, "pixels"),
+        ([*DIT, "network.classes=true", "sampling.guidance=2"], "cache"),
+        pytest.param(UNET, "cache", marks=pytest.mark.slow),
+        pytest.param([*DIT, "network.classes=true", "sampling.guidance=2"], "pixels", marks=pytest.mark.slow),
+        pytest.param([*DIT, "noise.objective=flow", "autoencoder.scale=scalar"], "pixels", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_leaves_a_pipeline_that_draws_what_it_draws(place: Path, source: str, network: list[str]) -> None:
@@ -163,7 +164,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize("dry", [True, False])
+@pytest.mark.parametrize("dry", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("more", "message"), BAD)
 def test_bad_requests_end_before_any_work(
     place: Path, more: list[str], message: str, dry: bool, capsys: pytest.CaptureFixture[str]

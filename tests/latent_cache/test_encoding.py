@@ -158,6 +158,7 @@ def test_a_killed_cache_goes_on_and_is_the_same_bytes(place: Path, tmp_path: Pat
     assert numbers_of(cache) == numbers_of(place / "cache")
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(place: Path, tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = children.run([*launcher, *COMMAND, *words(place), "--output", "two"], timeout=200)
