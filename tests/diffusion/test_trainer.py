@@ -131,14 +131,18 @@ def test_a_resumed_run_equals_an_unbroken_one(place: Path, source: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_equal_one(place: Path) -> None:
+    """Up to rounding, to which Adam gives the size of a whole step where a gradient is nearly 0."""
     for count, name in ((1, "one"), (2, "two")):
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
         program = [sys.executable, *launcher, "-m", "litevae.train", *words(place, f"run.dir={name}")]
         done = children.run(program, timeout=200)
         assert done.returncode == 0, done.stderr
-    one, two = checkpoint("one", 4)["model"], checkpoint("two", 4)["model"]
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-5)
+    before, one, two = (
+        torch.cat([value.flatten() for value in checkpoint(run, step)["model"].values()])
+        for run, step in (("one", 2), ("one", 4), ("two", 4))
+    )
+    assert 0 < (one - before).norm()
+    assert (two - one).norm() < 0.01 * (one - before).norm()
 
 
 BAD = [
