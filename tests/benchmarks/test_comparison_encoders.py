@@ -66,6 +66,7 @@ def test_every_run_has_its_steps_and_none_is_trained_twice(tmp_path: Path, monke
     assert (tmp_path / "comparison_encoders-cpu.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_with_its_log(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match=r"litevae.train nothing failed, see .*seed-0.log: .*nothing"):
         comparison.train(["nothing"], tmp_path / "seed-0")

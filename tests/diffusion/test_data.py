@@ -92,7 +92,7 @@ def test_classes_go_with_their_images_and_held_out_ones_are_not_trained_on(place
             by_latent[path, len(by_latent)] = model.encode(seen).latent_dist.mean[0]
 
     def path_of(latent: torch.Tensor) -> Path:
-        (path, _), _ = min(by_latent.items(), key=lambda item: float((item[1] - latent).abs().max()))
+        (path, _), _ = min(by_latent.items(), key=lambda item: (item[1] - latent).abs().max().item())
         return path
 
     trained = set()

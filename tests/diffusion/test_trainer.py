@@ -63,7 +63,7 @@ FROM = {"pixels": [], "cache": ["autoencoder.cache={p}/cache"]}
 @pytest.mark.parametrize(
     ("network", "source"),
     [
-        (UNET, "pixels"),
+        pytest.param(UNET, "pixels", marks=pytest.mark.slow),
         ([*DIT, "network.classes=true", "sampling.guidance=2"], "cache"),
         pytest.param(UNET, "cache", marks=pytest.mark.slow),
         pytest.param([*DIT, "network.classes=true", "sampling.guidance=2"], "pixels", marks=pytest.mark.slow),
@@ -195,7 +195,9 @@ def test_an_autoencoder_that_was_trained_further_is_refused(
     assert re.search("autoencoder.path must be what run/checkpoints was trained with, sha256:", capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("override", ["autoencoder.scale=scalar", "autoencoder.sample=false"])
+@pytest.mark.parametrize(
+    "override", ["autoencoder.scale=scalar", pytest.param("autoencoder.sample=false", marks=pytest.mark.slow)]
+)
 def test_what_a_checkpoint_is_of_stays(place: Path, override: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main(words(place, "run.dir=run")) == 0
     before = Path("run/config.yaml").read_text()

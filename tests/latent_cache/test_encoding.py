@@ -140,6 +140,7 @@ sys.exit(latents.main(sys.argv[3:]))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_cache_goes_on_and_is_the_same_bytes(place: Path, tmp_path: Path) -> None:
     cache = tmp_path / "killed"
     for number, at, code, left in (
