@@ -12,7 +12,7 @@ IMAGENET256_LONG = Setting("ImageNet", 256, 4, 150_000)
 
 BASE_12 = "1-imagenet128-12-litevae"
 """The run that most ablations start from."""
-NO_LDM = "LDM's VQ autoencoder with latents of 64x64x3 is not trained here; a downloaded one works as autoencoder="
+NO_LDM = "LDM's VQ autoencoder, with latents of 64x64x3, is not trained here"
 
 
 def diffusion(recipe: str, autoencoder: str, data: str) -> str:
