@@ -21,7 +21,10 @@ SHORT = [
     "data.crop_size=32", "data.evaluation_size=32", "data.workers=0", "sampling.steps=4", "sampling.images=2",
     "data.source=folder", "train.device=cpu", "train.tensorboard=false",
 ]  # fmt: skip
-UNET = ["network.unet_channels=32", "network.unet_multipliers=[1,1]", "network.unet_blocks=1"]
+UNET = [
+    "network.unet_channels=32", "network.unet_multipliers=[1,1]", "network.unet_blocks=1", "noise.objective=epsilon",
+    "noise.times=uniform",
+]  # fmt: skip
 DIT = ["network.kind=dit", "network.dit_width=32", "network.dit_heads=2", "network.dit_depth=1"]
 FLOW = ["noise.objective=flow", "noise.times=logit_normal", "network.classes=true", "sampling.guidance=2"]
 

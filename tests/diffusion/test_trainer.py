@@ -22,7 +22,10 @@ from litevae.runs.recipes import load_config
 from .. import children
 from ..evaluation import small
 
-UNET = ["network.unet_channels=32", "network.unet_multipliers=[1,1]", "network.unet_blocks=1"]
+UNET = [
+    "network.unet_channels=32", "network.unet_multipliers=[1,1]", "network.unet_blocks=1", "noise.objective=epsilon",
+    "noise.times=uniform",
+]  # fmt: skip
 DIT = ["network.kind=dit", "network.dit_width=32", "network.dit_heads=2", "network.dit_depth=1"]
 SHORT = [
     "train.steps=4", "train.batch_size=4", "train.log_every=2", "train.evaluate_every=2", "train.checkpoint_every=2",
