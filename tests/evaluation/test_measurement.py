@@ -201,6 +201,7 @@ processes.end()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(folder: Path):
     from tests import children  # not at the top: the program below imports this file by itself
 
