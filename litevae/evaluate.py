@@ -23,33 +23,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(request: Request | Comparison, command: Sequence[str]) -> int:
-    import torch  # takes seconds, which --help and a mistyped option need not
-
+    # These import torch, which takes seconds that --help and a mistyped option need not.
     from litevae.data import DataError
     from litevae.evaluation.report_card import compare, evaluate
     from litevae.loading import load_autoencoder
     from litevae.losses.weight_files import WeightsError
-    from litevae.runs.command_line import plain_warnings
+    from litevae.runs.command_line import exit_code
     from litevae.runs.config import ConfigError
 
-    try:
-        with plain_warnings():
-            if isinstance(request, Comparison):
-                return compare(request)
-            return evaluate(request, load_autoencoder, command)
-    except (ConfigError, DataError, WeightsError, ValueError, FileNotFoundError) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-        return 2
-    except torch.OutOfMemoryError as error:
-        print(f"error: {_one_line(error)}; go on with a smaller --batch-size", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {_one_line(error)}; started again with the same arguments it goes on", file=sys.stderr)
-        return 1
+    def run() -> int:
+        if isinstance(request, Comparison):
+            return compare(request)
+        return evaluate(request, load_autoencoder, command)
 
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return exit_code(run, (ConfigError, DataError, WeightsError, ValueError, FileNotFoundError))
 
 
 if __name__ == "__main__":

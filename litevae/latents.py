@@ -6,7 +6,7 @@ image -> [DWT -> feature extraction -> aggregation -> latent]
 import sys
 from collections.abc import Sequence
 
-from litevae.latent_cache.request import Encode, Fold, Request, Stats, parse
+from litevae.latent_cache.request import Fold, Request, Stats, parse
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,36 +23,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(request: Request, command: Sequence[str]) -> int:
-    import torch  # takes seconds, which --help and a mistyped option need not
-
+    # These import torch, which takes seconds that --help and a mistyped option need not.
     from litevae.data import DataError
     from litevae.latent_cache.encoding import encode
     from litevae.latent_cache.scale import fold, stats
     from litevae.loading import load_autoencoder
-    from litevae.runs.command_line import plain_warnings
+    from litevae.runs.command_line import exit_code
     from litevae.runs.config import ConfigError
 
-    try:
-        with plain_warnings():
-            if isinstance(request, Stats):
-                return stats(request, load_autoencoder)
-            if isinstance(request, Fold):
-                return fold(request, load_autoencoder)
-            assert isinstance(request, Encode)
-            return encode(request, load_autoencoder, command)
-    except (ConfigError, DataError, ValueError, FileNotFoundError) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-        return 2
-    except torch.OutOfMemoryError as error:
-        print(f"error: {_one_line(error)}; go on with a smaller --batch-size", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {_one_line(error)}; started again with the same arguments it goes on", file=sys.stderr)
-        return 1
+    def run() -> int:
+        if isinstance(request, Stats):
+            return stats(request, load_autoencoder)
+        if isinstance(request, Fold):
+            return fold(request, load_autoencoder)
+        return encode(request, load_autoencoder, command)
 
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return exit_code(run, (ConfigError, DataError, ValueError, FileNotFoundError))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +23,7 @@ from litevae.diffusion.report import write_samples
 from litevae.diffusion.sample_request import ENDING, OWN_DATA, SampleRequest
 from litevae.diffusion.sampling import draw, with_sampler
 from litevae.diffusion.update import gaussian, with_labels
-from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder
+from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder, config_of
 from litevae.evaluation.instruments import Instruments
 from litevae.evaluation.measurement import join_sets
 from litevae.evaluation.set_metric import Batch
@@ -69,9 +68,7 @@ class Sampler:
         side = int(network.config.sample_size)
         self.shape = (int(network.config.in_channels), side, side)
         self.size = side * self.autoencoder.downsampling
-        own: Any = self.autoencoder.model
-        config = own.vae.config if hasattr(own, "vae") else own.config
-        self.factor, self.seed = float(config.scaling_factor), request.seed
+        self.factor, self.seed = float(config_of(self.autoencoder.model).scaling_factor), request.seed
         self.sampling = _sampling(request)
         if not guided and (self.sampling.guidance > 1 or request.label is not None):
             argument = "--guidance" if request.label is None else "--class"

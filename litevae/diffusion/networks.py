@@ -4,15 +4,13 @@ latent -> noise -> [network]
 """
 
 import copy
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from litevae.diffusion.config import DIT_CLASSES, DiffusionConfig, NetworkConfig
-from litevae.runs.learner import Learner
+from litevae.runs.learner import Learner, average_into
 from litevae.runs.processes import Processes
 from litevae.seeds import derive_seed
 
@@ -77,25 +75,19 @@ class DiffusionNetworks:
         self.model = Denoiser(build_network(config.network, channels, side), config.network.classes)
         self.model.to(processes.device).train()
         if train.gradient_checkpointing:
-            _of(self.model).enable_gradient_checkpointing()
+            cast(Any, self.model.network).enable_gradient_checkpointing()
         self.ema_decay = train.ema_decay
         self.ema = copy.deepcopy(self.model).eval().requires_grad_(False) if train.ema_decay else None
         if train.compile:
             self.model.network.compile()
         self.learner = Learner(self.model, processes, train, train.learning_rate, train.betas)
 
-    @torch.no_grad()
     def average(self) -> None:
-        """One step of the moving average: ema = decay * ema + (1 - decay) * model."""
+        """One step of the moving average of the weights, where there is one."""
         if self.ema is not None:
-            average: Callable[..., None] = get_ema_multi_avg_fn(self.ema_decay)
-            average(list(self.ema.parameters()), list(self.model.parameters()), 0)
+            average_into(self.ema, self.model, self.ema_decay)
 
     @property
     def kept(self) -> Denoiser:
         """The network that a run leaves: the averaged one where there is one."""
         return self.model if self.ema is None else self.ema
-
-
-def _of(denoiser: Denoiser) -> Any:
-    return denoiser.network

@@ -46,9 +46,6 @@ def introduction(
 ) -> str:
     """What is about to be trained, and on what."""
     train, own = config.train, latents.autoencoder
-    dtype = "float32" if train.autocast_dtype is None else f"{train.autocast_dtype} autocast".removeprefix("torch.")
-    device = "GPU" if processes.device.type == "cuda" else "CPU"
-    where = f"on the {device}" if processes.world_size == 1 else f"in {processes.world_size} processes, a {device} each"
     average = f", averaged at {train.ema_decay:g}" if train.ema_decay else ""
     classes = f", {len(data.classes):,} classes" if config.network.classes and data.classes else ", no classes"
     stds = latents.stds
@@ -61,7 +58,7 @@ def introduction(
             f"noise     {config.noise.objective}, {config.noise.times} times; "
             f"samples by {config.sampling.sampler_for(config.noise.objective)} in {config.sampling.steps} steps",
             f"training  steps {step} to {train.steps}, batches of {train.batch_size}, Adam at {train.learning_rate:g}"
-            f"{average}, {dtype}, {where}",
+            f"{average}, {train.precision}, {processes.place}",
         ]
     )
 

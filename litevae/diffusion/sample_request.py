@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from litevae.latent_cache.request import positive, whole
+from litevae.evaluation.request import positive, whole
 
 ENDING = ".png"
 OWN_DATA = "run"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from litevae.diffusion.config import DIT_CLASSES, SamplingConfig
 from litevae.diffusion.networks import Denoiser
 from litevae.diffusion.noise import Noising
+from litevae.evaluation.autoencoders import diffusers_model
 from litevae.latent_cache.scale import fold_scale
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
@@ -89,10 +90,10 @@ def pipeline(
 
     vae: Any = copy.deepcopy(autoencoder)
     if len(set(stds)) == 1 and not any(means):
-        _config_owner(vae).register_to_config(scaling_factor=1 / stds[0])
+        diffusers_model(vae).register_to_config(scaling_factor=1 / stds[0])
     else:
         fold_scale(vae, means, stds)
-    owner, scheduler = _config_owner(vae).cpu(), noising.scheduler(sampling)
+    owner, scheduler = diffusers_model(vae).cpu(), noising.scheduler(sampling)
     network: Any = copy.deepcopy(denoiser.network).cpu().eval()
     if not hasattr(network.config, "num_embeds_ada_norm"):
         return LDMPipeline(vqvae=owner, unet=network, scheduler=scheduler)
@@ -107,7 +108,3 @@ def can_fold(autoencoder: nn.Module) -> bool:
     if isinstance(autoencoder, LiteVAE):
         return not autoencoder.is_deterministic
     return isinstance(autoencoder, StableDiffusionVAE)
-
-
-def _config_owner(vae: nn.Module) -> Any:
-    return vae.vae if isinstance(vae, StableDiffusionVAE) else vae

@@ -19,7 +19,7 @@ from litevae.diffusion.noise import noising
 from litevae.diffusion.report import DiffusionFolder, conclusion, introduction, write_curves, write_samples
 from litevae.diffusion.sampling import can_fold, draw, pipeline
 from litevae.diffusion.update import DiffusionUpdate, gaussian
-from litevae.evaluation.autoencoders import EvaluatedAutoencoder
+from litevae.evaluation.autoencoders import EvaluatedAutoencoder, config_of
 from litevae.evaluation.weights import state_hash
 from litevae.runs.checkpoint import Checkpoint, load_newest_checkpoint, load_state
 from litevae.runs.config import ConfigError
@@ -87,8 +87,7 @@ class DiffusionTrainer(Loop):
         Of samples or of means, whichever is trained on; an autoencoder says it of samples.
         """
         told, channels = self.config.autoencoder, self.autoencoder.latent_channels
-        own: Any = self.autoencoder.model.vae.config if hasattr(self.autoencoder.model, "vae") else None
-        own = getattr(self.autoencoder.model, "config", {}) if own is None else own
+        own = config_of(self.autoencoder.model)
         if told.sample and told.scale == "scalar" and (own.get("scaling_factor") or 1.0) != 1.0:
             return (own.get("shift_factor") or 0.0,) * channels, (1 / own["scaling_factor"],) * channels
         if told.sample and told.scale == "channel" and own.get("latent_channel_means") is not None:

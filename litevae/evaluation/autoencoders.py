@@ -56,7 +56,7 @@ class EvaluatedAutoencoder:
 
     def __init__(self, model: nn.Module, label: str) -> None:
         self.model, self.label = cast(Any, model.eval()), label
-        channels = _config(model).get("in_channels", 3)
+        channels = config_of(model).get("in_channels", 3)
         if channels != 3:
             raise wrong_value("MODEL", "take RGB images (in_channels=3)", f"{label} with in_channels={channels}")
         parameter = next(model.parameters())
@@ -99,7 +99,7 @@ class EvaluatedAutoencoder:
             "latent_channels": self.latent_channels,
             "downsampling": self.downsampling,
             "dtype": str(self.dtype).removeprefix("torch."),
-            "scaling_factor": _config(self.model).get("scaling_factor"),
+            "scaling_factor": config_of(self.model).get("scaling_factor"),
         }
 
 
@@ -151,8 +151,14 @@ def _class_name(model: nn.Module) -> str:
     return "AutoencoderKL" if isinstance(model, StableDiffusionVAE) else type(model).__name__
 
 
-def _config(model: nn.Module) -> Any:
-    return cast(Any, model).vae.config if isinstance(model, StableDiffusionVAE) else getattr(model, "config", {})
+def diffusers_model(model: nn.Module) -> Any:
+    """The model of diffusers that has the config and the 1x1 convolutions: the one that a baseline wraps, or itself."""
+    return model.vae if isinstance(model, StableDiffusionVAE) else model
+
+
+def config_of(model: nn.Module) -> Any:
+    """The config of an autoencoder; {} where it has none."""
+    return getattr(diffusers_model(model), "config", {})
 
 
 def _parameters(model: nn.Module, part: str) -> int:

@@ -98,7 +98,7 @@ examples:
     add("--sizes", type=_sizes, default=(256,), metavar="N,M", help="sides in pixels (default: 256)")
     add(
         "--images",
-        type=_positive,
+        type=positive,
         metavar="N",
         help="at most N images, spread over DATA (default: all)",
     )
@@ -112,11 +112,11 @@ examples:
     add("--subfolder", metavar="DIR", help="where the autoencoder is in MODEL, such as vae")
     add("--dtype", choices=DTYPES, default="float32", help="of the model (default: float32)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add("--batch-size", type=_positive, metavar="N", help="images at once (default: by size and device)")
+    add("--batch-size", type=positive, metavar="N", help="images at once (default: by size and device)")
     add("--split", default="validation", help="of DATA, if it is a dataset (default: validation)")
     add("--image-column", metavar="NAME", help="of a dataset; of tar shards the ending of members")
-    add("--workers", type=_whole, metavar="N", help="processes that decode images")
-    add("--seed", type=_whole, default=0, help="of everything that is drawn (default: 0)")
+    add("--workers", type=whole, metavar="N", help="processes that decode images")
+    add("--seed", type=whole, default=0, help="of everything that is drawn (default: 0)")
     add("--label", help="what tables and figures call the model (default: the name of its folder)")
     add("--compare", type=Path, nargs="+", metavar="RESULTS.JSON", help="results side by side in one report")
     return parser
@@ -129,20 +129,20 @@ def _metrics(text: str) -> tuple[str, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number, at least 0, got {text}")
     return int(text)
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text}")
     return int(text)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(_positive(part.strip()) for part in text.split(","))
+    sizes = tuple(positive(part.strip()) for part in text.split(","))
     if min(sizes) < 16:
         raise argparse.ArgumentTypeError(f"must be at least 16, got {min(sizes)}")
     return tuple(sorted(set(sizes)))

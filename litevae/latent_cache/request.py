@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from litevae.evaluation.request import DTYPES, positive, whole
+
 PROTOCOLS = ("lanczos", "ldm", "adm")
 """Names of litevae.data's `PROTOCOLS`, which imports torch."""
-DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -140,15 +141,3 @@ def _fold() -> argparse.ArgumentParser:
     add("--output", type=Path, required=True, metavar="DIR", help="where the folded model is written")
     add("--cache", type=Path, help="take the scale from this cache of MODEL's latents")
     return parser
-
-
-def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text}")
-    return int(text)
-
-
-def whole(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 0, got {text}")
-    return int(text)

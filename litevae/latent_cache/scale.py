@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from litevae.evaluation.autoencoders import config_of, diffusers_model
 from litevae.evaluation.weights import state_hash
 from litevae.latent_cache.cache import LatentCache
 from litevae.latent_cache.request import Fold, Stats
@@ -55,7 +56,7 @@ def fold(request: Fold, load: Load) -> int:
         cache.check_model(state_hash(model), request.model)
         means, stds = (cache.index["statistics"][f"channel_{name}"] for name in ("means", "stds"))
     else:
-        config = _config(model)
+        config = config_of(model)
         means, stds = config.get("latent_channel_means"), config.get("latent_channel_stds")
         if means is None or stds is None:
             rule = "be given for a model whose config has no latent_channel_means and latent_channel_stds"
@@ -82,7 +83,7 @@ def write_scale(model: Autoencoder, statistics: dict[str, Any], scalar: bool) ->
     if isinstance(model, LiteVAE):
         for name in ("means", "stds"):
             scale[f"latent_channel_{name}"] = None if scalar else tuple(statistics[f"channel_{name}"])
-    _registering(model).register_to_config(**scale)
+    diffusers_model(model).register_to_config(**scale)
 
 
 @torch.no_grad()
@@ -96,8 +97,8 @@ def fold_scale(model: Autoencoder, means: Sequence[float], stds: Sequence[float]
     Raises:
         ValueError: an encoder without parameters, or numbers that are not one positive std for each channel.
     """
-    owner = _registering(model)
-    channels = int(_config(model)["latent_channels"])
+    owner = diffusers_model(model)
+    channels = int(config_of(model)["latent_channels"])
     if isinstance(model, LiteVAE) and model.is_deterministic:
         rule = "be 'learned' for 1x1 convolutions to take the scale"
         raise wrong_value("encoder_type", rule, model.config.encoder_type, "use its scaling_factor")
@@ -160,15 +161,6 @@ def _checked(model: nn.Module, name: str) -> Autoencoder:
     if not isinstance(model, LiteVAE | StableDiffusionVAE):
         raise wrong_value("MODEL", "be a LiteVAE or an AutoencoderKL", f"{name}, a {type(model).__name__}")
     return model
-
-
-def _registering(model: Autoencoder) -> Any:
-    """The diffusers model that has the config and the 1x1 convolutions."""
-    return model.vae if isinstance(model, StableDiffusionVAE) else model
-
-
-def _config(model: Autoencoder) -> Any:
-    return _registering(model).config
 
 
 def _identity(size: int, like: Tensor) -> nn.Conv2d:

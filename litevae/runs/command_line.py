@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,31 @@ def plain_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.showwarning = show
         yield
+
+
+def exit_code(run: Callable[[], int], wrong: tuple[type[Exception], ...]) -> int:
+    """What `run` returns, for a command that goes on when it is started again; its errors become one line.
+
+    `wrong`: the errors of a wrong request, 2; a failure on the way is 1.
+    """
+    import torch  # takes seconds, which --help and a mistyped option need not
+
+    try:
+        with plain_warnings():
+            return run()
+    except wrong as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError as error:
+        print(f"error: {_one_line(error)}; go on with a smaller --batch-size", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {_one_line(error)}; started again with the same arguments it goes on", file=sys.stderr)
+        return 1
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -84,6 +84,11 @@ class LoopConfig:
         """The dtype of autocast, None without."""
         return AUTOCAST_DTYPES[self.mixed_precision]
 
+    @property
+    def precision(self) -> str:
+        """ "float32", or "bfloat16 autocast"."""
+        return "float32" if self.autocast_dtype is None else f"{self.autocast_dtype} autocast".removeprefix("torch.")
+
     def schedule_of(self, step: int) -> float:
         """Factor of the learning rate for the update after `step` finished ones: warm-up, then constant or cosine."""
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0

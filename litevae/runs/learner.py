@@ -4,9 +4,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from litevae.runs.config import LoopConfig
 from litevae.runs.processes import Processes
+
+
+@torch.no_grad()
+def average_into(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average = decay * average + (1 - decay) * network, parameter by parameter."""
+    step = get_ema_multi_avg_fn(decay)
+    # What is frozen equals its average, which stays as it is: interpolating between equal values is exact.
+    step(list(average.parameters()), list(network.parameters()), 0)
 
 
 class Learner:

@@ -59,6 +59,12 @@ class Processes:
         """Whether this process writes, prints and evaluates."""
         return self.rank == 0
 
+    @property
+    def place(self) -> str:
+        """ "on the GPU", or "in 8 processes, a GPU each"."""
+        device = "GPU" if self.device.type == "cuda" else "CPU"
+        return f"on the {device}" if self.world_size == 1 else f"in {self.world_size} processes, a {device} each"
+
     def share_of(self, batch_size: int, accumulation: int) -> int:
         """How many samples of a batch are this process's; a ConfigError if they cannot be shared evenly."""
         check_shares(batch_size, accumulation, self.world_size)

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from litevae.losses.perceptual import build_perceptual
 from litevae.losses.total import AutoencoderLoss
@@ -17,7 +16,7 @@ from litevae.models.discriminators import build_discriminator
 from litevae.models.initialize import initialize
 from litevae.models.litevae import LiteVAE
 from litevae.runs.config import ConfigError
-from litevae.runs.learner import Learner
+from litevae.runs.learner import Learner, average_into
 from litevae.runs.processes import Processes
 from litevae.seeds import derive_seed
 from litevae.training.config import ModelConfig, RunConfig
@@ -96,13 +95,10 @@ class Networks:
         rate, betas = own.learning_rate or train.learning_rate, own.betas or train.betas
         return Learner(network.train(), processes, train, rate, betas)
 
-    @torch.no_grad()
     def average(self) -> None:
-        """One step of the moving average: ema = decay * ema + (1 - decay) * model."""
+        """One step of the moving average of the weights, where there is one."""
         if self.ema is not None:
-            average = get_ema_multi_avg_fn(self.ema_decay)
-            # What is frozen equals its average, which stays as it is: interpolating between equal values is exact.
-            average(list(self.ema.parameters()), list(self.model.parameters()), 0)
+            average_into(self.ema, self.model, self.ema_decay)
 
     @property
     def kept(self) -> Autoencoder:

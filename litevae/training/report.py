@@ -58,10 +58,7 @@ def introduction(
 ) -> str:
     """What is about to be trained, and on what; of a run that goes on the scale of its latents at its earlier end."""
     train, architecture = config.train, config.model.architecture
-    dtype = "float32" if train.autocast_dtype is None else f"{train.autocast_dtype} autocast".removeprefix("torch.")
     names = ", ".join(image.name for image in baseline.images[:4]) + (" ..." if baseline.count > 4 else "")
-    device = "GPU" if processes.device.type == "cuda" else "CPU"
-    where = f"on the {device}" if processes.world_size == 1 else f"in {processes.world_size} processes, a {device} each"
     average = f", averaged at {train.ema_decay:g}" if train.ema_decay else ""
     return "\n".join(
         [
@@ -72,7 +69,7 @@ def introduction(
             f"losses    {loss_summary(config, networks)}",
             f"images    {data.description} to train on, {baseline.count} held out ({names})",
             f"training  steps {step} to {train.steps}, {train.batch_size} crops of {config.data.crop_size} pixels, "
-            f"Adam at {train.learning_rate:g}{average}, {dtype}, {where}",
+            f"Adam at {train.learning_rate:g}{average}, {train.precision}, {processes.place}",
             *([] if processes.device.type == "cuda" else [f"threads   {torch.get_num_threads()}, {FEWER_THREADS}"]),
             f"baseline  {baseline.method}: {quality(baseline)}",
             *([] if latents is None else [f"latents   {describe_scale(latents)}"]),
