@@ -26,6 +26,7 @@ from benchmarks.harness.schedule import Share
 from benchmarks.harness.turns import Turns
 from benchmarks.rivals import encoders
 from benchmarks.rivals.encoders import ROWS, VAE, VARIANTS, Convolutions, convolutions_of
+from litevae.config import preset
 from litevae.paper_tables.section5_tables import TABLE_3
 from litevae_kernels.precision import tf32
 
@@ -96,7 +97,7 @@ TABLE = Table(
         "TAESD and DC-AE: diffusers' AutoencoderTiny, and AutoencoderDC as dc-ae-f32c32, whose latent has an eighth of "
         "the positions in height and in width; what a user might take instead.",
         "Other parts in LiteVAE-B (Tables 18, 20, 21, 11) come last. SMC encoder: folded, as `optimize_for_inference` "
-        "gives it. A UNet shared by the levels (Table 19) has B's arithmetic and no row. DWT: no network, 12 channels.",
+        "gives it. A UNet shared by the levels (Table 19) has B's arithmetic and no row. DWT, DWT-2: no network.",
         "The paper's figures: one Quadro RTX 6000, batch 32; it states neither resolution nor precision nor what "
         "its memory counts.",
         "Throughput / VAE: from the median over rounds of the row's time and the VAE's right after it. Time / its "
@@ -110,8 +111,9 @@ def check(name: str, precision: str, encoder: nn.Module, image: Tensor) -> None:
     if not name.startswith(("VAE", "LiteVAE")):
         return
     moments = encoder(image)
-    if moments.shape != (len(image), 8, image.shape[-2] // 8, image.shape[-1] // 8):
-        raise AssertionError(f"{name} must give 8 moments at an eighth of the image's side, got {moments.shape}")
+    factor = preset("B", **VARIANTS.get(name, {})).downsampling
+    if moments.shape != (len(image), 8, image.shape[-2] // factor, image.shape[-1] // factor):
+        raise AssertionError(f"{name} must give 8 moments at 1/{factor} of the image's side, got {moments.shape}")
     state = encoder.encoder.state_dict() if isinstance(encoder, encoders.PaperEncoder) else encoder.state_dict()
 
     def plain(precision: str) -> list[Tensor]:

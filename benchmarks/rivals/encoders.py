@@ -188,12 +188,15 @@ class EncoderRow(NamedTuple):
 
 
 VAE = "VAE"
-VARIANTS: dict[str, dict[str, Any]] = {  # of the appendices; "shared" is left out, whose arithmetic is B's
+VARIANTS: dict[str, dict[str, Any]] = {  # of the appendices and beyond; "shared" is left out, whose arithmetic is B's
     "LiteVAE-B, NAFNet": {"extraction": "nafnet"},
     "LiteVAE-B, ViT": {"aggregation": "vit"},
     "LiteVAE-B, last two levels": {"wavelet_levels": (2, 3)},
     "LiteVAE-B, SMC encoder": {"encoder_normalization": "smc", "decoder_normalization": "smc"},
+    "LiteVAE-B, f4": {"wavelet_levels": (1, 2), "block_out_channels": (128, 256, 512)},
+    "LiteVAE-B, f16": {"wavelet_levels": (1, 2, 3, 4), "block_out_channels": (128, 128, 256, 256, 512)},
     "DWT": {"encoder_type": "dwt", "latent_channels": 12},
+    "DWT-2": {"encoder_type": "dwt-2", "latent_channels": 48},
 }
 ROWS = {
     VAE: EncoderRow(sd_vae, "diffusers"),
