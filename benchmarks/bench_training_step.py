@@ -42,7 +42,7 @@ from benchmarks.rivals.training_rows import (
 CASES = cases(ON_GPU)
 GMAC_AN_IMAGE = 500.0  # as long as an update at 128x128 takes, roughly; it decides the batch alone
 CALLS = 4  # that every row needs, more or less: two or three for its check, one to warm up, one round
-PLAIN_FLOAT32, OURS_AT_128 = f"{PLAIN}, {FLOAT32}", f"{OURS}, 128x128"  # rivals that are rows of other cases
+PLAIN_FLOAT32, OURS_AT_HALF = f"{PLAIN}, {FLOAT32}", f"{OURS}, half the side"  # rivals that are rows of other cases
 
 
 def label(name: str, resolution: int, precision: str) -> str:
@@ -64,7 +64,7 @@ TABLE = Table(
         Column("speed_to_plain", "/ plain loop"),
         Column("speed_to_plain_float32", "/ plain loop in float32"),
         Column("speed_to_sd", "/ SD-VAE"),
-        Column("speed_of_128", "at 128x128 / this"),
+        Column("speed_of_half", "at half the side / this"),
         Column("peak_mib", "peak memory, MiB", ".0f"),
         Column("peak_to_plain", "/ plain loop", ".3f"),
         Column("peak_to_plain_float32", "/ plain loop in float32", ".3f"),
@@ -110,7 +110,9 @@ class TrainingCase(NamedTuple):
         return emulated(torch.bfloat16) if self.precision == BFLOAT16 else ""
 
 
-@measures(TABLE, [TrainingCase(*case) for case in CASES], seconds=lambda case: 25.0 * (1 + len(case.names)))
+@measures(
+    TABLE, [TrainingCase(*case) for case in CASES], seconds=lambda case: (1 + len(case.names)) * case.resolution / 5
+)
 def test_training_step(row: TrainingCase, benchmark: BenchmarkFixture, results: Results, share: Share) -> None:
     """All rows of a size and precision, which take turns."""
     gmac = len(row.names) * GMAC_AN_IMAGE * (row.resolution / 128) ** 2
@@ -137,8 +139,8 @@ def set_up(row: TrainingCase, batch: int, turns: Turns, peaks: dict[str, float])
     trainings = {name: (name, *row) for name in (OURS, *row.names)}
     if row.precision != FLOAT32 and PLAIN in row.names:
         trainings[PLAIN_FLOAT32] = PLAIN, row.resolution, FLOAT32
-    if row.resolution == 256:
-        trainings[OURS_AT_128] = OURS, 128, row.precision
+    if (row.resolution // 2, row.precision) in CASES:
+        trainings[OURS_AT_HALF] = OURS, row.resolution // 2, row.precision
     for name, what in trainings.items():
         expected_s = turns.rounds[OURS].expected_s if OURS in turns.rounds else 0.0
         if name == COMPILED and (reason := missing_compiler()):
@@ -173,6 +175,6 @@ def values_of(
         if yardstick in peaks:
             values[f"speed_to_{key}"] = 1 / timing.ratios.get(yardstick, 1.0)
             values[f"peak_to_{key}"] = peaks[name] / peaks[yardstick]
-    if name == OURS and OURS_AT_128 in peaks:
-        values["speed_of_128"] = timing.ratios[OURS_AT_128]
+    if name == OURS and OURS_AT_HALF in peaks:
+        values["speed_of_half"] = timing.ratios[OURS_AT_HALF]
     return values

@@ -161,7 +161,7 @@ BLOCKS = {
             Shown("bfloat16 autocast.img_per_s", "bfloat16 autocast, img/s", ".3g"),
             *shown(*(f"bfloat16 autocast.speed_to_{other}" for other in ("plain", "plain_float32", "sd"))),
             Shown("bfloat16 autocast.peak_to_plain_float32", "peak memory / plain loop's in float32"),
-            Shown("bfloat16 autocast.speed_of_128", "img/s at 128x128 / this"),
+            Shown("bfloat16 autocast.speed_of_half", "img/s at half the side / this"),
         ],
         merged=by_model,
     ),

@@ -22,14 +22,14 @@ from litevae_kernels.precision import tf32
 
 ON_GPU = DEVICE.type == "cuda"
 BATCHES = (8,) if ON_GPU else (2, 1)  # the largest that a run has time for; on a GPU the paper's, 16 on two
-RECIPES = {128: "imagenet128", 256: "imagenet256-full"}
+RECIPES = {64: "imagenet128", 128: "imagenet128", 256: "imagenet256-full"}
 OVERRIDES = ["perceptual.trunk=random", "loss.adversarial_start=0"]
 # tf32: float32 tensors, convolutions and matrix products with 10 bits of mantissa, which only a GPU has.
 FLOAT32, TF32, BFLOAT16 = "float32", "tf32", "bfloat16 autocast"
 # In float32 a reconstruction differs by e = FLOAT32_NETWORK times its RMS of about 1/2. Errors spread over [-1, 1]; a
 # share of e / 2 of them changes its sign, and so L1's gradient there by twice its size: 2 sqrt(e / 2) of the norm.
 GRADIENTS_TOLERANCE = FLOAT32_NETWORK**0.5
-CHECKED_SIDE = 128  # at 256 the check takes a CPU longer than the timing
+CHECKED_SIDE = 64  # beyond it the check takes a CPU longer than the timing
 TERMS = ("l1", "kl", "wavelet", "gaussian", "perceptual", "adversarial", "total", "discriminator")
 LOSSES_ROUNDOFFS = 12  # a loss is one number, in which the plain loop's roundings may cancel
 
@@ -48,26 +48,28 @@ ROWS = {
 
 
 def cases(on_gpu: bool) -> dict[tuple[int, str], list[str]]:
-    """The rows by (resolution, precision). CPU: rows that fit into a run; 256x256 for one of them."""
+    """The rows by (resolution, precision). CPU: rows and sizes that fit into a run."""
     if not on_gpu:
         in_float32, in_bfloat16 = [SD_VAE, PLAIN, TWO_FORWARDS, OURS], [SD_VAE, PLAIN, SMALL, OURS]
-        return {(128, FLOAT32): in_float32, (128, BFLOAT16): in_bfloat16, (256, BFLOAT16): [OURS]}
+        return {(128, FLOAT32): in_float32, (64, BFLOAT16): in_bfloat16, (128, BFLOAT16): [OURS]}
     rows = [SD_VAE, PLAIN, TWO_FORWARDS, SMALL, OURS]
     by_precision = {FLOAT32: rows, TF32: [SD_VAE, PLAIN, SMALL, OURS], BFLOAT16: [*rows, CHECKPOINTED, COMPILED]}
-    return {(side, precision): names for precision, names in by_precision.items() for side in RECIPES}
+    return {(side, precision): names for precision, names in by_precision.items() for side in (128, 256)}
 
 
 def config_of(name: str, resolution: int, precision: str, batch: int = BATCHES[0]) -> RunConfig:
     """The paper's recipe, with the discriminator from the first step."""
     from litevae.runs.recipes import load_config  # needs omegaconf
 
+    recipe = RECIPES[resolution]
+    sides = ["data.crop_size=64", "data.evaluation_size=64", "discriminator.resolution=64"] if resolution == 64 else []
     settings = {
         "train.batch_size": batch,
         "train.device": DEVICE.type,
         "train.mixed_precision": "bf16" if precision == BFLOAT16 else "float32",
     }
-    overrides = [*ROWS[name], *OVERRIDES, *(f"{key}={value}" for key, value in settings.items())]
-    return load_config(RunConfig, RECIPES[resolution], overrides)
+    overrides = [*sides, *ROWS[name], *OVERRIDES, *(f"{key}={value}" for key, value in settings.items())]
+    return load_config(RunConfig, recipe, overrides)
 
 
 @functools.cache

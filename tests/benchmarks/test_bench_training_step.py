@@ -156,10 +156,10 @@ class Fixture:
 
 
 def test_the_table_s_ratios(monkeypatch: pytest.MonkeyPatch):
-    seconds = {SD_VAE: 6.0, PLAIN: 5.0, SMALL: 3.0, OURS: 4.0, bench.PLAIN_FLOAT32: 8.0, bench.OURS_AT_128: 1.0}
-    peaks = {SD_VAE: 60.0, PLAIN: 50.0, SMALL: 30.0, OURS: 40.0, bench.PLAIN_FLOAT32: 80.0, bench.OURS_AT_128: 10.0}
+    seconds = {SD_VAE: 6.0, PLAIN: 5.0, SMALL: 3.0, OURS: 4.0, bench.PLAIN_FLOAT32: 8.0, bench.OURS_AT_HALF: 1.0}
+    peaks = {SD_VAE: 60.0, PLAIN: 50.0, SMALL: 30.0, OURS: 40.0, bench.PLAIN_FLOAT32: 80.0, bench.OURS_AT_HALF: 10.0}
     made: dict[str, Any] = {}
-    labels = {(OURS, 128): bench.OURS_AT_128, (PLAIN, FLOAT32): bench.PLAIN_FLOAT32}
+    labels = {(OURS, 128): bench.OURS_AT_HALF, (PLAIN, FLOAT32): bench.PLAIN_FLOAT32}
 
     def time_interleaved(benchmark: Any, step: Any, rivals: Mapping[str, Any], share: Share) -> measure.Timing:
         made.update({name: one.step for name, one in {OURS: step, **rivals}.items()})
@@ -179,7 +179,7 @@ def test_the_table_s_ratios(monkeypatch: pytest.MonkeyPatch):
     results = Results()
     bench.test_training_step(bench.TrainingCase(256, BFLOAT16), Fixture(), results, UNLIMITED)
     assert made[bench.PLAIN_FLOAT32].precision == FLOAT32
-    assert made[bench.OURS_AT_128].resolution == 128
+    assert made[bench.OURS_AT_HALF].resolution == 128
     rows = {
         name: results.tables["training_step"].rows[bench.label(name, 256, BFLOAT16)] for name in (PLAIN, SMALL, OURS)
     }
@@ -187,7 +187,7 @@ def test_the_table_s_ratios(monkeypatch: pytest.MonkeyPatch):
     assert ours["img_per_s"] == pytest.approx(training_rows.BATCHES[-1] / 12)
     expected = {"plain": 5 / 4, "plain_float32": 2, "sd": 6 / 4}
     assert {key: ours[f"speed_to_{key}"] for key in expected} == pytest.approx(expected)
-    assert ours["speed_of_128"] == pytest.approx(4)
+    assert ours["speed_of_half"] == pytest.approx(4)
     expected = {"plain": 0.8, "plain_float32": 0.5, "sd": 40 / 60}
     assert {key: ours[f"peak_to_{key}"] for key in expected} == pytest.approx(expected)
     assert rows[PLAIN]["speed_to_plain"] == 1
