@@ -51,7 +51,7 @@ def cases(on_gpu: bool) -> dict[tuple[int, str], list[str]]:
     """The rows by (resolution, precision). CPU: rows and sizes that fit into a run."""
     if not on_gpu:
         in_float32, in_bfloat16 = [SD_VAE, PLAIN, TWO_FORWARDS, OURS], [SD_VAE, PLAIN, SMALL, OURS]
-        return {(128, FLOAT32): in_float32, (64, BFLOAT16): in_bfloat16, (128, BFLOAT16): [OURS]}
+        return {(64, FLOAT32): in_float32, (64, BFLOAT16): in_bfloat16, (128, BFLOAT16): [OURS]}
     rows = [SD_VAE, PLAIN, TWO_FORWARDS, SMALL, OURS]
     by_precision = {FLOAT32: rows, TF32: [SD_VAE, PLAIN, SMALL, OURS], BFLOAT16: [*rows, CHECKPOINTED, COMPILED]}
     return {(side, precision): names for precision, names in by_precision.items() for side in (128, 256)}
