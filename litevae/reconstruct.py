@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from PIL import Image
 
-from litevae.data import UnreadableImageError, read_image, srgb_profile, to_tensor
-from litevae.evaluation.figures import side_by_side
-from litevae.evaluation.metrics import psnr
-from litevae.evaluation.reconstruction import reconstruct
+from litevae.data import UnreadableImageError, read_image
+from litevae.evaluation.photo import blend_tiles, streams, write_large_photo, write_photo
 from litevae.loading import load_model
 from litevae.runs.command_line import plain_warnings
-from litevae_kernels.files import check_file, replacing, unused
+from litevae_kernels.files import check_file, unused
 
 LARGE_PIXELS = 4_000_000
 
@@ -29,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     output: Path = arguments.output or Path(f"{arguments.photo.stem}-reconstruction.png")
     try:
         with plain_warnings():
-            check_file("--output", output, (".png", ".jpg", ".jpeg"))
+            check_file("--output", output, (".png", ".jpg", ".jpeg", ".tif", ".tiff"))
             output = output if arguments.output else unused(output)
             if (output.exists() or output.is_symlink()) and not arguments.overwrite:
                 raise ValueError(f"{output} exists; choose another --output or add --overwrite")
@@ -40,14 +38,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     if arguments.max_side and max(image.size) > arguments.max_side:
         image.thumbnail((arguments.max_side, arguments.max_side))
-    if image.width * image.height > LARGE_PIXELS:
+    is_large = image.width * image.height > LARGE_PIXELS
+    if arguments.blend:
+        blend_tiles(model)
+    elif is_large and not streams(model):
         print(
-            f"warning: {image.width}x{image.height} pixels need much memory and time (attention in the decoder sees "
-            "the whole photo); --max-side 2048 reconstructs a smaller copy",
+            f"warning: {image.width}x{image.height} pixels need much memory and time (the decoder's GroupNorm "
+            "or attention sees the whole photo); --max-side 2048 reconstructs a smaller copy, --blend blends tiles",
             file=sys.stderr,
         )
     try:
-        _write(model, to_tensor(image), output)
+        print(_write(model, image, output, is_large and streams(model)))
     except OSError as error:
         print(f"error: {output} cannot be written: {error.strerror or error}", file=sys.stderr)
         return 1
@@ -57,16 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _write(model: Any, original: Tensor, output: Path) -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    reconstruction, latent = (x.cpu()[0] for x in reconstruct(model.to(device), original[None].to(device)))
-    decibels = psnr(reconstruction[None], original[None]).item()
-    size, shape = ("x".join(map(str, sides)) for sides in (original.shape[:0:-1], latent.shape))  # width first
-    captions = (f"original {size}", f"reconstruction {decibels:.2f} dB", f"latent {shape}")
-    with replacing(output.resolve()) as temporary:  # what a link leads to
-        picture = side_by_side(original, reconstruction, latent, captions, model.downsampling)
-        picture.save(temporary, quality=95, icc_profile=srgb_profile())
-    print(f"PSNR {decibels:.2f} dB, {size} pixels, latent {shape}: {output}")
+def _write(model: Any, image: Image.Image, output: Path, by_strips: bool) -> str:
+    model = model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return write_large_photo(model, image, output) if by_strips else write_photo(model, image, output)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -80,9 +74,16 @@ def _parser() -> argparse.ArgumentParser:
         "--model", required=True, help="a run's folder, one written by save_pretrained, or owner/name on the Hub"
     )
     parser.add_argument(
-        "--output", type=Path, help="a .png or .jpg (default: <photo>-reconstruction.png here, numbered if that exists)"
+        "--output",
+        type=Path,
+        help="a .png, .jpg or .tif (default: <photo>-reconstruction.png here, numbered if that exists)",
     )
     parser.add_argument("--overwrite", action="store_true", help="let --output replace an existing file")
+    parser.add_argument(
+        "--blend",
+        action="store_true",
+        help="for a decoder that sees the whole photo: tiles that are blended, in less memory, not exact",
+    )
     parser.add_argument(
         "--max-side", type=_positive, metavar="N", help="shrink a photo whose longer side exceeds N pixels"
     )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from litevae.data.colour_profiles import srgb_profile
@@ -64,35 +63,6 @@ def latent_to_rgb(latent: Tensor) -> Tensor:
     low, high = np.percentile(channels.flatten(1).numpy(), (1, 99), axis=1)
     low, high = (torch.from_numpy(bound).float().view(3, 1, 1) for bound in (low, high))
     return ((channels - low) / (high - low).clamp_min(1e-8)).clamp(0, 1) * 2 - 1
-
-
-def side_by_side(
-    original: Tensor, reconstruction: Tensor, latent: Tensor, captions: Sequence[str], downsampling: int
-) -> Image.Image:
-    """original | reconstruction | latent at the photo's own resolution, each under its caption.
-
-    Args:
-        original, reconstruction: [3, H, W] in [-1, 1].
-        latent: [C, h, w]; each of its places is `downsampling` pixels wide, and what goes beyond the photo is cut off.
-        captions: of the three.
-        downsampling: the model's.
-    """
-    height, width = original.shape[-2:]
-    pixels = to_image(latent_to_rgb(latent))
-    size = (pixels.width * downsampling, pixels.height * downsampling)
-    pixels = pixels.resize(size, Image.Resampling.NEAREST).crop((0, 0, width, height))
-    panels = [to_image(original), to_image(reconstruction), pixels]
-    text = max(12, min(width // 24, 48))
-    font = ImageFont.load_default(size=text)
-    gap, top = text // 2, 2 * text
-    column = max(width, *(round(font.getlength(caption)) for caption in captions))  # at least as wide as the captions
-    canvas = Image.new("RGB", (3 * column + 4 * gap, top + height + gap), "white")
-    draw = ImageDraw.Draw(canvas)
-    for index, (panel, caption) in enumerate(zip(panels, captions, strict=True)):
-        left = gap + index * (column + gap)
-        draw.text((left, top - text // 3), caption, fill=_INK, font=font, anchor="ls")
-        canvas.paste(panel, (left, top))
-    return canvas
 
 
 def save_reconstruction_grid(

@@ -140,11 +140,16 @@ def _is_plain(layer: nn.Module, kernel_size: int) -> bool:
         is_own = settings == own
     else:
         is_own = type(layer) is SMConv2d and layer.stride == layer.padding == padding == 1
+    return is_own and not is_patched(layer) and layer._compiled_call_impl is None
+
+
+def is_patched(layer: nn.Module) -> bool:
+    """Whether calling `layer` does more than the `forward` of its class: hooks, or another forward."""
     own_hooks = layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks
     global_hooks = _modules._global_forward_hooks, _modules._global_forward_pre_hooks, _modules._global_backward_hooks
-    hooked = any(own_hooks) or any(global_hooks) or _modules._global_backward_pre_hooks
+    hooked = any(own_hooks) or any(global_hooks) or bool(_modules._global_backward_pre_hooks)
     replaced = "forward" in vars(layer) or "_conv_forward" in vars(layer)  # the latter by patches for seamless tiles
-    return is_own and not (hooked or layer._compiled_call_impl or replaced)
+    return hooked or replaced
 
 
 def recompute(block: nn.Module, *inputs: Tensor | None) -> Any:

@@ -1,5 +1,7 @@
 """How a trained model runs in less memory, or faster: slices of a batch, folded weights, a copy made for inference.
 
+Tiles and streams of rows, for large images, are in tiling/.
+
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> losses
 """
 
@@ -7,30 +9,28 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _disable_current_modes
 
 from litevae.checks import in_dtype_of
 from litevae.config import LiteVAEConfig
-from litevae.cost import peak_tensor_bytes
 from litevae.models.blocks import SMConv2d
 from litevae.models.cuda_graphs import CudaGraphs
 from litevae.models.decoder import Decoder
 from litevae.models.encoder import AnyEncoder, build_encoder
 from litevae.models.pretrained import without_compiled_wrappers
+from litevae.models.tiling.large_images import LargeImages
+from litevae.models.tiling.memory import Build, bytes_per_sample
+from litevae.models.tiling.streaming import RowStreams
 from litevae_kernels.checks import FLOATING_DTYPES, check_int, wrong_kind, wrong_value
 from litevae_kernels.precision import warn_where_emulated
 
 if TYPE_CHECKING:
     from typing import Self  # Python 3.11
-
-Build = Callable[[LiteVAEConfig], nn.Module]
 
 
 class Slicing:
@@ -61,17 +61,7 @@ class Slicing:
         return batch.split(size)
 
 
-@functools.lru_cache(maxsize=64)
-def bytes_per_sample(build: Build, config: LiteVAEConfig, height: int, width: int, dtype: torch.dtype) -> int:
-    """Most bytes of tensors alive at once, per sample of [B, C, height, width], without gradients or autocast."""
-    with _disable_current_modes(), torch.device("meta"), torch.no_grad():  # no caller's counter sees these tensors
-        part = build(config).to(dtype).eval()
-        channels = config.latent_channels if build is Decoder else config.in_channels
-        one, two = (peak_tensor_bytes(part, torch.empty(n, channels, height, width, dtype=dtype)) for n in (1, 2))
-    return two - one
-
-
-class Serving(nn.Module):
+class Serving(LargeImages, RowStreams):
     """What `LiteVAE` does for inference, beside encoding and decoding."""
 
     encoder: AnyEncoder
@@ -88,14 +78,19 @@ class Serving(nn.Module):
         """part(batch) in the dtype of the weights, slice by slice if slicing is enabled."""
         batch = in_dtype_of(self, batch)
         slices: tuple[Tensor, ...] = (batch,)
-        if self.slicing is not None:
-            build = build_encoder if part is self.encoder else Decoder
-            dtype = next(self.parameters()).dtype
-            slices = self.slicing.slices(batch, part, build, dtype, self.architecture)
+        build = build_encoder if part is self.encoder else Decoder
+        slicing = self.slicing
+        if slicing is None and self.tiling is not None and self.tiling.memory_budget is not None:
+            slicing = Slicing(None, self.tiling.memory_budget)
+        if slicing is not None:
+            slices = slicing.slices(batch, part, build, next(self.parameters()).dtype, self.architecture)
         results = []
         for samples in slices:  # a comprehension would be traced by itself, with all slices in one graph
-            result = part(samples) if self._graphs is None else self._graphs.get(part, part)(samples)
-            results.append(result.clone() if self._clones_results else result)
+            result = None if self.tiling is None else self._tiled(part, build, samples)
+            if result is None:
+                result = part(samples) if self._graphs is None else self._graphs.get(part, part)(samples)
+                result = result.clone() if self._clones_results else result
+            results.append(result)
         return results[0] if len(results) == 1 else torch.cat(results)
 
     def enable_slicing(self, slice_size: int | None = None, *, memory_budget: int | None = None) -> None:
@@ -130,28 +125,6 @@ class Serving(nn.Module):
     def use_slicing(self, enabled: bool) -> None:
         if enabled != self.use_slicing:
             self.slicing = Slicing(None, None) if enabled else None
-
-    @property
-    def use_tiling(self) -> bool:
-        """False: there is no tiling. Setting it to True is a NotImplementedError."""
-        return False
-
-    @use_tiling.setter
-    def use_tiling(self, enabled: bool) -> None:
-        if enabled:
-            self.enable_tiling()
-
-    def enable_tiling(self, *args: Any, **options: Any) -> NoReturn:
-        """Refused, as are the methods of AutoencoderKL's tiling."""
-        raise NotImplementedError(
-            "LiteVAE has no tiling: to work in less memory, enable_slicing(memory_budget=...) takes fewer images of a "
-            "batch at once; optimize_for_inference(dtype=torch.bfloat16) halves what one image takes"
-        )
-
-    tiled_encode = tiled_decode = blend_h = blend_v = enable_tiling
-
-    def disable_tiling(self) -> None:
-        """Nothing: there is no tiling."""
 
     def set_attn_processor(self, processor: Any) -> None:
         """Refused, but for what the decoder's attention always is: `AttnProcessor2_0`, or an empty dict."""
@@ -194,7 +167,7 @@ class Serving(nn.Module):
         with torch.device("meta"):
             model = type(self)(**dataclasses.asdict(folded))
         model.load_state_dict(state, assign=True)
-        model.slicing = self.slicing
+        model.slicing, model.tiling, model._tiling = self.slicing, self.tiling, self._tiling
         return cast(Any, model.train(self.training)).to(memory_format=torch.channels_last)
 
     def optimize_for_inference(

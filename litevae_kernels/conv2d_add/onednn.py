@@ -31,7 +31,7 @@ def can_run(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) ->
     )
 
 
-def conv2d_add(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
+def conv2d_add(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
     """As `reference.conv2d_add`, where `can_run`."""
-    arguments = weight, bias, [padding, padding], [1, 1], [1, 1], 1, *POINTWISE
+    arguments = weight, bias, list(padding), [1, 1], [1, 1], 1, *POINTWISE
     return torch.ops.mkldnn._convolution_pointwise.binary(x, residual, *arguments)

@@ -14,9 +14,9 @@ from litevae.evaluation.figures import (
     latent_to_rgb,
     save_curves,
     save_reconstruction_grid,
-    side_by_side,
 )
 from litevae.evaluation.held_out import Evaluation, Measured
+from litevae.evaluation.photo_panels import side_by_side
 
 
 def test_latent_colours_are_stretched_channel_by_channel() -> None:
