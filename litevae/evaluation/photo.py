@@ -48,7 +48,8 @@ def blend_tiles(model: Any) -> None:
     """Have a LiteVAE or StableDiffusionVAE work in tiles that are blended where they must be, which is not exact."""
     if isinstance(model, LiteVAE):
         model.enable_tiling(blend=True)
-    else:
+    else:  # whose tiles have the size that its config calls sample_size, as small as it may be
+        model.vae.tile_latent_min_size, model.vae.tile_sample_min_size = 64, 64 * model.downsampling
         model.vae.enable_tiling()
 
 

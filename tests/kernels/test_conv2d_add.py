@@ -76,6 +76,16 @@ def test_equals_the_sum(
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("padding", [(0, 1), (1, 0), (2, 1)])
+def test_rows_and_columns_have_their_own_padding(padding: tuple[int, int], fused: list[Tensor]) -> None:
+    _, x, weight, bias = tensors()
+    convolved = F.conv2d(x.double(), weight.double(), bias.double(), padding=padding)
+    residual = torch.ones(convolved.shape).to(memory_format=torch.channels_last)
+    assert error(conv2d_add(residual, x, weight, bias, padding=padding), 1 + convolved) < 1e-6
+    assert len(fused) == torch.backends.mkldnn.is_available()
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(("out_channels", "side", "padding"), [(1, 5, 1), (1, 3, 0), (12, 3, 0), (12, 1, 1)])
 def test_one_channel_or_one_pixel(out_channels: int, side: int, padding: int) -> None:
     _, x, weight, bias = tensors((2, side, side))
@@ -170,6 +180,9 @@ BAD_INPUTS = [
     ({"bias": torch.zeros(8)}, ValueError, r"bias must have shape \[12\]"),
     ({"padding": -1}, ValueError, "padding must be at least 0, got -1"),
     ({"padding": 1.0}, TypeError, r"padding must be an int, got 1\.0"),
+    ({"padding": (1, -1)}, ValueError, r"padding\[1\] must be at least 0, got -1"),
+    ({"padding": (1,)}, ValueError, "padding must have two entries, for rows and for columns"),
+    ({"padding": (1, 0)}, ValueError, r"residual must have the convolution's shape \[2, 12, 5, 5\]"),
 ]
 
 

@@ -110,10 +110,30 @@ def test_large_photo_is_warned_about_and_shrunk_on_request(
     arguments = [photo(here, 60, 40), "--model", str(model_folder)]
     assert reconstruct.main(arguments) == 0
     assert "warning: 60x40 pixels need much memory" in capsys.readouterr().err
+    assert reconstruct.main([*arguments, "--blend"]) == 0
+    assert not capsys.readouterr().err
     assert reconstruct.main([*arguments, "--max-side", "30"]) == 0
     captured = capsys.readouterr()
     assert "30x20 pixels" in captured.out
     assert not captured.err
+
+
+def test_large_photo_of_a_model_that_streams(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bounded = {"decoder_normalization": "smc", "mid_block_add_attention": False}
+    widths = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1}
+    LiteVAE.from_preset("S", **widths, **bounded).save_pretrained(here / "model")
+    arguments = [photo(here, 61, 45), "--model", "model"]
+    assert reconstruct.main(arguments) == 0
+    whole = capsys.readouterr()
+    assert not whole.err
+    monkeypatch.setattr(reconstruct, "LARGE_PIXELS", 1000)
+    assert reconstruct.main(arguments) == 0
+    streamed = capsys.readouterr()
+    assert "decoding 100%" in streamed.err
+    assert "warning" not in streamed.err
+    assert streamed.out == whole.out.replace("photo-reconstruction.png", "photo-reconstruction-2.png")
 
 
 def test_errors_are_one_line_and_name_the_thing(
@@ -135,9 +155,21 @@ def test_errors_are_one_line_and_name_the_thing(
         (good, "--model", "empty"): "got a folder with neither config.json nor config.yaml (it is empty)",
         (good, "--model", "cut"): "cut",
         (good, "--model", model, "--output", "no/folder/a.png"): "--output must lie in a folder that exists",
-        (good, "--model", model, "--output", "out"): "--output must end in .png or .jpg or .jpeg, got out; try out.png",
+        (
+            good,
+            "--model",
+            model,
+            "--output",
+            "out",
+        ): "--output must end in .png or .jpg or .jpeg or .tif or .tiff, got out; try out.png",
         (good, "--model", model, "--output", "dangling.png"): "dangling.png exists; choose another --output",
-        (good, "--model", model, "--output", "out.bmp"): "--output must end in .png or .jpg or .jpeg, got out.bmp",
+        (
+            good,
+            "--model",
+            model,
+            "--output",
+            "out.bmp",
+        ): "--output must end in .png or .jpg or .jpeg or .tif or .tiff, got out.bmp",
         (good, "--model", model, "--output", "empty"): "--output must name a file, got the folder empty",
         (good, "--model", model, "--output", "/proc/out.png"): "--output must be writable",
         (good, "--model", model, "--output", ".png"): "--output must have a name before its ending, got .png; try",
@@ -159,7 +191,7 @@ def test_a_side_that_is_no_number_of_pixels(here: Path, side: str, capsys: pytes
     assert f"--max-side: must be a whole number, at least 1, got {side}\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("A.JPEG", "JPEG")])
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("A.JPEG", "JPEG"), ("a.tif", "TIFF")])
 def test_the_ending_says_the_format(here: Path, model_folder: Path, name: str, kind: str) -> None:
     assert reconstruct.main([photo(here, 16, 16), "--model", str(model_folder), "--output", name]) == 0
     assert Image.open(here / name).format == kind

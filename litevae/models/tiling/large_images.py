@@ -37,7 +37,10 @@ WAYS_OUT = (
 
 @dataclass(frozen=True)
 class Tiling:
-    """How `enable_tiling` was asked to work. side: of a tile, in latents; None: what fits into `memory_budget` bytes."""
+    """How `enable_tiling` was asked to work.
+
+    side: of a tile, in latents; None: what fits into `memory_budget` bytes. The others as its arguments.
+    """
 
     side: int | None = 64
     memory_budget: int | None = None

@@ -1,8 +1,9 @@
 """How is a convolution of a part of a map rounded as in the convolution of the whole?
 
 By the same taps of each position, and by the implementation that PyTorch would choose for the whole: on a CPU it sends
-maps of few elements another way (aten/src/ATen/native/Convolution.cpp). Within an implementation the order of a
-position's sum is the library's, which may depend on the shape; tests/models/tiling/test_exactness.py says what is known.
+maps of few elements another way (aten/src/ATen/native/Convolution.cpp). Within an implementation the order in which a
+position's products are added is the library's, and may depend on the shape; benchmarks/large_images.py tells whether it
+does on a machine.
 """
 
 from __future__ import annotations

@@ -1,0 +1,91 @@
+"""Is a large photo, written by strips, the picture that a small one would be?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from litevae import LiteVAE, StableDiffusionVAE
+from litevae.evaluation import photo as photos
+
+WIDTHS: dict[str, Any] = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1}
+BOUNDED: dict[str, Any] = {"decoder_normalization": "smc", "mid_block_add_attention": False}
+
+
+@pytest.fixture
+def photo() -> Image.Image:
+    pixels = np.random.default_rng(0).integers(0, 256, (27, 11, 3), dtype=np.uint8)
+    return Image.fromarray(pixels).resize((69, 203))
+
+
+def model(**arguments: Any) -> LiteVAE:
+    torch.manual_seed(0)
+    return LiteVAE.from_preset("S", **WIDTHS, **BOUNDED, **arguments).eval()
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "jpg"])
+@pytest.mark.parametrize("arguments", [{}, {"encoder_normalization": "smc", "output_type": "wavelet"}])
+def test_a_large_photo_is_as_a_small_one(
+    photo: Image.Image, tmp_path: Path, ending: str, arguments: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(photos, "STRIP", 40)
+    autoencoder = model(**arguments)
+    paths = [tmp_path / f"{name}.{ending}" for name in ("small", "large")]
+    said = [
+        write(autoencoder, photo, path)
+        for write, path in zip((photos.write_photo, photos.write_large_photo), paths, strict=True)
+    ]
+    assert said[1] == said[0].replace("small", "large")
+    assert photos.streams(autoencoder)
+    pictures = [np.asarray(Image.open(path)).astype(int) for path in paths]
+    top = 24  # of the captions, where the small one's has the PSNR
+    assert pictures[1].shape[0] == pictures[0].shape[0]
+    left = [(picture[:, : 69 + 6], picture[:, -69 - 6 :]) for picture in pictures]
+    for small, large in zip(*left, strict=True):  # of the original and the latent
+        assert np.abs(small[top:] - large[top:]).max() <= (40 if ending == "jpg" else 1)
+    row = pictures[0].shape[1]
+    column = (row - 4 * 6) // 3
+    small = pictures[0][top:, 12 + column : 12 + column + 69]
+    column = (pictures[1].shape[1] - 4 * 6) // 3
+    large = pictures[1][top:, 12 + column : 12 + column + 69]
+    assert np.abs(small - large).max() <= (40 if ending == "jpg" else 1)  # a level, by the rounding of float32
+    assert (pictures[1][:top] < 128).any()
+
+
+def test_what_fails_on_the_way_leaves_the_older_file(
+    photo: Image.Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mine.png"
+    path.write_text("mine")
+    autoencoder = model()
+
+    def broken(*_: Any) -> Any:
+        yield torch.zeros(1, 3, 8, 72)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(autoencoder, "decode_rows", broken)
+    with pytest.raises(OSError, match="No space left"):
+        photos.write_large_photo(autoencoder, photo, path)
+    assert path.read_text() == "mine"
+    assert [file.name for file in tmp_path.iterdir()] == ["mine.png"]
+
+
+def test_only_a_decoder_of_bounded_reach_streams() -> None:
+    assert not photos.streams(LiteVAE.from_preset("S", **WIDTHS))
+    assert not photos.streams(StableDiffusionVAE.from_architecture(**WIDTHS))
+
+
+def test_tiles_are_blended_where_they_must_be() -> None:
+    ours = LiteVAE.from_preset("S", **WIDTHS)
+    photos.blend_tiles(ours)
+    assert ours.tiling is not None
+    assert ours.tiling.blend
+    theirs = StableDiffusionVAE.from_architecture(**WIDTHS)
+    photos.blend_tiles(theirs)
+    assert theirs.vae.use_tiling
+    assert (theirs.vae.tile_sample_min_size, theirs.vae.tile_latent_min_size) == (512, 64)
