@@ -28,6 +28,15 @@ def model(**arguments: Any) -> LiteVAE:
     return LiteVAE.from_preset("S", **WIDTHS, **BOUNDED, **arguments).eval()
 
 
+def panels(picture: np.ndarray) -> list[np.ndarray]:
+    """original, reconstruction and latent, below captions that may be wider than the photo."""
+    gap, top, height, width = 6, 24, 203, 69
+    assert picture.shape[0] == top + height + gap
+    column = (picture.shape[1] - 4 * gap) // 3
+    lefts = [gap + index * (column + gap) for index in range(3)]
+    return [picture[top : top + height, left : left + width] for left in lefts]
+
+
 @pytest.mark.parametrize("ending", ["png", "tif", "jpg"])
 @pytest.mark.parametrize("arguments", [{}, {"encoder_normalization": "smc", "output_type": "wavelet"}])
 def test_a_large_photo_is_as_a_small_one(
@@ -43,18 +52,9 @@ def test_a_large_photo_is_as_a_small_one(
     assert said[1] == said[0].replace("small", "large")
     assert photos.streams(autoencoder)
     pictures = [np.asarray(Image.open(path)).astype(int) for path in paths]
-    top = 24  # of the captions, where the small one's has the PSNR
-    assert pictures[1].shape[0] == pictures[0].shape[0]
-    left = [(picture[:, : 69 + 6], picture[:, -69 - 6 :]) for picture in pictures]
-    for small, large in zip(*left, strict=True):  # of the original and the latent
-        assert np.abs(small[top:] - large[top:]).max() <= (40 if ending == "jpg" else 1)
-    row = pictures[0].shape[1]
-    column = (row - 4 * 6) // 3
-    small = pictures[0][top:, 12 + column : 12 + column + 69]
-    column = (pictures[1].shape[1] - 4 * 6) // 3
-    large = pictures[1][top:, 12 + column : 12 + column + 69]
-    assert np.abs(small - large).max() <= (40 if ending == "jpg" else 1)  # a level, by the rounding of float32
-    assert (pictures[1][:top] < 128).any()
+    for small, large in zip(*map(panels, pictures), strict=True):  # but a level, by the rounding of float32
+        assert np.abs(small - large).max() <= (40 if ending == "jpg" else 1)
+    assert (pictures[1][:24] < 128).any()  # captions
 
 
 def test_what_fails_on_the_way_leaves_the_older_file(
