@@ -27,6 +27,7 @@ from litevae_kernels import haar_dwt2d
 
 Part = Encoder | WaveletEncoder | Decoder
 _CONTAINERS = (Encoder, WaveletEncoder, Decoder, FeatureNetwork, MidBlock, UpBlock, Upsample, ResBlock)
+_VECTORS = 64  # numbers that PyTorch's loop takes at once, at the most
 Activation = Callable[[nn.Module, Tensor], Tensor]  # of an activation of a network and its input
 
 
@@ -48,7 +49,7 @@ class Layers:
     def __init__(self, activate: Activation | None = None) -> None:
         self.list: list[Layer] = []
         self.activated: list[tuple[nn.Module, int]] = []  # every activation, and the value that it reads
-        self._activate = activate or (lambda activation, x: activation(x))
+        self._activate = activate or activated
         self._convolve = PartialConv2d()
 
     def sizes(self, size: int) -> list[int]:
@@ -214,6 +215,24 @@ def _not_in_parts(name: str, found: str) -> ValueError:
     return ValueError(
         f"{name} must be called layer by layer for exact tiles and rows, got {found}; remove it, or disable_tiling()"
     )
+
+
+def activated(activation: nn.Module, x: Tensor) -> Tensor:
+    """activation(x). SiLU of a float is rounded in one way in the middle of a run of memory, in another at its end.
+
+    PyTorch's CPU kernel takes what is left of a run after whole vectors by other instructions. A part of a map ends
+    where its whole goes on, so zeros are put behind it.
+    """
+    if type(activation) is not nn.SiLU or is_patched(activation) or torch.is_grad_enabled() or x.device.type != "cpu":
+        result: Tensor = activation(x)
+        return result
+    batch, channels, height, width = x.shape
+    numbers = x.new_empty(-(-x.numel() // _VECTORS) * _VECTORS)
+    numbers[x.numel() :] = 0
+    part = numbers[: x.numel()].view(batch, height, width, channels).permute(0, 3, 1, 2)  # channels_last
+    part.copy_(x)
+    F.silu(numbers, inplace=True)
+    return part
 
 
 def _concat(parts: Sequence[Tensor]) -> Tensor:
