@@ -86,16 +86,22 @@ def _write_tiff(path: Path, strips: Iterator[np.ndarray], width: int, height: in
 
     tifffile.imwrite(
         path,
-        (zlib.compress(block.tobytes(), LEVEL) for block in _blocks(strips, TIFF_ROWS)),
+        (zlib.compress(_differences(block).tobytes(), LEVEL) for block in _blocks(strips, TIFF_ROWS)),
         shape=(height, width, 3),
         dtype=np.uint8,
         photometric="rgb",
         compression="zlib",
+        predictor=2,
         rowsperstrip=TIFF_ROWS,
         iccprofile=srgb_profile(),
         bigtiff=width * height * 3 > _LARGEST_TIFF,
         metadata=None,
     )
+
+
+def _differences(rows: np.ndarray) -> np.ndarray:
+    """TIFF's horizontal predictor: each pixel [n, W, 3] less the one to its left."""
+    return np.concatenate([rows[:, :1], rows[:, 1:] - rows[:, :-1]], axis=1)
 
 
 def _blocks(strips: Iterator[np.ndarray], rows: int) -> Iterator[np.ndarray]:

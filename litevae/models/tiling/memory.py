@@ -8,7 +8,8 @@ Counted on meta tensors: the tensors of one sample alive at once, without parame
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +19,8 @@ from litevae.config import LiteVAEConfig
 from litevae.cost import peak_tensor_bytes
 from litevae.models.decoder import Decoder
 from litevae.models.tiling.layers import Layers, decoder_layers, encoder_layers
-from litevae.models.tiling.region import regions_read, run_region
-from litevae.models.tiling.rows import stream_rows
+from litevae.models.tiling.rows import spans_read, stream_rows
+from litevae.models.tiling.windows import Span
 
 Build = Callable[[LiteVAEConfig], nn.Module]
 SIDES = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)  # of tiles, in latents
@@ -42,7 +43,7 @@ def largest_tile(build: Build, config: LiteVAEConfig, dtype: torch.dtype, budget
 
     exact: of an exact tile with its halo, instead of one that is computed by itself.
     """
-    pixels = 1 if build is Decoder else config.downsampling
+    pixels = _pixels(build, config)
 
     def takes(side: int) -> int:
         if not exact:
@@ -68,44 +69,51 @@ def _largest(sizes: tuple[int, ...], takes: Callable[[int], int], budget: int) -
 
 
 def _tile_bytes(build: Build, config: LiteVAEConfig, side: int, dtype: torch.dtype) -> int:
+    """Of a tile inside: a band of `side` latents, in strips of as many rows."""
     with _disable_current_modes(), torch.device("meta"), torch.no_grad():
         layers = _layers(build, config, dtype)
-        before, read, made = _inner(layers, side, 1 if build is Decoder else config.downsampling)
-        size = before + read + before
-        whole = torch.empty(1, _channels(build, config), size, size, dtype=dtype)
-        offset = before * layers.sizes(2**12)[-1] // 2**12
-        span = offset, offset + made
-        return peak_tensor_bytes(lambda x: run_region(layers, x, (span, span)), whole)
+        read, halo = side * _pixels(build, config), _halo(layers, build, config)
+        width = read + 2 * halo
+        made = [layers.sizes(size)[-1] for size in (halo, halo + read)]
+        return _stream_bytes(layers, build, config, (read, width), dtype, (made[0], made[1]))
 
 
 def _strip_bytes(build: Build, config: LiteVAEConfig, rows: int, width: int, dtype: torch.dtype) -> int:
-    pixels = 1 if build is Decoder else config.downsampling
     with _disable_current_modes(), torch.device("meta"), torch.no_grad():
-        layers = _layers(build, config, dtype)
-        before, read, _ = _inner(layers, rows, pixels)
-        strips = -(-2 * before // read) + 3
-        whole = torch.empty(1, _channels(build, config), read, width, dtype=dtype)
-
-        def stream(strip: Tensor) -> None:
-            def repeated() -> Iterator[Tensor]:
-                yield from (strip for _ in range(strips))
-
-            for _ in stream_rows(layers, repeated(), strips * read, width):
-                pass
-
-        return peak_tensor_bytes(stream, whole)
+        shape = rows * _pixels(build, config), width
+        return _stream_bytes(_layers(build, config, dtype), build, config, shape, dtype)
 
 
-def _inner(layers: Layers, side: int, pixels: int) -> tuple[int, int, int]:
-    """Of a tile of `side` latents inside: the halo and the side, in positions of the input, and the side made."""
-    size = 2**12
-    result = layers.sizes(size)[-1]
-    made = side * pixels * result // size
-    span = result // 2, result // 2 + made
-    sizes = [(value, value) for value in layers.sizes(size)]
-    first, last = regions_read(layers, (span, span), sizes)[0][0]
-    read = side * pixels
-    return -(-max(size // 2 - first, last - size // 2 - read) // pixels) * pixels, read, made
+def _stream_bytes(
+    layers: Layers,
+    build: Build,
+    config: LiteVAEConfig,
+    shape: tuple[int, int],
+    dtype: torch.dtype,
+    columns: Span | None = None,
+) -> int:
+    """Of a stream of strips of `shape`, long enough for all layers to be at work."""
+    rows, width = shape
+    count = -(-2 * _halo(layers, build, config) // rows) + 3
+
+    def stream(strip: Tensor) -> None:
+        for _ in stream_rows(layers, itertools.repeat(strip, count), count * rows, width, columns):
+            pass
+
+    return peak_tensor_bytes(stream, torch.empty(1, _channels(build, config), rows, width, dtype=dtype))
+
+
+def _halo(layers: Layers, build: Build, config: LiteVAEConfig) -> int:
+    """How far a result sees beyond its own place, in positions of the input, up to whole latents."""
+    size, pixels = 2**12, _pixels(build, config)
+    sizes = layers.sizes(size)
+    first, _ = spans_read(layers, (sizes[-1] // 2, sizes[-1] // 2 + 1), sizes)[0]
+    return -(-(size // 2 - first) // pixels) * pixels + pixels
+
+
+def _pixels(build: Build, config: LiteVAEConfig) -> int:
+    """Positions of the input to a latent."""
+    return 1 if build is Decoder else config.downsampling
 
 
 def _layers(build: Build, config: LiteVAEConfig, dtype: torch.dtype) -> Layers:

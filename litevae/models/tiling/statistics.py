@@ -8,6 +8,7 @@ for each GroupNorm in between all tiles are computed once up to it, for the sums
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import cast
 
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from litevae.models.blocks import GroupNorm, GroupNormSiLU
 from litevae.models.decoder import Decoder, UpBlock
 from litevae.models.tiling.layers import Layers
-from litevae.models.tiling.region import by_tiles, run_region, tiles_of
+from litevae.models.tiling.rows import by_tiles, tiles
 from litevae_kernels.formats import arithmetic_dtype
 
 
@@ -39,15 +40,14 @@ class WholeNorms:
 
     def gather(self, norm: GroupNorm, layers: Layers, value: int, whole: Tensor, side: int) -> None:
         """Of `value`, which `layers` make of `whole`, tile by tile."""
-        height, width = (layers.sizes(size)[value] for size in whole.shape[-2:])
-        before = layers.until(value)
+        positions = math.prod(layers.sizes(size)[value] for size in whole.shape[-2:])
         sums: Tensor | None = None
-        for region in tiles_of(height, width, side * height // whole.shape[-2]):
-            part = run_region(before, whole, region).double().flatten(2)  # [B, C, n]
+        for _, _, tile in tiles(layers.until(value), whole, side):
+            part = tile.double().flatten(2)  # [B, C, n]
             added = torch.stack([part.sum(dim=2), part.square().sum(dim=2)])  # [2, B, C]
             sums = added if sums is None else sums + added
         assert sums is not None
-        groups = sums.unflatten(2, (norm.num_groups, -1)).mean(dim=3) / (height * width)  # [2, B, G]
+        groups = sums.unflatten(2, (norm.num_groups, -1)).mean(dim=3) / positions  # [2, B, G]
         mean, variance = groups[0], groups[1] - groups[0].square()
         channels = norm.num_channels // norm.num_groups
         scale = (variance.clamp_min(0) + norm.eps).rsqrt().repeat_interleave(channels, dim=1) * norm.weight.double()

@@ -15,6 +15,7 @@ from litevae.cost import peak_tensor_bytes
 from litevae.models.tiling import large_images
 
 from ..precision import LAYERS, exact, relative_error, rounded_once
+from ..test_autoencoder_kl import LoraConv2d, replace_convolutions
 from ..variants import VARIANTS
 
 BOUNDED = {"decoder_normalization": "smc", "mid_block_add_attention": False}
@@ -83,7 +84,7 @@ def test_encoders_that_see_the_whole_image(make_model, variant, reason):
     image = torch.rand(1, 3, 48, 32) * 2 - 1
     if not reason:
         assert model.tiled_encode(image).latent_dist.mode().shape[2:] == (6, 4)
-        assert len(list(model.encode_rows(image, 1))) > 1
+        assert sum(strip.mean.shape[2] for strip in model.encode_rows(image, 1)) == 6
         return
     for call in (model.tiled_encode, model.encode_rows):
         with pytest.raises(ValueError, match=f"the encoder must see a bounded part.*{reason}.*whole"):
@@ -164,8 +165,10 @@ def test_a_memory_budget_is_kept(make_model, dtype):
     assert shapes == [(2, 16, 64, 96)]
     model.disable_tiling()
     model.enable_tiling(memory_budget=1)
-    model.decode(latent[..., :9])
-    assert shapes[1:] == 2 * 8 * [(1, 16, 8, 5), (1, 16, 8, 5)] or len(shapes) == 1 + 2 * 16
+    model.decode(latent[..., :20])  # one sample after the other, in bands of 8 latents at the most, and their halo
+    assert {shape[0] for shape in shapes[1:]} == {1}
+    assert max(shape[3] for shape in shapes[1:]) < 20
+    assert max(shape[2] for shape in shapes[1:]) <= 8 + 2
 
 
 @torch.no_grad()
@@ -227,19 +230,15 @@ def test_a_hook_that_would_not_be_called_is_named(make_model):
 
 
 @torch.no_grad()
-def test_layers_that_are_wrapped_or_hooked_are_called(make_model):
-    peft = pytest.importorskip("peft", reason="peft is not installed")
-    model = make_model(encoder_normalization="none", decoder_normalization="none", mid_block_add_attention=False)
-    model.add_adapter(
-        peft.LoraConfig(r=2, target_modules=["conv1", "conv2", "conv_shortcut", "conv_in", "downsample.0"])
-    )
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            parameter.add_(0.1)
+def test_wrapped_layers_are_called(make_model):
+    """LoRA's, beside every convolution, of any stride."""
+    bounded = {"encoder_normalization": "none", "decoder_normalization": "none", "mid_block_add_attention": False}
+    model = make_model(**bounded)
+    assert replace_convolutions(model, LoraConv2d, nn.Conv2d) > 50
     model = model.double()
     image = torch.rand(1, 3, 88, 64, dtype=torch.float64) * 2 - 1
     whole = model(image)
-    strips = torch.cat([strip.mode() for strip in model.encode_rows(image, 2)], dim=2)
+    strips = torch.cat([strip.mean for strip in model.encode_rows(image, 2)], dim=2)
     model.enable_tiling(3)
     tiled = model(image)
     for result, expected in ((tiled.latent, whole.latent), (strips, whole.latent), (tiled.sample, whole.sample)):
@@ -307,9 +306,9 @@ def test_exact_statistics(make_model, arguments):
 @torch.no_grad()
 def test_exact_statistics_take_less_memory(make_model):
     model = make_model(mid_block_add_attention=False)
-    latent = torch.randn(1, 4, 96, 96)
+    latent = torch.randn(1, 4, 48, 48)
     whole = peak_tensor_bytes(lambda z: model.decode(z), latent)
-    model.enable_tiling(16, statistics="exact")
+    model.enable_tiling(8, statistics="exact")
     assert peak_tensor_bytes(lambda z: model.decode(z), latent) < 0.6 * whole
 
 
