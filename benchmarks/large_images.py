@@ -123,15 +123,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if arguments.size:
         with tempfile.TemporaryDirectory() as folder:
-            print(json.dumps(run(*arguments.size, Path(folder, "image.png"))))
+            width, height, tile = arguments.size
+            print(json.dumps(run(width, height, tile, Path(folder, "image.png"))))
         return 0
     check_folder("--results", arguments.results)
     measured = Measured(TABLE)
     command = ["python", "-m", "benchmarks.large_images", *(sys.argv[1:] if argv is None else argv)]
     conditions = report.conditions(shlex.join(command))
     for name in [arguments.only] if arguments.only else ROWS:
-        width, height, tile = ROWS[name]
-        child = [sys.executable, "-m", "benchmarks.large_images", "--size", *map(str, (width, height, tile))]
+        width, height, _ = ROWS[name]
+        child = [sys.executable, "-m", "benchmarks.large_images", "--size", *map(str, ROWS[name])]
         row = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
         pixels = {"megapixels": width * height / 1e6, "image_mib": 3 * 4 * width * height / MIB}
         measured.rows[name] = {"row": name, **pixels, **row}

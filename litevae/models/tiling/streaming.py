@@ -33,8 +33,8 @@ class RowStreams(nn.Module):
 
     encoder: AnyEncoder
     decoder: Decoder
-    quant_conv: nn.Module | None
-    post_quant_conv: nn.Module | None
+    quant_conv: nn.Conv2d | None
+    post_quant_conv: nn.Conv2d | None
 
     @property
     def architecture(self) -> LiteVAEConfig:
