@@ -33,6 +33,7 @@ def test_the_file_is_the_image(tmp_path: Path) -> None:
     assert row["file_mb"] == (tmp_path / "image.png").stat().st_size / 1e6
 
 
+@pytest.mark.slow
 def test_tiles_and_rows_are_near_the_whole() -> None:
     """Within the rounding of some forty layers; on most machines the bits are the same."""
     assert all(distance < 2e-5 for distance in bench.difference(256).values())

@@ -37,8 +37,10 @@ def panels(picture: np.ndarray) -> list[np.ndarray]:
     return [picture[top : top + height, left : left + width] for left in lefts]
 
 
-@pytest.mark.parametrize("ending", ["png", "tif", "jpg"])
-@pytest.mark.parametrize("arguments", [{}, {"encoder_normalization": "smc", "output_type": "wavelet"}])
+@pytest.mark.parametrize(
+    ("ending", "arguments"),
+    [("png", {"encoder_normalization": "smc", "output_type": "wavelet"}), ("tif", {}), ("jpg", {})],
+)
 def test_a_large_photo_is_as_a_small_one(
     photo: Image.Image, tmp_path: Path, ending: str, arguments: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,12 +98,13 @@ class LargeImages(nn.Module):
             tile_size: the side of a tile, in latents (64; `tile_latent_min_size` keeps it). Smaller images are whole.
             memory_budget: bytes that the activations may take without gradients, instead of a size: as many whole
                 samples at once as fit or, where none does, one at a time in the largest tiles that fit, of at least 8
-                latents. Parameters, the input and twice the result come on top.
+                latents. Parameters, the input, twice the result and what exact statistics keep come on top.
             blend: tiles that share a quarter of their side (`tile_overlap_factor`) and are faded into each other, as in
                 diffusers. Not exact: each tile has its own mean and variance, and seams and shifts of colour may show.
             statistics: "exact" decodes with GroupNorm's mean and variance of the whole image, gathered over the tiles,
-                and attention over the whole latent: equal up to rounding, for 5 times the arithmetic of Stable
-                Diffusion's decoder. An experiment; maps at up to half the resolution are kept.
+                and attention over the whole latent: equal up to rounding. An experiment: of Stable Diffusion's decoder
+                it takes 5 times the arithmetic (8 with sub-bands), and a quarter of the memory for 256 x 256
+                latents, since attention and the maps before each upsampling are whole.
 
         Raises:
             TypeError, ValueError: an argument of the wrong kind or value; both a size and a budget; a decoder that

@@ -37,7 +37,6 @@ def bytes_per_sample(build: Build, config: LiteVAEConfig, height: int, width: in
     return two - one
 
 
-@functools.lru_cache(maxsize=64)
 def largest_tile(build: Build, config: LiteVAEConfig, dtype: torch.dtype, budget: int, exact: bool = True) -> int:
     """The side of the largest of `SIDES` whose tile takes at most `budget` bytes, or the first; in latents.
 
@@ -53,7 +52,6 @@ def largest_tile(build: Build, config: LiteVAEConfig, dtype: torch.dtype, budget
     return _largest(SIDES, takes, budget)
 
 
-@functools.lru_cache(maxsize=64)
 def most_rows(build: Build, config: LiteVAEConfig, width: int, dtype: torch.dtype, budget: int) -> int:
     """The most of `ROWS` latents whose strip, `width` positions of the input wide, takes at most `budget` bytes."""
     return _largest(ROWS, lambda rows: _strip_bytes(build, config, rows, width, dtype), budget)
@@ -68,6 +66,7 @@ def _largest(sizes: tuple[int, ...], takes: Callable[[int], int], budget: int) -
     return largest
 
 
+@functools.lru_cache(maxsize=64)
 def _tile_bytes(build: Build, config: LiteVAEConfig, side: int, dtype: torch.dtype) -> int:
     """Of a tile inside: a band of `side` latents, in strips of as many rows."""
     with _disable_current_modes(), torch.device("meta"), torch.no_grad():
@@ -78,6 +77,7 @@ def _tile_bytes(build: Build, config: LiteVAEConfig, side: int, dtype: torch.dty
         return _stream_bytes(layers, build, config, (read, width), dtype, (made[0], made[1]))
 
 
+@functools.lru_cache(maxsize=64)
 def _strip_bytes(build: Build, config: LiteVAEConfig, rows: int, width: int, dtype: torch.dtype) -> int:
     with _disable_current_modes(), torch.device("meta"), torch.no_grad():
         shape = rows * _pixels(build, config), width
