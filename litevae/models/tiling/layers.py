@@ -49,7 +49,7 @@ class Layers:
     def __init__(self, activate: Activation | None = None) -> None:
         self.list: list[Layer] = []
         self.activated: list[tuple[nn.Module, int]] = []  # every activation, and the value that it reads
-        self._activate = activate or activated
+        self._activate = activate or activate_part
         self._convolve = PartialConv2d()
 
     def sizes(self, size: int) -> list[int]:
@@ -217,7 +217,7 @@ def _not_in_parts(name: str, found: str) -> ValueError:
     )
 
 
-def activated(activation: nn.Module, x: Tensor) -> Tensor:
+def activate_part(activation: nn.Module, x: Tensor) -> Tensor:
     """activation(x). SiLU of a float is rounded in one way in the middle of a run of memory, in another at its end.
 
     PyTorch's CPU kernel takes what is left of a run after whole vectors by other instructions. A part of a map ends

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from litevae.models.blocks import GroupNorm, GroupNormSiLU
 from litevae.models.decoder import Decoder, UpBlock
-from litevae.models.tiling.layers import Layers
+from litevae.models.tiling.layers import Layers, activate_part
 from litevae.models.tiling.rows import by_tiles, tiles
 from litevae_kernels.formats import arithmetic_dtype
 
@@ -31,8 +31,7 @@ class WholeNorms:
 
     def __call__(self, activation: nn.Module, x: Tensor) -> Tensor:
         if not isinstance(activation, GroupNorm):
-            result: Tensor = activation(x)
-            return result
+            return activate_part(activation, x)
         scale, shift = self._lines[activation]
         y = x.to(scale.dtype) * scale + shift
         y = F.silu(y) if isinstance(activation, GroupNormSiLU) else y

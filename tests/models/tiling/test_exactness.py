@@ -155,6 +155,16 @@ def test_tiles_and_rows_decode_the_same_bits_in_float32(decoder, name):
 
 
 @torch.no_grad()
+def test_attention_alone_leaves_the_bits(decoder):
+    """What is at the latent's resolution is whole then, and nothing is gathered."""
+    model = decoder(mid_block_add_attention=True)
+    latent = torch.randn(1, 4, 24, 40)
+    whole = model.decode(latent).sample
+    model.enable_tiling(16, statistics="exact")
+    assert torch.equal(model.decode(latent).sample, whole)
+
+
+@torch.no_grad()
 @pytest.mark.parametrize(("output_type", "reach"), [("image", 138), ("wavelet", 72)])
 def test_the_halo_is_what_a_latent_reaches(output_type, reach):
     """Of Stable Diffusion's layers: the pixels that change with one place of the latent, against the windows."""
