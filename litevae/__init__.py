@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from litevae.models.discriminators import DiscriminatorConfig, build_discriminator
     from litevae.models.latent import DiagonalGaussian
     from litevae.models.litevae import LiteVAE, LiteVAEOutput
+    from litevae.models.model_facts import Measurement, ModelFacts
 
 __version__ = "0.1.0"
 __all__ = [
@@ -30,6 +31,8 @@ __all__ = [
     "LiteVAEConfig",
     "LiteVAEOutput",
     "LossConfig",
+    "Measurement",
+    "ModelFacts",
     "StableDiffusionVAE",
     "build_discriminator",
     "load_model",
@@ -44,6 +47,7 @@ _NAMES_OF_MODULES = {
     "litevae.models.discriminators": ["DiscriminatorConfig", "build_discriminator"],
     "litevae.models.latent": ["DiagonalGaussian"],
     "litevae.models.litevae": ["LiteVAE", "LiteVAEOutput"],
+    "litevae.models.model_facts": ["Measurement", "ModelFacts"],
 }
 
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
+from litevae_kernels.checks import wrong_value
 
 Autoencoder = LiteVAE | StableDiffusionVAE
 _CLASSES: dict[str, type[LiteVAE] | type[StableDiffusionVAE]] = {
@@ -23,7 +24,13 @@ _CLASSES: dict[str, type[LiteVAE] | type[StableDiffusionVAE]] = {
 _RULE = "must be a run's folder, a folder written by save_pretrained, or owner/name on the Hugging Face Hub"
 
 
-def load_model(folder_or_hub_name: str | os.PathLike[str]) -> Autoencoder:
+def load_model(
+    folder_or_hub_name: str | os.PathLike[str],
+    *,
+    variant: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Autoencoder:
     """The model of a run, of a folder or of the Hugging Face Hub, in eval mode on the CPU.
 
     Args:
@@ -32,10 +39,13 @@ def load_model(folder_or_hub_name: str | os.PathLike[str]) -> Autoencoder:
             the averaged weights where the run has them;
             a folder written by save_pretrained of LiteVAE, StableDiffusionVAE or diffusers' AutoencoderKL;
             a name on the Hub, "owner/name"; never asked for one in runs/.
+        variant: the weights that `save_pretrained(variant=...)` wrote, as "fp16"; they are loaded in their own dtype.
+        revision: on the Hub, a branch, tag or commit.
+        token: of a private model on the Hub; None: the one of `hf auth login`.
 
     Raises:
         FileNotFoundError: there is no model. The message names the place, what is there and the way out.
-        ValueError: there is one that cannot be loaded; likewise.
+        ValueError: there is one that cannot be loaded, or an argument is for another kind of place; likewise.
 
     >>> import tempfile
     >>> folder = tempfile.mkdtemp()
@@ -45,14 +55,19 @@ def load_model(folder_or_hub_name: str | os.PathLike[str]) -> Autoencoder:
     """
     name = os.fspath(folder_or_hub_name)
     path = Path(name).expanduser()
+    is_on_hub = _is_hub_name(name)
+    if revision is not None and not is_on_hub:
+        raise wrong_value("revision", f"be left out for {name}, which is no name on the Hub", revision)
     for folder in (path, path / "model"):
         if (folder / "config.json").is_file():
-            return _from_pretrained(str(folder), _saved_class(folder))
+            return _from_pretrained(str(folder), _saved_class(folder), variant=variant)
     if (path / "config.yaml").is_file():
+        if variant is not None:
+            raise wrong_value("variant", f"be left out for {name}, an unfinished run, which has none", variant)
         return _from_checkpoint(path)
-    if not _is_hub_name(name):
+    if not is_on_hub:
         raise _no_model(path)
-    return _from_hub(name)
+    return _from_hub(name, variant, {"revision": revision, "token": token})
 
 
 def _is_hub_name(name: str) -> bool:
@@ -120,13 +135,13 @@ def _saved_class(folder: Path) -> str:
         return "LiteVAE"  # whose from_pretrained says what is wrong with the file
 
 
-def _from_pretrained(name: str, saved_class: str) -> Autoencoder:
+def _from_pretrained(name: str, saved_class: str, **options: Any) -> Autoencoder:
     if saved_class not in _CLASSES:
         raise ValueError(
             f"{name} must hold a {' or an '.join(_CLASSES)}, got a {saved_class}; "
             f"load it with {saved_class}.from_pretrained"
         )
-    model: Autoencoder = _CLASSES[saved_class].from_pretrained(name)
+    model: Autoencoder = _CLASSES[saved_class].from_pretrained(name, **options)
     return model.eval()
 
 
@@ -152,10 +167,10 @@ def _from_checkpoint(run: Path) -> Autoencoder:
     return model.eval()
 
 
-def _from_hub(name: str) -> Autoencoder:
+def _from_hub(name: str, variant: str | None, options: dict[str, Any]) -> Autoencoder:
     try:
-        config = LiteVAE.load_config(name)
-        return _from_pretrained(name, config.get("_class_name", "LiteVAE"))
+        config = LiteVAE.load_config(name, **options)
+        return _from_pretrained(name, config.get("_class_name", "LiteVAE"), variant=variant, **options)
     except OSError as error:
         raise _not_on_hub(name, error) from error
 

@@ -27,8 +27,9 @@ ROOMS = {
     "training": {"models", "losses", "data", "runs", "evaluation"},
     "diffusion": {"models", "losses", "data", "runs", "evaluation", "latent_cache"},
     "paper_tables": {"data", "runs", "evaluation", "training"},
+    "demo_page": {"data", "evaluation"},
 }
-FOUNDATION = {"__init__", "config", "checks", "seeds", "pixels", "cost", "torchvision_shim"}
+FOUNDATION = {"__init__", "config", "checks", "seeds", "pixels", "cost", "state_hash", "torchvision_shim"}
 LOADING = {"loading"}  # finds out which class wrote a folder: reads models and runs
 COMMANDS = {
     "train",
@@ -36,6 +37,7 @@ COMMANDS = {
     "latents",
     "sample",
     "reconstruct",
+    "demo",
     "paper",
 }  # `python -m litevae.<name>`; nothing imports them
 OPERATORS = {"haar_dwt2d", "smc_conv2d", "group_norm_silu"}

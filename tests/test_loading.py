@@ -143,7 +143,7 @@ def test_folders_that_cannot_be_read_are_passed_over(
 
 def test_a_run_that_does_not_exist_is_not_asked_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # without runs/
-    monkeypatch.setattr(LiteVAE, "load_config", lambda name: pytest.fail(f"the Hub was asked for {name}"))
+    monkeypatch.setattr(LiteVAE, "load_config", lambda name, **_: pytest.fail(f"the Hub was asked for {name}"))
     message = r"^runs/quickstart must be a run's folder, .* got nothing of that name"
     with pytest.raises(FileNotFoundError, match=message):
         load_model("runs/quickstart")
@@ -169,18 +169,23 @@ def test_what_cannot_be_loaded(saved: Path, tmp_path: Path) -> None:
 def test_a_name_on_the_hub(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which class wrote it is read from its config.json; here the hub is a folder."""
     monkeypatch.chdir(tmp_path)
-    asked: list[str] = []
+    asked: list[tuple[str, dict[str, object]]] = []
 
-    def load_config(name: str) -> dict[str, object]:
-        asked.append(name)
+    def load_config(name: str, **options: object) -> dict[str, object]:
+        asked.append((name, options))
         return json.loads((saved / "baseline" / "config.json").read_text())
 
-    monkeypatch.setattr(LiteVAE, "load_config", load_config)
-    monkeypatch.setattr(StableDiffusionVAE, "from_pretrained", lambda name: asked.append(name) or torch.nn.Identity())
-    assert not load_model("owner/name").training
-    assert asked == ["owner/name", "owner/name"]
+    def from_pretrained(name: str, **options: object) -> torch.nn.Module:
+        asked.append((name, options))
+        return torch.nn.Identity()
 
-    def unreachable(name: str) -> None:
+    monkeypatch.setattr(LiteVAE, "load_config", load_config)
+    monkeypatch.setattr(StableDiffusionVAE, "from_pretrained", from_pretrained)
+    assert not load_model("owner/name", variant="fp16", revision="v2", token="hf_x").training
+    place = {"revision": "v2", "token": "hf_x"}
+    assert asked == [("owner/name", place), ("owner/name", {"variant": "fp16", **place})]
+
+    def unreachable(name: str, **_: object) -> None:
         raise OSError("We couldn't\nconnect")
 
     monkeypatch.setattr(LiteVAE, "load_config", unreachable)

@@ -20,13 +20,13 @@ from litevae.diffusion.report import DiffusionFolder, conclusion, introduction, 
 from litevae.diffusion.sampling import can_fold, draw, pipeline
 from litevae.diffusion.update import DiffusionUpdate, gaussian
 from litevae.evaluation.autoencoders import EvaluatedAutoencoder, config_of
-from litevae.evaluation.weights import state_hash
 from litevae.runs.checkpoint import Checkpoint, load_newest_checkpoint, load_state
 from litevae.runs.config import ConfigError
 from litevae.runs.loop import Loop
 from litevae.runs.processes import Processes
 from litevae.runs.progress import BrokenRunError
 from litevae.seeds import derive_seed
+from litevae.state_hash import state_hash
 from litevae_kernels.checks import wrong_value
 from litevae_kernels.files import replacing
 from litevae_kernels.precision import warn_where_emulated

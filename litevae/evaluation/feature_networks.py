@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from litevae.evaluation.weights import INCEPTION_FILE, WeightSource, load_weights, needed_packages, state_hash
+from litevae.evaluation.weights import INCEPTION_FILE, WeightSource, load_weights, needed_packages
 from litevae.losses.vgg import RANDOM_SEED
+from litevae.state_hash import state_hash
 from litevae_kernels.checks import wrong_kind, wrong_value
 from litevae_kernels.precision import tf32
 

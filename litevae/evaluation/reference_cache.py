@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from litevae.evaluation.weights import tensors_hash
 from litevae.losses.weight_files import DAMAGE, reason
+from litevae.state_hash import tensors_hash
 from litevae_kernels.files import replacing, user_cache
 
 ENVIRONMENT_VARIABLE = "LITEVAE_CACHE"

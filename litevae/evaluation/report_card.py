@@ -31,11 +31,12 @@ from litevae.evaluation.report import (
     write_report,
 )
 from litevae.evaluation.request import Comparison, Request
-from litevae.evaluation.weights import WeightSource, state_hash
+from litevae.evaluation.weights import WeightSource
 from litevae.pixels import to_float
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import versions
 from litevae.runs.stopping import StopRequest
+from litevae.state_hash import state_hash
 from litevae_kernels.checks import wrong_value
 from litevae_kernels.files import check_folder, unused
 from litevae_kernels.precision import tf32

@@ -28,13 +28,14 @@ from litevae.evaluation.autoencoders import EvaluatedAutoencoder
 from litevae.evaluation.content_hash import ContentHash
 from litevae.evaluation.latents import Statistics
 from litevae.evaluation.one_size import batch_size
-from litevae.evaluation.weights import file_hash, state_hash
+from litevae.evaluation.weights import file_hash
 from litevae.latent_cache.cache import FORMAT, INDEX, REQUEST, SHARDS, CacheError
 from litevae.latent_cache.request import Encode
 from litevae.latent_cache.shard import ShardEncoder, joined, read_sums, storage_error
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import versions
 from litevae.runs.stopping import StopRequest
+from litevae.state_hash import state_hash
 from litevae_kernels.checks import wrong_value
 from litevae_kernels.files import check_folder, remove_leftovers, write_text
 

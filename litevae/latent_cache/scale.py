@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from litevae.evaluation.autoencoders import config_of, diffusers_model
-from litevae.evaluation.weights import state_hash
 from litevae.latent_cache.cache import LatentCache
 from litevae.latent_cache.request import Fold, Stats
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
+from litevae.state_hash import state_hash
 from litevae_kernels.checks import wrong_value
 from litevae_kernels.files import check_folder, replacing
 

@@ -16,10 +16,10 @@ from litevae.evaluation.autoencoders import EvaluatedAutoencoder
 from litevae.evaluation.content_hash import ContentHash
 from litevae.evaluation.latents import Statistics
 from litevae.evaluation.set_metric import add_to
-from litevae.evaluation.weights import tensors_hash
 from litevae.latent_cache.cache import AGAIN, CacheError
 from litevae.models.latent import LOGVAR_MAX, LOGVAR_MIN
 from litevae.pixels import to_float
+from litevae.state_hash import tensors_hash
 from litevae_kernels.files import replacing
 from litevae_kernels.precision import tf32
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -19,10 +20,11 @@ from torch import Tensor, nn
 
 from litevae.checks import check_image, check_latent, in_dtype_of
 from litevae.config import LiteVAEConfig, check_widths
-from litevae.models import pretrained
+from litevae.models import pretrained, publishing
 from litevae.models.blocks import group_count, recompute
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.litevae import LiteVAEOutput
+from litevae.models.publishing import Publishing
 from litevae.pixels import to_float
 from litevae_kernels.checks import checked_ints
 
@@ -32,7 +34,7 @@ SD_VAE_CHANNELS = (128, 256, 512, 512)
 VAE_SMALL_CHANNELS = (64, 128, 224, 224)
 
 
-class StableDiffusionVAE(nn.Module):
+class StableDiffusionVAE(Publishing):
     """The baseline of the paper's tables, to be trained and evaluated in LiteVAE's place.
 
     `vae` is diffusers' AutoencoderKL and does the work, in NCHW as diffusers does, or in channels_last after
@@ -178,13 +180,13 @@ class StableDiffusionVAE(nn.Module):
     def disable_gradient_checkpointing(self) -> None:
         self.vae.disable_gradient_checkpointing()
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], **options: Any) -> None:
-        """Write config.json and safetensors, with diffusers' `options`.
+    @property
+    def _diffusers_model(self) -> Any:
+        return self.vae
 
-        `AutoencoderKL.from_pretrained` reads them too, unless the encoder has widths of its own.
-        """
-        with pretrained.without_compiled_wrappers(self.vae):
-            self.vae.save_pretrained(save_directory, **options)
+    def _save_as_diffusers(self, folder: Path, options: Mapping[str, Any]) -> None:
+        """`AutoencoderKL.from_pretrained` reads it too, unless the encoder has widths of its own."""
+        self.vae.save_pretrained(folder, **options)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str], **options: Any) -> StableDiffusionVAE:
@@ -198,7 +200,9 @@ class StableDiffusionVAE(nn.Module):
         pretrained.check_before_loading(_Loader, name, options)
         vae, info = cast(Any, _Loader.from_pretrained(name, output_loading_info=True, **options))
         pretrained.check_after_loading(name, info)
-        return cls(vae)
+        model = cls(vae)
+        publishing.remember_folder(model, name, options)
+        return model
 
 
 class _Loader(AutoencoderKL):

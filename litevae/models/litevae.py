@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -33,11 +34,12 @@ from litevae.config import (
     check_names,
     preset,
 )
-from litevae.models import pretrained
+from litevae.models import pretrained, publishing
 from litevae.models.blocks import recompute
 from litevae.models.decoder import Decoder
 from litevae.models.encoder import build_encoder
 from litevae.models.latent import DiagonalGaussian
+from litevae.models.publishing import Publishing
 from litevae.models.serving import Serving
 from litevae_kernels import haar_idwt2d
 
@@ -61,7 +63,7 @@ class LiteVAEOutput(BaseOutput):
 
 
 class LiteVAE(  # type: ignore[misc]
-    Serving, ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin, PeftAdapterMixin
+    Publishing, Serving, ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin, PeftAdapterMixin
 ):
     """The wavelet-based autoencoder of arXiv 2405.14477, to be used wherever diffusers expects an AutoencoderKL.
 
@@ -241,10 +243,12 @@ class LiteVAE(  # type: ignore[misc]
         """
         super().enable_gradient_checkpointing(gradient_checkpointing_func or recompute)
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **options: Any) -> None:
-        """diffusers' `save_pretrained`; parts that torch.compile has wrapped are saved as they are inside."""
-        with pretrained.without_compiled_wrappers(self):
-            super().save_pretrained(save_directory, *args, **options)
+    @property
+    def _diffusers_model(self) -> Any:
+        return self
+
+    def _save_as_diffusers(self, folder: Path, options: Mapping[str, Any]) -> None:
+        ModelMixin.save_pretrained(cast(Any, self), folder, **options)
 
     @classmethod
     def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
@@ -286,5 +290,6 @@ class LiteVAE(  # type: ignore[misc]
         pretrained.check_before_loading(cls, path, kwargs)
         model, info = cast(Any, super().from_pretrained(path, output_loading_info=True, **kwargs))
         pretrained.check_after_loading(path, info)
+        publishing.remember_folder(model, path, kwargs)
         model.to(memory_format=torch.channels_last)  # files hold NCHW, and loading assigns what they hold
         return (model, info) if wants_info else model

@@ -112,6 +112,15 @@ def _weight_files(folder: Path, variant: str | None) -> list[Path] | None:
     return files
 
 
+def has_weights(folder: Path, variant: str | None) -> bool:
+    """Whether a folder has all files of weights of this variant."""
+    try:
+        _weight_files(folder, variant)
+    except (FileNotFoundError, ValueError, KeyError):
+        return False
+    return True
+
+
 def _read_shapes(files: list[Path]) -> Shapes:
     """Name and shape of every tensor, from the headers; opening a file also checks that all of it is there."""
     shapes: Shapes = {}

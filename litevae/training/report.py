@@ -15,6 +15,8 @@ from litevae.cost import parameter_count
 from litevae.data import TrainingData
 from litevae.evaluation.figures import latent_to_rgb, save_curves, save_reconstruction_grid
 from litevae.evaluation.held_out import Evaluation
+from litevae.models.model_card import keep_own_card
+from litevae.models.model_facts import ModelFacts
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import RunFolder
 from litevae.training.config import RunConfig
@@ -158,13 +160,18 @@ def write_results(
     raw: Evaluation | None,
     baseline: Evaluation,
     step: int,
+    facts: ModelFacts,
 ) -> None:
-    """The two figures, then the model in save_pretrained form: with it a run counts as finished."""
+    """The two figures, then the model in save_pretrained form: with it a run counts as finished.
+
+    `facts`: for the model's card; one that was changed by hand stays.
+    """
     with replacing(folder.curves) as temporary:
         save_curves(temporary, folder.read_metrics(), baseline.psnr)
     write_grid(folder.reconstructions, evaluation, raw, step)
     with replacing(folder.model) as temporary:
-        model.save_pretrained(temporary)
+        model.save_pretrained(temporary, about=facts)
+        keep_own_card(folder.model, temporary)
 
 
 def quality_table(folder: RunFolder, evaluation: Evaluation, baseline: Evaluation) -> str:

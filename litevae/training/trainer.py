@@ -22,6 +22,7 @@ from litevae.runs.processes import Processes
 from litevae.runs.progress import BrokenRunError
 from litevae.training.config import RunConfig
 from litevae.training.latent_scale import fixed_scale, measure_scale, write_scale
+from litevae.training.model_card import run_facts
 from litevae.training.networks import Networks
 from litevae.training.report import AutoencoderFolder, conclusion, introduction, pictures, write_grid, write_results
 from litevae.training.snapshot import KEYS, restore, snapshot, start_from
@@ -93,7 +94,9 @@ class Trainer(Loop):
     def write_results(self) -> None:
         evaluation, raw = self.latest
         latents = self._measure_scale()
-        write_results(self.folder, self.networks.kept, evaluation, raw, self.baseline, self.step)
+        about = (self.data.description, evaluation, self.baseline)
+        facts = run_facts(self.config, self.networks, self.folder, *about)
+        write_results(self.folder, self.networks.kept, evaluation, raw, self.baseline, self.step, facts)
         self.say(conclusion(self.folder, evaluation, self.baseline, latents))
 
     def _measure_scale(self) -> dict[str, Any] | None:

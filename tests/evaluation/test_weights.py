@@ -8,7 +8,6 @@ from urllib.error import URLError
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from litevae import torchvision_shim
 from litevae.evaluation.weights import (
@@ -22,8 +21,6 @@ from litevae.evaluation.weights import (
     WrongWeightsError,
     find_weights,
     load_weights,
-    state_hash,
-    tensors_hash,
 )
 
 torchvision_shim.install()  # for torchvision and torch-fidelity
@@ -221,31 +218,3 @@ def test_the_label_is_the_metric_s_own_with_published_weights_alone() -> None:
 def test_a_folder_of_weights_that_does_not_exist(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--weights must be a folder that exists, got .*none'?; name the one"):
         WeightSource(tmp_path / "none")
-
-
-def hashed(tensors: dict[str, Tensor]) -> str:
-    """The definition of `tensors_hash`, for tensors of rank 1."""
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        values = tensors[name]
-        digest.update(f"{name} {values.dtype} [{len(values)}]\n".encode() + values.numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
-
-
-def test_the_hash_is_of_names_dtypes_shapes_and_values() -> None:
-    state = {"b": torch.tensor([1.0, 2.0]), "a": torch.tensor([3])}
-    assert tensors_hash(state) == hashed(state)
-    others = [
-        {"c": state["b"], "a": state["a"]},
-        {**state, "b": state["b"].view(2, 1)},
-        {**state, "b": state["b"].view(torch.int32)},
-        {**state, "b": torch.tensor([1.0, 2.0000002])},
-    ]
-    assert len({tensors_hash(one) for one in [state, *others]}) == 5
-
-
-def test_the_hash_of_a_network_does_not_depend_on_its_memory_format() -> None:
-    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))  # the counter of batches has rank 0
-    before = state_hash(network)
-    assert state_hash(network.to(memory_format=torch.channels_last)) == before
-    assert state_hash(network.bfloat16()) != before

@@ -1,0 +1,126 @@
+"""What does the demo show of one photo? Its reconstruction, its latent as colours, the PSNR and the bytes.
+
+image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> figures
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from litevae.cost import parameter_count
+from litevae.data import UnreadableImageError, read_image, to_tensor
+from litevae.data.images import to_image
+from litevae.evaluation.figures import latent_to_rgb
+from litevae.evaluation.metrics import psnr
+from litevae.evaluation.reconstruction import reconstruct
+
+STORED = torch.float16
+"""What a latent would be stored in."""
+
+
+class DemoError(Exception):
+    """What the page says instead of a result, in one sentence or two."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One photo's result."""
+
+    original: Image.Image
+    reconstruction: Image.Image
+    latent: Image.Image
+    """Of the photo's size: the first three channels as red, green and blue, a place a square."""
+    psnr: float
+    """In dB, of pixels in [-1, 1] before they are rounded to 8 bits."""
+    latent_shape: tuple[int, int, int]
+    latent_bytes: int
+    """As `STORED`."""
+    file_bytes: int
+    """Of the photo's file."""
+    whole_size: tuple[int, int]
+    """Width and height of the photo in the file."""
+
+    @property
+    def was_shrunk(self) -> bool:
+        return self.whole_size != self.original.size
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What the page lists beside the pictures."""
+        width, height = self.original.size
+        pixels = f"{width} x {height}"
+        rows = [
+            ("PSNR", f"{self.psnr:.2f} dB"),
+            ("Pixels", f"{pixels}, {_bytes(3 * width * height)} at 8 bits"),
+            ("Latent", f"{' x '.join(map(str, self.latent_shape))}, {_bytes(self.latent_bytes)} in float16"),
+            ("File", f"{_bytes(self.file_bytes)}, {_times(self.file_bytes / self.latent_bytes)}"),
+        ]
+        if self.was_shrunk:
+            whole = " x ".join(map(str, self.whole_size))
+            rows[-1] = ("File", f"{_bytes(self.file_bytes)}, of the whole {whole} pixels")
+        return rows
+
+
+def show(model: Any, path: str | Path, max_side: int) -> Shown:
+    """Reconstruct a photo from the mode of its posterior, on the model's device.
+
+    Args:
+        model: a LiteVAE or StableDiffusionVAE in eval mode.
+        path: an image in any format that `read_image` reads.
+        max_side: a photo whose longer side is above this is shrunk to it first.
+
+    Raises:
+        DemoError: it cannot be read, or is too large for the memory.
+    """
+    path = Path(path)
+    try:
+        image, file_bytes = read_image(path, warn=False), path.stat().st_size
+    except (UnreadableImageError, OSError) as error:
+        raise DemoError(str(error).replace(str(path), path.name)) from error
+    whole_size = image.size
+    if max(image.size) > max_side:
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    original = to_tensor(image)[None]  # [1, 3, H, W]
+    try:
+        reconstruction, latent = (x.cpu() for x in reconstruct(model, original.to(model.device)))
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        size = f"{image.width} x {image.height}"
+        raise DemoError(f"{size} pixels need more memory than there is; drop a smaller photo") from error
+    places = to_image(latent_to_rgb(latent[0]))
+    factor = model.downsampling
+    squares = places.resize((places.width * factor, places.height * factor), Image.Resampling.NEAREST)
+    channels, height, width = latent.shape[1:]
+    return Shown(
+        original=image,
+        reconstruction=to_image(reconstruction[0]),
+        latent=squares.crop((0, 0, *image.size)),
+        psnr=psnr(reconstruction, original).item(),
+        latent_shape=(channels, height, width),
+        latent_bytes=latent.numel() * STORED.itemsize,
+        file_bytes=file_bytes,
+        whole_size=whole_size,
+    )
+
+
+def about(model: Any) -> str:
+    """The model in one line."""
+    encoder = parameter_count(model.encoder, model.quant_conv) / 1e6
+    decoder = parameter_count(model.decoder, model.post_quant_conv) / 1e6
+    return (
+        f"{type(model).__name__}: encoder {encoder:.2f} M parameters, decoder {decoder:.2f} M; latents of "
+        f"{model.latent_channels} channels at 1/{model.downsampling} of the size; {model.device}"
+    )
+
+
+def _bytes(count: int) -> str:
+    """In kB or MB of 1,000 bytes, as file managers count."""
+    if count < 1_000:
+        return f"{count} bytes"
+    return f"{count / 1e3:,.1f} kB" if count < 1_000_000 else f"{count / 1e6:,.2f} MB"
+
+
+def _times(ratio: float) -> str:
+    """ "4.1 times the latent", or a share of it where the file is the smaller one."""
+    return f"{ratio:.1f} times the latent" if ratio >= 1 else f"{ratio:.2f} of the latent"

@@ -1,0 +1,162 @@
+"""What does the README.md beside a model's weights say, and may it be written anew?
+
+A card is written from what its model is and from `ModelFacts`, which its YAML holds too: a model that was loaded from a
+folder with a card hands them on. A card that was changed by hand is known by its digest, and stays as it is.
+"""
+
+import contextlib
+import hashlib
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+import litevae
+from litevae.models.card_text import card_text, model_title
+from litevae.models.model_facts import CardPlace, Measurement, ModelFacts
+from litevae_kernels.files import write_text
+
+CARD_NAME = "README.md"
+RESULTS_NAME = "results.json"
+UNKNOWN_LICENSE = "unknown"  # as the Hub calls it
+_TAGS = ["autoencoder", "variational-autoencoder", "latent-diffusion"]
+_DIGEST = re.compile(r"\n<!-- Written by litevae .* blake2b:([0-9a-f]{32}) -->\n*\Z")
+
+
+def build_card(model: Any, facts: ModelFacts, weights: str, place: CardPlace) -> str:
+    """The text of a card: YAML that the Hub reads, then Markdown, last a digest of all before it.
+
+    Args:
+        model: a LiteVAE or StableDiffusionVAE.
+        weights: the `state_hash` of the model.
+    """
+    results = [_as_eval_result(one) for one in facts.measurements if math.isfinite(one.value)]
+    dtype = str(model.dtype).removeprefix("torch.")
+    own: dict[str, Any] = {"weights": weights, "dtype": dtype, "training": dict(facts.training)}
+    data = ModelCardData(
+        library_name="diffusers",
+        license=facts.license or UNKNOWN_LICENSE,
+        pipeline_tag="image-to-image",
+        tags=["litevae", *_TAGS] if hasattr(model, "architecture") else _TAGS,
+        datasets=list(facts.datasets) or None,
+        model_name=model_title(model) if results else None,
+        eval_results=results or None,
+        litevae=own,
+    )
+    text = f"---\n{data.to_yaml()}\n---\n{card_text(model, facts, place)}"
+    about = "Written anew with the model, unless it was changed by hand."
+    return f"{text}\n<!-- Written by litevae {litevae.__version__}. {about} blake2b:{_digest(text)} -->\n"
+
+
+def is_generated(text: str) -> bool:
+    """Whether a card is as `build_card` wrote it."""
+    found = _DIGEST.search(text)
+    return found is not None and found[1] == _digest(text[: found.start()])
+
+
+def read_card(folder: Path) -> str | None:
+    """The text of a folder's card; None where there is none, or none that can be read as text."""
+    try:
+        with (folder / CARD_NAME).open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def write_card(folder: Path, text: str) -> bool:
+    """Write a card unless something that no `build_card` wrote is in its place; returns whether it was written."""
+    before = read_card(folder)
+    if (folder / CARD_NAME).exists() and (before is None or not is_generated(before)):
+        return False
+    write_text(folder / CARD_NAME, text)
+    return True
+
+
+def keep_own_card(before: Path, folder: Path) -> None:
+    """Take a README.md that was changed by hand from the folder that `folder` is about to replace."""
+    text = read_card(before)
+    if text is not None and not is_generated(text):
+        write_text(folder / CARD_NAME, text)
+
+
+def handed_on(text: str, weights: str, dtype: str) -> ModelFacts | None:
+    """The facts of a card of these weights; None where it is of others, or does not say.
+
+    Of weights in another dtype nobody can tell: they count as the same, rounded.
+    """
+    data = _metadata(text)
+    own = None if data is None else data.get("litevae")
+    if data is None or not isinstance(own, dict) or not isinstance(own.get("weights"), str):
+        return None
+    if own.get("dtype") == dtype and own["weights"] != weights:
+        return None
+    training = own.get("training") if isinstance(own.get("training"), dict) else {}
+    license = None if data.license == UNKNOWN_LICENSE else data.license
+    try:
+        measured = tuple(_as_measurement(result) for result in data.eval_results or [])
+        datasets = tuple(data.datasets or ())
+        return ModelFacts(license, {str(key): str(value) for key, value in training.items()}, measured, datasets)
+    except (AttributeError, TypeError, ValueError):  # changed by hand into what these cannot be
+        return None
+
+
+def measurements_beside(folder: Path, weights: str) -> tuple[Measurement, ...]:
+    """What `litevae.evaluate` measured of these weights: in every results.json in `folder`, or one level below it."""
+    found = []
+    for file in sorted([*folder.glob(RESULTS_NAME), *folder.glob(f"*/{RESULTS_NAME}")]):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # another program's
+            results = json.loads(file.read_text(encoding="utf-8"))
+            if results["model"]["weights"] == weights:
+                found += [
+                    Measurement(public_name(results["data"]["name"]), one["images"], f"{size}x{size}", metric, value)
+                    for size, one in results["sizes"].items()
+                    for metric, value in one["metrics"].items()
+                    if isinstance(value, float)
+                ]
+    return tuple(found)
+
+
+def public_name(data: str) -> str:
+    """The name of data without the place where a machine has it: the last part of a path or address.
+
+    >>> public_name("/home/somebody/imagenet/val/"), public_name("ILSVRC/imagenet-1k")
+    ('val', 'ILSVRC/imagenet-1k')
+    """
+    is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", data) is not None and not Path(data).exists()
+    return data if is_hub_name else data.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "unnamed"
+
+
+def _metadata(text: str) -> Any:
+    if not text.lstrip().startswith("---"):
+        return None
+    try:
+        return ModelCard(text, ignore_metadata_errors=True).data
+    except Exception:  # whatever a YAML parser says of somebody's text
+        return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _as_eval_result(one: Measurement) -> EvalResult:
+    return EvalResult(
+        task_type="image-to-image",
+        task_name="Reconstruction",
+        dataset_type=re.sub(r"[^\w./-]+", "-", one.data.lower()).strip("-") or "unnamed",
+        dataset_name=one.data,
+        dataset_config=one.size,
+        dataset_args={"images": one.images, "measured_by": one.source},
+        metric_type=one.metric,
+        metric_name=one.metric,
+        metric_value=float(f"{one.value:.6g}"),
+    )
+
+
+def _as_measurement(result: EvalResult) -> Measurement:
+    about = result.dataset_args or {}
+    value, size, source = float(result.metric_value), str(result.dataset_config), str(about.get("measured_by"))
+    return Measurement(result.dataset_name, int(about["images"]), size, result.metric_type, value, source)
