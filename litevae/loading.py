@@ -39,7 +39,8 @@ def load_model(
             the averaged weights where the run has them;
             a folder written by save_pretrained of LiteVAE, StableDiffusionVAE or diffusers' AutoencoderKL;
             a name on the Hub, "owner/name"; never asked for one in runs/.
-        variant: the weights that `save_pretrained(variant=...)` wrote, as "fp16"; they are loaded in their own dtype.
+        variant: the weights that `save_pretrained(variant=...)` wrote, as "fp16"; the model is in float32 all the
+            same, as `from_pretrained` makes it.
         revision: on the Hub, a branch, tag or commit.
         token: of a private model on the Hub; None: the one of `hf auth login`.
 

@@ -20,7 +20,9 @@ def model_title(model: Any) -> str:
     if not hasattr(model, "architecture"):
         return "AutoencoderKL"
     own = model.architecture
-    sizes = [size for size, one in PRESETS.items() if all(getattr(one, name) == getattr(own, name) for name in _ENCODER)]
+    sizes = [
+        size for size, one in PRESETS.items() if all(getattr(one, name) == getattr(own, name) for name in _ENCODER)
+    ]
     return f"LiteVAE-{sizes[0]}" if sizes else "LiteVAE"
 
 
@@ -82,9 +84,12 @@ def _example(model: Any, place: CardPlace) -> list[str]:
     kind = "LiteVAE" if hasattr(model, "architecture") else "StableDiffusionVAE"
     options = {"subfolder": place.subfolder, "variant": place.variant}
     told = ", ".join([f'"{place.name}"', *(f'{name}="{value}"' for name, value in options.items() if value)])
-    is_here = place.name == "."
+    here = ", in this folder" if place.name == "." else ""
+    others = "diffusers' pipelines take it as their `vae`"
+    if kind == "StableDiffusionVAE":
+        others += "; its own AutoencoderKL reads it too, unless the encoder has widths of its own"
     return [
-        f"With the Python package `litevae`{', in this folder' if is_here else ''}:",
+        f"With the Python package `litevae`{here}:",
         "",
         "```python",
         "import torch",
@@ -94,10 +99,8 @@ def _example(model: Any, place: CardPlace) -> list[str]:
         "image = vae.decode(latent).sample",
         "```",
         "",
-        "Images are in [-1, 1]. diffusers' pipelines take it as their `vae`"
-        + ("." if kind == "LiteVAE" else ", `from_pretrained` of diffusers' own AutoencoderKL reads it too, unless its "
-           "encoder has widths of its own."),
-    ]  # fmt: skip
+        f"Images are in [-1, 1]. {others}.",
+    ]
 
 
 def _training(facts: ModelFacts) -> list[str]:
@@ -137,4 +140,8 @@ def _list(widths: Sequence[int]) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [header, ["---"] * len(header), *rows]
-    return ["| " + " | ".join(" ".join(str(cell).replace("|", "\\|").split()) for cell in line) + " |" for line in lines]
+    return [f"| {' | '.join(map(_cell, line))} |" for line in lines]
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())

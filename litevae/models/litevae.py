@@ -291,5 +291,5 @@ class LiteVAE(  # type: ignore[misc]
         model, info = cast(Any, super().from_pretrained(path, output_loading_info=True, **kwargs))
         pretrained.check_after_loading(path, info)
         publishing.remember_folder(model, path, kwargs)
-        model.to(memory_format=torch.channels_last)  # files hold NCHW, and loading assigns what they hold
+        pretrained.to_channels_last(model)
         return (model, info) if wants_info else model

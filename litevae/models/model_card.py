@@ -36,6 +36,7 @@ def build_card(model: Any, facts: ModelFacts, weights: str, place: CardPlace) ->
     results = [_as_eval_result(one) for one in facts.measurements if math.isfinite(one.value)]
     dtype = str(model.dtype).removeprefix("torch.")
     own: dict[str, Any] = {"weights": weights, "dtype": dtype, "training": dict(facts.training)}
+    own |= {"variant": place.variant} if place.variant else {}
     data = ModelCardData(
         library_name="diffusers",
         license=facts.license or UNKNOWN_LICENSE,
@@ -57,6 +58,18 @@ def is_generated(text: str) -> bool:
     return found is not None and found[1] == _digest(text[: found.start()])
 
 
+def may_be_replaced(text: str | None, variant: str | None) -> bool:
+    """Whether a card may be replaced by one of a variant of the weights.
+
+    One that cannot be read as text (None), or that was changed by hand, may not; nor one of the weights without a
+    variant by one of a variant.
+    """
+    if text is None or not is_generated(text):
+        return False
+    data = _metadata(text)
+    return variant is None or (data is not None and data.get("litevae", {}).get("variant") == variant)
+
+
 def read_card(folder: Path) -> str | None:
     """The text of a folder's card; None where there is none, or none that can be read as text."""
     try:
@@ -66,10 +79,9 @@ def read_card(folder: Path) -> str | None:
         return None
 
 
-def write_card(folder: Path, text: str) -> bool:
-    """Write a card unless something that no `build_card` wrote is in its place; returns whether it was written."""
-    before = read_card(folder)
-    if (folder / CARD_NAME).exists() and (before is None or not is_generated(before)):
+def write_card(folder: Path, text: str, variant: str | None = None) -> bool:
+    """Write a card unless one is there that may not be replaced; returns whether it was written."""
+    if (folder / CARD_NAME).exists() and not may_be_replaced(read_card(folder), variant):
         return False
     write_text(folder / CARD_NAME, text)
     return True
@@ -93,7 +105,8 @@ def handed_on(text: str, weights: str, dtype: str) -> ModelFacts | None:
         return None
     if own.get("dtype") == dtype and own["weights"] != weights:
         return None
-    training = own.get("training") if isinstance(own.get("training"), dict) else {}
+    told = own.get("training")
+    training: dict[Any, Any] = told if isinstance(told, dict) else {}
     license = None if data.license == UNKNOWN_LICENSE else data.license
     try:
         measured = tuple(_as_measurement(result) for result in data.eval_results or [])
@@ -126,7 +139,8 @@ def public_name(data: str) -> str:
     ('val', 'ILSVRC/imagenet-1k')
     """
     is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", data) is not None and not Path(data).exists()
-    return data if is_hub_name else data.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "unnamed"
+    place = data.partition("?")[0] if "://" in data else data  # what follows may be a token
+    return data if is_hub_name else place.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "unnamed"
 
 
 def _metadata(text: str) -> Any:

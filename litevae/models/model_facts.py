@@ -68,5 +68,5 @@ class CardPlace:
     name: str = "."
     """What `from_pretrained` is given: a name on the Hub, or the folder."""
     variant: str | None = None
-    """None where weights without a variant are there."""
+    """In the file names of the weights."""
     subfolder: str | None = None

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from litevae.config import check_names
+from litevae_kernels.checks import wrong_kind
 
 CONFIG_NAME = "config.json"
 _MODEL_NAME = "LiteVAE"
@@ -36,6 +37,9 @@ def check_before_loading(model_class: Any, path: str, options: Mapping[str, Any]
         model_class: LiteVAE.
         options: the other arguments of `from_pretrained`.
     """
+    for name in ("torch_dtype", "dtype"):
+        if not isinstance(options.get(name, torch.float32), torch.dtype | None):  # diffusers would load float32
+            raise wrong_kind(name, "be a torch.dtype or None", options[name], "torch.float16, for example")
     folder = Path(path)
     if folder.is_file():
         raise NotADirectoryError(f"{path} must be a folder with a {CONFIG_NAME}, got a file; pass {folder.parent}")
@@ -112,15 +116,6 @@ def _weight_files(folder: Path, variant: str | None) -> list[Path] | None:
     return files
 
 
-def has_weights(folder: Path, variant: str | None) -> bool:
-    """Whether a folder has all files of weights of this variant."""
-    try:
-        _weight_files(folder, variant)
-    except (FileNotFoundError, ValueError, KeyError):
-        return False
-    return True
-
-
 def _read_shapes(files: list[Path]) -> Shapes:
     """Name and shape of every tensor, from the headers; opening a file also checks that all of it is there."""
     shapes: Shapes = {}
@@ -155,6 +150,17 @@ def _check_names_fit(path: object, missing: Any, unexpected: Any) -> None:
                 f"the weights in {path} must fit its {CONFIG_NAME}: {names[0]} {verdict} ({len(names)} such tensors); "
                 f"use the {CONFIG_NAME} saved with these weights, or {_SAVED_BY}"
             )
+
+
+def to_channels_last(model: nn.Module) -> None:
+    """Weights as the model keeps them: files hold NCHW, and loading assigns what they hold.
+
+    Not by `model.to`, which accelerate refuses where a `device_map` has put parts elsewhere. Those, which are on the
+    meta device until they are used, come in NCHW each time.
+    """
+    for parameter in model.parameters():
+        if parameter.dim() == 4 and not parameter.is_meta:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def make_contiguous(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:

@@ -22,6 +22,7 @@ from litevae.models.model_card import (
     build_card,
     handed_on,
     is_generated,
+    may_be_replaced,
     measurements_beside,
     read_card,
     write_card,
@@ -94,11 +95,12 @@ class Publishing(nn.Module):
             raise wrong_kind("about", "be a ModelFacts or None", about)
         push = {name: options.pop(name) for name in _PUSH if name in options} if push_to_hub else {}
         repo_id = None if not push_to_hub else _create(push.pop("repo_id", None) or folder.resolve().name, push)
-        saved_with = {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
+        saved_with: dict[str, Any] = {"safe_serialization": safe_serialization, "variant": variant}
+        saved_with |= {"max_shard_size": max_shard_size}
         saved_with |= {"is_main_process": is_main_process, "save_function": save_function}
         self._write(folder, about, CardPlace(repo_id or ".", variant), {**saved_with, **options})
         if repo_id is not None:
-            self._upload(folder, repo_id, None, push)
+            self._upload(folder, CardPlace(repo_id, variant), push)
 
     def push_to_hub(
         self,
@@ -132,19 +134,17 @@ class Publishing(nn.Module):
         with tempfile.TemporaryDirectory() as temporary:
             saved_with = {"safe_serialization": safe_serialization, "variant": variant}
             self._write(Path(temporary), about, CardPlace(name, variant, subfolder), saved_with)
-            return self._upload(Path(temporary), name, subfolder, push)
+            return self._upload(Path(temporary), CardPlace(name, variant, subfolder), push)
 
     def _write(self, folder: Path, about: ModelFacts | None, place: CardPlace, saved_with: Mapping[str, Any]) -> None:
         model = self._diffusers_model
         with pretrained.without_compiled_wrappers(model), _without_local_path(model):
             self._save_as_diffusers(folder, saved_with)
             if saved_with.get("is_main_process", True):
-                write_card(folder, self._card(folder, about, place))
+                write_card(folder, self._card(folder, about, place), place.variant)
 
     def _card(self, folder: Path, about: ModelFacts | None, place: CardPlace) -> str:
         weights, dtype = state_hash(self), str(self._diffusers_model.dtype).removeprefix("torch.")
-        if pretrained.has_weights(folder, None):
-            place = CardPlace(place.name, None, place.subfolder)
         facts, measured = about or ModelFacts(), measurements_beside(folder, weights)
         if self.loaded_from is not None:
             text = read_card(self.loaded_from)
@@ -157,15 +157,16 @@ class Publishing(nn.Module):
                 measured += measurements_beside(self.loaded_from.parent, weights)
         return build_card(self, facts.with_measurements(measured), weights, place)
 
-    def _upload(self, folder: Path, repo_id: str, subfolder: str | None, push: Mapping[str, Any]) -> str:
-        name = CARD_NAME if subfolder is None else f"{subfolder}/{CARD_NAME}"
-        keeps = _has_own_card(repo_id, name, push.get("token"))
-        if keeps:
-            warnings.warn(f"{repo_id} has a {name} that was written by hand: it stays as it is", stacklevel=3)
+    def _upload(self, folder: Path, place: CardPlace, push: Mapping[str, Any]) -> str:
+        card = CARD_NAME if place.subfolder is None else f"{place.subfolder}/{CARD_NAME}"
+        text = _card_on_hub(place.name, card, push.get("token"))
+        keeps = text != "" and not may_be_replaced(text, place.variant)
+        if keeps and (text is None or not is_generated(text)):
+            warnings.warn(f"{place.name} has a {card} that was written by hand: it stays as it is", stacklevel=3)
         commit = huggingface_hub.upload_folder(
-            repo_id=repo_id,
+            repo_id=place.name,
             folder_path=folder,
-            path_in_repo=subfolder,
+            path_in_repo=place.subfolder,
             token=push.get("token"),
             commit_message=push.get("commit_message") or f"Upload {type(self).__name__}",
             create_pr=push.get("create_pr", False),
@@ -194,17 +195,16 @@ def _create(repo_id: str, push: Mapping[str, Any]) -> str:
     return made.repo_id
 
 
-def _has_own_card(repo_id: str, name: str, token: str | None) -> bool:
-    """Whether a repository has a card that `build_card` did not write."""
+def _card_on_hub(repo_id: str, name: str, token: str | None) -> str | None:
+    """The card of a repository, "" where it has none; None: one that is no text."""
     try:
         with tempfile.TemporaryDirectory() as temporary:
             file = huggingface_hub.hf_hub_download(repo_id, name, token=token, local_dir=temporary)
-            text = read_card(Path(file).parent)
-    except EntryNotFoundError as error:
-        if isinstance(error, LocalEntryNotFoundError):  # the Hub did not answer
-            raise
-        return False
-    return text is None or not is_generated(text)
+            return read_card(Path(file).parent)
+    except LocalEntryNotFoundError:  # the Hub did not answer
+        raise
+    except EntryNotFoundError:
+        return ""
 
 
 @contextmanager
