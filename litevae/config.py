@@ -129,7 +129,8 @@ class LiteVAEConfig:
     shift_factor: float | None = None
     """See `scaling_factor`."""
     force_upcast: bool = False
-    """Whether a diffusion pipeline in float16 should run the autoencoder in float32."""
+    """Whether a diffusion pipeline in float16 should run the autoencoder in float32. Pipelines such as SDXL's then read
+    the dtype of `post_quant_conv`, so that `use_quant_conv` must be True."""
     latent_channel_means: tuple[float, ...] | None = None
     """The mean of each channel of the latents of the training data; None: not measured. For a diffusion model that
     scales each channel by itself, instead of `scaling_factor`: diffusers' pipelines do not read it."""

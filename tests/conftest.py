@@ -18,6 +18,7 @@ if not torch.cuda.is_available():
 NEEDED_PACKAGES = {
     "benchmarks": ["diffusers", "pytest_benchmark", "ptwt"],
     "data": ["datasets", "skimage", "PIL"],
+    "demo_page": ["datasets", "diffusers", "matplotlib", "omegaconf", "skimage", "PIL"],
     "kernels/test_compat.py": ["ptwt", "pywt"],
     "kernels/test_haar_dwt2d_pywavelets.py": ["pywt", "hypothesis"],
     "losses": ["diffusers", "lpips", "scipy", "ptwt"],

@@ -11,7 +11,13 @@ from litevae.demo_page.shown import DemoError, Shown, about, show
 _FONTS = ("system-ui", "-apple-system", "Segoe UI", "sans-serif")
 _CSS = """
 footer { display: none !important; }
-.gradio-container { max-width: 1200px !important; margin: 0 auto !important; }
+.gradio-container { max-width: 1160px !important; margin: 0 auto !important; }
+.facts { display: flex; gap: 12px; margin: 0; }
+.facts div { flex: 1; padding: 12px 16px; border-radius: 8px; background: var(--block-background-fill); }
+.facts dt { color: var(--body-text-color-subdued); font-size: 13px; }
+.facts dd { margin: 2px 0 0; font-size: 20px; font-weight: 600; color: var(--body-text-color); }
+.facts small { display: block; font-size: 13px; font-weight: 400; line-height: 1.2; }
+.facts small { color: var(--body-text-color-subdued); }
 """
 
 
@@ -44,18 +50,18 @@ def build_page(model: Any, name: str, max_side: int, photo: Path | None = None) 
         return _contents(result)
 
     pair, latent, facts = _contents(first)
+    picture: Any = {"format": "png", "type": "pil", "interactive": False, "buttons": ["download", "fullscreen"]}
     with gr.Blocks(title=f"LiteVAE: {name}", analytics_enabled=False) as page:
-        gr.Markdown(f"## {name}\n{about(model)}")
-        with gr.Row():
-            with gr.Column(scale=3):
-                slider = gr.ImageSlider(
-                    pair, label="Original | reconstruction", format="png", interactive=False, type="pil"
-                )
-            with gr.Column(scale=2):
-                file = gr.File(label="Drop a photo", file_types=["image"], type="filepath", height=130)
-                numbers = gr.Dataframe(facts, headers=["", ""], interactive=False, show_label=False)
-                places = gr.Image(latent, label="Latent, first three channels", format="png", interactive=False)
-        file.change(drop, file, [slider, places, numbers], show_progress_on=[slider])
+        with gr.Row(equal_height=True):
+            with gr.Column():
+                gr.Markdown(f"# {name}\n{about(model)}")
+            with gr.Column():
+                file = gr.File(label="Photo", file_types=["image"], type="filepath", height=120)
+        with gr.Row(equal_height=True):
+            slider = gr.ImageSlider(pair, label="Original | reconstruction", **picture)
+            places = gr.Image(latent, label="Latent: channels 1 to 3 as red, green, blue", **picture)
+        table = gr.HTML(facts, padding=False)
+        file.change(drop, file, [slider, places, table], show_progress_on=[slider])
     return page
 
 
@@ -82,7 +88,10 @@ def serve(page: Any, port: int | None, share: bool) -> str:
 
 
 def _contents(result: Shown | None) -> tuple[Any, ...]:
-    """Of the slider, the picture of the latent, and the table."""
+    """Of the slider, the picture of the latent, and the numbers."""
     if result is None:
-        return None, None, []
-    return (result.original, result.reconstruction), result.latent, [list(row) for row in result.facts()]
+        return None, None, ""
+    tiles = "".join(
+        f"<div><dt>{what}</dt><dd>{value}<small>{more}</small></dd></div>" for what, value, more in result.facts()
+    )
+    return (result.original, result.reconstruction), result.latent, f'<dl class="facts">{tiles}</dl>'

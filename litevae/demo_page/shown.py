@@ -47,20 +47,22 @@ class Shown:
     def was_shrunk(self) -> bool:
         return self.whole_size != self.original.size
 
-    def facts(self) -> list[tuple[str, str]]:
-        """What the page lists beside the pictures."""
+    def facts(self) -> list[tuple[str, str, str]]:
+        """What the page lists below the pictures: what, its value, and more about it."""
         width, height = self.original.size
-        pixels = f"{width} x {height}"
-        rows = [
-            ("PSNR", f"{self.psnr:.2f} dB"),
-            ("Pixels", f"{pixels}, {_bytes(3 * width * height)} at 8 bits"),
-            ("Latent", f"{' x '.join(map(str, self.latent_shape))}, {_bytes(self.latent_bytes)} in float16"),
-            ("File", f"{_bytes(self.file_bytes)}, {_times(self.file_bytes / self.latent_bytes)}"),
+        pixel_bytes, whole = 3 * width * height, " x ".join(map(str, self.whole_size))
+        share = f"{self.latent_bytes / pixel_bytes:.1%} of the pixels' bytes"
+        whole_note = f"of {whole} pixels, which were shrunk" if self.was_shrunk else ""
+        return [
+            ("PSNR", f"{self.psnr:.2f} dB", "of the reconstruction"),
+            (
+                "Latent in float16",
+                count_bytes(self.latent_bytes),
+                f"{' x '.join(map(str, self.latent_shape))}, {share}",
+            ),
+            ("Photo's file", count_bytes(self.file_bytes), whole_note or _times(self.file_bytes / self.latent_bytes)),
+            ("Pixels at 8 bits", count_bytes(pixel_bytes), f"{width} x {height}"),
         ]
-        if self.was_shrunk:
-            whole = " x ".join(map(str, self.whole_size))
-            rows[-1] = ("File", f"{_bytes(self.file_bytes)}, of the whole {whole} pixels")
-        return rows
 
 
 def show(model: Any, path: str | Path, max_side: int) -> Shown:
@@ -114,7 +116,7 @@ def about(model: Any) -> str:
     )
 
 
-def _bytes(count: int) -> str:
+def count_bytes(count: int) -> str:
     """In kB or MB of 1,000 bytes, as file managers count."""
     if count < 1_000:
         return f"{count} bytes"
