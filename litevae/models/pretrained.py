@@ -160,7 +160,7 @@ def to_channels_last(model: nn.Module) -> None:
     """
     for parameter in model.parameters():
         if parameter.dim() == 4 and not parameter.is_meta:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+            parameter.data = parameter.data.to(memory_format=torch.channels_last)
 
 
 def make_contiguous(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:

@@ -118,7 +118,7 @@ SAME: dict[str, Callable[[Any], Any]] = {
     "enable_gradient_checkpointing": after("enable_gradient_checkpointing", "is_gradient_checkpointing"),
     "from_config": lambda vae: dict(type(vae).from_config(vae.config).config) == dict(vae.config),
 }
-FOLDERS = ("save_pretrained", "from_pretrained")
+FOLDERS = ("save_pretrained", "from_pretrained", "push_to_hub")  # the last: test_publishing.py
 
 TILING = (ValueError, r"the decoder must see a bounded part .*GroupNorm.*enable_tiling\(blend=True\)")
 REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {

@@ -63,6 +63,17 @@ def test_a_pipeline_saves_and_loads_with_it(pipeline, tmp_path):
     assert LiteVAE.from_pretrained(tmp_path, subfolder="vae").config.scaling_factor == 0.5
 
 
+def test_a_pipeline_saves_and_loads_a_variant(pipeline, tmp_path):
+    """diffusers looks for `variant` among the arguments of each part's save_pretrained."""
+    pipeline.to(torch.bfloat16)
+    pipeline.save_pretrained(tmp_path, variant="bf16", max_shard_size="20KB")
+    files = {file.name for file in (tmp_path / "vae").iterdir()}
+    assert {"README.md", "diffusion_pytorch_model.safetensors.index.bf16.json"} < files
+    loaded = DiTPipeline.from_pretrained(tmp_path, variant="bf16", dtype=torch.bfloat16)
+    states = loaded.vae.state_dict(), pipeline.vae.state_dict()
+    assert all(torch.equal(read, written) for read, written in zip(*map(dict.values, states), strict=True))
+
+
 def test_the_parts_that_pipelines_use(make_model, image):
     vae = make_model(scaling_factor=0.5, shift_factor=0.1)
     assert 2 ** (len(vae.config.block_out_channels) - 1) == 8
