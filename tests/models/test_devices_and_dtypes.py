@@ -41,7 +41,7 @@ def autoencoder_kl() -> Any:
     return model.eval()
 
 
-@pytest.fixture(params=VARIANTS)
+@pytest.fixture(params=["group-norm", "smc", *(pytest.param(name, marks=pytest.mark.slow) for name in [*VARIANTS][2:])])
 def model(request, make_model) -> LiteVAE:
     return make_model(**VARIANTS[request.param])
 
@@ -113,12 +113,10 @@ LOADS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("name", "variant"),
-    [(name, "quant-conv") for name in LOADS]
-    + [
-        pytest.param(name, variant, marks=pytest.mark.slow)
+    [
+        pytest.param(name, variant, marks=pytest.mark.slow if "disk" in name and variant != "smc" else ())
         for name in LOADS
-        for variant in VARIANTS
-        if "disk" in name and variant != "quant-conv"
+        for variant in (VARIANTS if "disk" in name else ["quant-conv"])
     ],
 )
 @pytest.mark.filterwarnings("ignore:The following device_map keys:UserWarning")

@@ -14,6 +14,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from huggingface_hub import ModelCard
 
 from litevae import LiteVAE, Measurement, ModelFacts, StableDiffusionVAE, load_model
@@ -38,7 +39,7 @@ def baseline() -> StableDiffusionVAE:
     return StableDiffusionVAE.from_architecture(block_out_channels=(8, 8, 16, 16), layers_per_block=1).eval()
 
 
-@pytest.fixture(params=["LiteVAE", "StableDiffusionVAE"])
+@pytest.fixture(params=["LiteVAE", pytest.param("StableDiffusionVAE", marks=pytest.mark.slow)])
 def model(request, make_model) -> Any:
     return make_model(scaling_factor=0.25, shift_factor=0.5) if request.param == "LiteVAE" else baseline()
 
@@ -241,6 +242,13 @@ def test_wrong_arguments_are_refused_before_anything_is_written(model, tmp_path)
 def test_other_processes_write_no_card(model, tmp_path):
     model.save_pretrained(tmp_path, is_main_process=False)
     assert not (tmp_path / CARD).exists()
+
+
+def test_the_baseline_s_card_and_weights_are_read_by_diffusers_too(tmp_path, image):
+    model = baseline()
+    model.save_pretrained(tmp_path)
+    assert "AutoencoderKL reads it too" in ModelCard.load(tmp_path / CARD).text
+    assert torch.equal(AutoencoderKL.from_pretrained(tmp_path)(image).sample, model(image).sample)
 
 
 # the Hub

@@ -37,6 +37,7 @@ def test_the_card_of_a_run(run: Run, photos: Path) -> None:
         assert private not in text
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_a_card_by_hand_and_renews_its_own(run: Run) -> None:
     _, folder = run("run")
     file = folder / "model" / "README.md"
