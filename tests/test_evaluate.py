@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-from litevae import StableDiffusionVAE, evaluate
+from litevae import StableDiffusionVAE, evaluate, load_model
 from litevae.evaluation.weights import INCEPTION_FILE
 
 from . import children
@@ -128,6 +128,18 @@ def test_what_the_terminal_shows(place: Path, capsys: pytest.CaptureFixture[str]
     assert max(map(len, lines)) < 200
     assert "32x32 images 100% |" in errors
     assert "64x64 images 100% |" in errors
+
+
+def test_what_was_measured_is_in_the_card_of_the_model(place: Path, tmp_path: Path) -> None:
+    """That is saved beside the results."""
+    words = f"{place}/tiny {place}/crops --sizes 32 --metrics psnr --workers 0 --sample --output {tmp_path}/copy/own"
+    assert evaluate.main(words.split()) == 0
+    load_model(place / "tiny").save_pretrained(tmp_path / "copy")
+    value = json.loads((tmp_path / "copy" / "own" / "results.json").read_text())["sizes"]["32"]["metrics"]["psnr"]
+    (row,) = [line for line in (tmp_path / "copy" / "README.md").read_text().splitlines() if "PSNR" in line]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    source = "litevae.evaluate, ldm, a sample of the posterior, seed 0"
+    assert [cells[0], *cells[2:]] == ["crops", "32x32", "PSNR (dB)", f"{value:.4g}", source]
 
 
 # A child that sends itself a signal when it encodes a batch; its state is saved after every batch.

@@ -117,7 +117,7 @@ def _evaluation(facts: ModelFacts) -> list[str]:
         for one in facts.measurements
     ]
     header = ("Data", "Images", "Size", "Metric", "Value", "Measured by")
-    return ["Of reconstructions from the mode of the posterior:", "", *_table(header, rows)]
+    return ["Of reconstructions, from the mode of the posterior unless it says a sample:", "", *_table(header, rows)]
 
 
 def _license(facts: ModelFacts) -> list[str]:

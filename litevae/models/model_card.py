@@ -117,19 +117,31 @@ def handed_on(text: str, weights: str, dtype: str) -> ModelFacts | None:
 
 
 def measurements_beside(folder: Path, weights: str) -> tuple[Measurement, ...]:
-    """What `litevae.evaluate` measured of these weights: in every results.json in `folder`, or one level below it."""
+    """What `litevae.evaluate` measured of these weights: in every results.json in `folder`, or one level below it.
+
+    The newest file is the last.
+    """
     found = []
-    for file in sorted([*folder.glob(RESULTS_NAME), *folder.glob(f"*/{RESULTS_NAME}")]):
+    files = [*folder.glob(RESULTS_NAME), *folder.glob(f"*/{RESULTS_NAME}")]
+    for file in sorted(files, key=lambda file: (file.stat().st_mtime_ns, file)):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # another program's
             results = json.loads(file.read_text(encoding="utf-8"))
             if results["model"]["weights"] == weights:
+                data, source = public_name(results["data"]["name"]), _how_measured(results)
                 found += [
-                    Measurement(public_name(results["data"]["name"]), one["images"], f"{size}x{size}", metric, value)
+                    Measurement(data, one["images"], f"{size}x{size}", metric, value, source)
                     for size, one in results["sizes"].items()
                     for metric, value in one["metrics"].items()
                     if isinstance(value, float)
                 ]
     return tuple(found)
+
+
+def _how_measured(results: dict[str, Any]) -> str:
+    """With the protocol, and what is not as usual: samples of the posterior, half precision."""
+    protocol, dtype = results["protocol"], results["model"]["dtype"]
+    unusual = ["" if "mode" in protocol["latent"] else protocol["latent"], "" if dtype == "float32" else dtype]
+    return ", ".join(filter(None, ["litevae.evaluate", protocol["name"], *unusual]))
 
 
 def public_name(data: str) -> str:

@@ -20,7 +20,7 @@ class Measurement:
     """"psnr", as `litevae.evaluate` calls them."""
     value: float
     source: str = "litevae.evaluate"
-    """What measured it."""
+    """What measured it, and how."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class ModelFacts:
         )
 
     def with_measurements(self, measurements: tuple[Measurement, ...]) -> "ModelFacts":
-        """Also with these, which replace earlier ones of the same data, size and metric."""
-        by_what = {(one.data, one.size, one.metric): one for one in (*self.measurements, *measurements)}
+        """Also with these, which replace earlier ones of the same data, size and metric, measured alike."""
+        by_what = {(one.data, one.size, one.metric, one.source): one for one in (*self.measurements, *measurements)}
         return replace(self, measurements=tuple(by_what.values()))
 
 

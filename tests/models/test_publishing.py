@@ -178,9 +178,11 @@ def test_a_variant_beside_the_weights_leaves_their_card(model, tmp_path):
     assert "variant" not in (tmp_path / "alone" / CARD).read_text()
 
 
-def results(weights: str, data: str, psnr: float) -> str:
+def results(weights: str, data: str, psnr: float, latent: str = "the posterior's mode", dtype: str = "float32") -> str:
+    """As litevae.evaluate writes them (tests/test_evaluate.py holds it to that)."""
     sizes = {"128": {"images": 4, "metrics": {"psnr": psnr, "ssim": 0.5}, "warnings": []}}
-    return json.dumps({"format": 1, "model": {"weights": weights}, "data": {"name": data}, "sizes": sizes})
+    about = {"data": {"name": data}, "sizes": sizes, "protocol": {"name": "adm", "latent": latent}}
+    return json.dumps({"format": 1, "model": {"weights": weights, "dtype": dtype}, **about})
 
 
 def test_evaluations_beside_the_model_are_in_its_card(model, tmp_path):
@@ -207,6 +209,13 @@ def test_evaluations_beside_the_model_are_in_its_card(model, tmp_path):
     model.save_pretrained(tmp_path / "copy")
     measured = {one.metric_type: one.metric_value for one in ModelCard.load(tmp_path / "copy" / CARD).data.eval_results}
     assert measured == {"psnr": 32.0, "ssim": 0.5}
+    (tmp_path / "copy" / "half").mkdir()
+    sampled = results(weights, "kodak", 30.0, "a sample of the posterior, seed 0", "bfloat16")
+    (tmp_path / "copy" / "half" / "results.json").write_text(sampled)
+    model.save_pretrained(tmp_path / "copy")
+    text = (tmp_path / "copy" / CARD).read_text()
+    assert "| 32 | litevae.evaluate, adm |" in text
+    assert "| 30 | litevae.evaluate, adm, a sample of the posterior, seed 0, bfloat16 |" in text
 
 
 @pytest.mark.parametrize(
