@@ -209,6 +209,7 @@ def test_best_checkpoint_is_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(trainer, "bicubic_baseline", lambda *_: Evaluation([]))
     monkeypatch.setattr(trainer, "introduction", lambda *_, **__: "")
     monkeypatch.setattr(trainer, "conclusion", lambda *_: "")
+    monkeypatch.setattr(trainer, "run_facts", lambda *_: None)
     monkeypatch.setattr(trainer, "write_results", lambda *_: None)
     _, folder = run("run", "train.steps=8", "train.evaluate_every=2", "train.checkpoint_every=1", "train.log_every=1")
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
