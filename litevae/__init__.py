@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from litevae.losses import AutoencoderLoss, LossConfig
     from litevae.models.baseline import StableDiffusionVAE
     from litevae.models.discriminators import DiscriminatorConfig, build_discriminator
+    from litevae.models.hybrid import HybridAutoencoder
     from litevae.models.latent import DiagonalGaussian
     from litevae.models.litevae import LiteVAE, LiteVAEOutput
     from litevae.models.model_facts import Measurement, ModelFacts
@@ -27,6 +28,7 @@ __all__ = [
     "AutoencoderLoss",
     "DiagonalGaussian",
     "DiscriminatorConfig",
+    "HybridAutoencoder",
     "LiteVAE",
     "LiteVAEConfig",
     "LiteVAEOutput",
@@ -45,6 +47,7 @@ _NAMES_OF_MODULES = {
     "litevae.losses": ["AutoencoderLoss", "LossConfig"],
     "litevae.models.baseline": ["StableDiffusionVAE"],
     "litevae.models.discriminators": ["DiscriminatorConfig", "build_discriminator"],
+    "litevae.models.hybrid": ["HybridAutoencoder"],
     "litevae.models.latent": ["DiagonalGaussian"],
     "litevae.models.litevae": ["LiteVAE", "LiteVAEOutput"],
     "litevae.models.model_facts": ["Measurement", "ModelFacts"],
