@@ -195,8 +195,8 @@ class DistillationConfig:
 
     def __post_init__(self) -> None:
         if not self.teacher.path:
-            rule, way_out = "name the autoencoder whose latents are learned", "add teacher=stabilityai/sd-vae-ft-mse, say"
-            raise wrong_value("teacher.path", rule, self.teacher.path, way_out)
+            way_out = "add teacher=stabilityai/sd-vae-ft-mse, say"
+            raise wrong_value("teacher.path", "name the autoencoder whose latents are learned", None, way_out)
         if self.data.crop_size % DOWNSAMPLING:
             near = max(1, round(self.data.crop_size / DOWNSAMPLING)) * DOWNSAMPLING
             raise wrong_value("data.crop_size", f"be a multiple of {DOWNSAMPLING}", self.data.crop_size, f"try {near}")

@@ -74,10 +74,14 @@ def costs(config: DistillationConfig, teacher: Teacher, processes: int) -> str:
     student = build_student(config.model, teacher)
     perceptual = build_perceptual(config.perceptual) if config.loss.perceptual_weight else None
     found = count(teacher.model, student, perceptual, config.data.crop_size)
-    rows: list[tuple[str, str, int]] = [
-        ("teacher's encoder", f"{parameter_count(teacher.model.encoder, teacher.model.quant_conv):,}", found.teacher_macs),
-        ("student's encoder", f"{sum(p.numel() for p in student.encoder_parameters()):,}", found.student_macs),
-        ("decoder", f"{sum(p.numel() for p in student.decoder_parameters()):,}", found.decoder_macs),
+    counts = (
+        parameter_count(teacher.model.encoder, teacher.model.quant_conv),
+        *(sum(map(Tensor.numel, part)) for part in (student.encoder_parameters(), student.decoder_parameters())),
+    )
+    rows = [
+        ("teacher's encoder", f"{counts[0]:,}", found.teacher_macs),
+        ("student's encoder", f"{counts[1]:,}", found.student_macs),
+        ("decoder", f"{counts[2]:,}", found.decoder_macs),
         *([("perceptual", "frozen", found.perceptual_macs)] if perceptual is not None else []),
     ]
     size, train = config.data.crop_size, config.train
@@ -132,7 +136,8 @@ def memory(
         theirs = Teacher(copy_shapes(teacher, cpu), "", dtype=config.teacher.autocast_dtype)
         ours = copy_shapes(student, cpu).train()
         decoding = Decoding(ours).eval().requires_grad_(tunes)
-        loss = DistillationLoss(config.loss, torch.ones(student.latent_channels), perceptual and copy_shapes(perceptual, cpu))
+        compared = None if perceptual is None else copy_shapes(perceptual, cpu)
+        loss = DistillationLoss(config.loss, torch.ones(student.latent_channels), compared)
         tensors.hold([*theirs.model.parameters(), *ours.parameters(), *loss.parameters()])
         alone: Any = SimpleNamespace(share_of=lambda batch_size, _: batch_size)
         update = DistillationUpdate(config, theirs, _fake_networks(ours, decoding), loss, alone)
@@ -140,8 +145,6 @@ def memory(
             size = config.data.crop_size
             update.backward(torch.empty(crops, 3, size, size, dtype=torch.uint8), tunes)
     return held, tensors.peak_bytes
-
-
 
 
 def _fake_networks(model: Any, decoding: nn.Module) -> Any:

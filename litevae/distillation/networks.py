@@ -50,7 +50,7 @@ class DistillationNetworks:
         self.encoder = cast(Encoder, self.model.encoder)
         if config.train.initialization != "pytorch":
             start_encoder(self.encoder)
-        self.model.to(processes.device).train()
+        cast(nn.Module, self.model).to(processes.device).train()
         self.decoding = Decoding(self.model)
         self.decoding.eval().requires_grad_(False)
         if config.train.gradient_checkpointing:

@@ -168,8 +168,6 @@ def _pictures(comparison: Comparison, title: str) -> Any:
             axes = figure.add_axes((left / width, (top - height) / total, column / width, height / total))
             axes.imshow(np.asarray(to_image(image)), interpolation="antialiased")
             axes.set_axis_off()
-            axes.annotate(
-                head, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontweight="bold"
-            )
+            axes.annotate(head, (0, 1), (0, 5), xycoords="axes fraction", textcoords="offset points", fontweight="bold")
         top -= height + gap
     return figure

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from litevae.distillation.config import DistillationConfig, StudentConfig, TeacherConfig
 from litevae.evaluation.autoencoders import config_of
-from litevae.state_hash import state_hash
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.teacher import check_teacher
 from litevae.runs.config import ConfigError
+from litevae.state_hash import state_hash
 from litevae_kernels.checks import wrong_value
 
 Load = Callable[[str, str | None], nn.Module]
