@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-
-import litevae.models  # noqa: F401  # before diffusers, whose modules import torchvision
 from diffusers import AutoencoderKL, AutoencoderKLFlux2
 
 BLOCKS: dict[str, Any] = {

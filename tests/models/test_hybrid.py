@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ READ_BY_PIPELINES = {
     "scaling_factor", "shift_factor", "latents_mean", "latents_std", "force_upcast", "block_out_channels",
     "latent_channels", "batch_norm_eps", "patch_size", "sample_size",
 }  # fmt: skip
+
+
+def some_quick(*quick: str, among: Iterable[str] = LAYOUTS) -> list[Any]:
+    """The layouts, those that are alike marked as slow."""
+    return [layout if layout in quick else pytest.param(layout, marks=pytest.mark.slow) for layout in among]
 
 
 def hybrid_of(teacher: Any, **fields: Any) -> HybridAutoencoder:
@@ -129,7 +135,7 @@ def test_slices_and_tiles_are_the_teachers(layout, latent, image):
         torch.testing.assert_close(sliced, vae.encode(image).latent_dist.mean, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", some_quick("sd15", "flux2"))
 def test_saved_and_loaded_it_is_the_same(layout, tmp_path, image):
     vae = hybrid_of(narrow(layout), use_quant_conv=True).eval()
     vae.save_pretrained(tmp_path)
@@ -187,7 +193,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         (
             {"block_out_channels": (8,) * 4},
             ValueError,
-            "no argument of a LiteVAE encoder .*decoder.* are the teacher's",
+            "no argument of a LiteVAE .*decoder.* are the teacher's",
         ),
         ({"encoder_type": "dwt"}, ValueError, "'encoder_type' is no argument of a LiteVAE encoder"),
         ({"extraction_channels": "8"}, TypeError, "extraction_channels must be an int"),
@@ -266,7 +272,7 @@ def test_bfloat16_teachers_make_bfloat16_hybrids(image):
     assert latent.dtype == vae.decode(latent.float()).sample.dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("layout", DECODERS)
+@pytest.mark.parametrize("layout", some_quick("flux2", among=DECODERS))
 def test_full_size_teachers_have_the_published_sizes(layout):
     teacher = full_size(layout)
     with torch.device("meta"):
