@@ -33,6 +33,7 @@ from litevae.models.publishing import Publishing
 from litevae.models.teacher import (
     ENCODER_FIELDS,
     TEACHER_CLASSES,
+    check_config_names,
     check_teacher,
     decoder_names,
     student_architecture,
@@ -162,7 +163,7 @@ class HybridAutoencoder(  # type: ignore[misc]
         class_name = teacher_class_name(vae)
         model = cls(
             student={name: getattr(student, name) for name in ENCODER_FIELDS},
-            teacher=name or getattr(teacher, "name_or_path", None) or vae.config.get("_name_or_path") or None,
+            teacher=name or vae.config.get("_name_or_path") or None,
             teacher_subfolder=subfolder,
             teacher_class=class_name,
             **{name: vae.config[name] for name in decoder_names(class_name) if name in vae.config},
@@ -263,6 +264,16 @@ class HybridAutoencoder(  # type: ignore[misc]
 
     def _save_as_diffusers(self, folder: Path, options: Mapping[str, Any]) -> None:
         ModelMixin.save_pretrained(cast(Any, self), folder, **options)
+
+    @classmethod
+    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
+        """diffusers' `from_config`, which here refuses what it would ignore with a warning, as LiteVAE's does."""
+        if isinstance(config, str | os.PathLike):
+            config = cls.load_config(config)
+        if isinstance(config, dict):
+            pretrained.check_config(config, cls.__name__, check_config_names)
+        check_config_names(kwargs.keys() - {"dtype"})
+        return super().from_config(config, return_unused_kwargs, **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:

@@ -27,7 +27,7 @@ from litevae.models.model_card import (
     read_card,
     write_card,
 )
-from litevae.models.model_facts import CardPlace, ModelFacts
+from litevae.models.model_facts import CardPlace, ModelFacts, public_name
 from litevae.state_hash import state_hash
 from litevae_kernels.checks import wrong_kind
 
@@ -138,7 +138,7 @@ class Publishing(nn.Module):
 
     def _write(self, folder: Path, about: ModelFacts | None, place: CardPlace, saved_with: Mapping[str, Any]) -> None:
         model = self._diffusers_model
-        with pretrained.without_compiled_wrappers(model), _without_local_path(model):
+        with pretrained.without_compiled_wrappers(model), _without_local_path(model, place.name != "."):
             self._save_as_diffusers(folder, saved_with)
             if saved_with.get("is_main_process", True):
                 write_card(folder, self._card(folder, about, place), place.variant)
@@ -208,13 +208,22 @@ def _card_on_hub(repo_id: str, name: str, token: str | None) -> str | None:
 
 
 @contextmanager
-def _without_local_path(model: Any) -> Iterator[None]:
-    """Within, the config does not say in which folder of this machine the model was found: config.json is published."""
+def _without_local_path(model: Any, is_published: bool) -> Iterator[None]:
+    """Within, the config does not say in which folder of this machine the model was found: config.json is published.
+
+    Nor, where it goes to the Hub, in which folder a hybrid's teacher was: its evaluation here needs that.
+    """
     config = model._internal_dict
-    name = config.get("_name_or_path")
-    if name and os.path.isdir(name):
-        model._internal_dict = FrozenDict({key: value for key, value in config.items() if key != "_name_or_path"})
+    own, teacher = config.get("_name_or_path"), config.get("teacher")
+    changed = {key: value for key, value in config.items() if key != "_name_or_path" or not _is_folder(own)}
+    if is_published and _is_folder(teacher):
+        changed |= {"teacher": public_name(teacher)}
+    model._internal_dict = FrozenDict(changed)
     try:
         yield
     finally:
         model._internal_dict = config
+
+
+def _is_folder(name: Any) -> bool:
+    return bool(name) and os.path.isdir(name)

@@ -4,7 +4,7 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> loss
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,17 @@ def student_architecture(student: Any, in_channels: int, latent_channels: int) -
         if name not in ENCODER_FIELDS and name not in channels:
             rule = "is no argument of a LiteVAE encoder (the decoder and its arguments are the teacher's)"
             raise ValueError(f"{name!r} {rule}; they are {', '.join(ENCODER_FIELDS)}")
-    config = LiteVAEConfig(**{**channels, **student})
-    if config.downsampling != _DOWNSAMPLING:
+    levels = student.get("wavelet_levels")
+    if isinstance(levels, list | tuple) and levels and levels[-1] != 3:
         rule = f"end in 3, for the teacher's latent at 1/{_DOWNSAMPLING} of the image's sides"
-        raise wrong_value("wavelet_levels", rule, config.wavelet_levels)
-    return config
+        raise wrong_value("wavelet_levels", rule, levels)
+    return LiteVAEConfig(**{**channels, **student})
+
+
+def check_config_names(names: Iterable[str]) -> None:
+    """Raise a ValueError for the first of `names` that no HybridAutoencoder's config has."""
+    valid = ["student", "teacher", "teacher_subfolder", "teacher_class"]
+    valid += dict.fromkeys(name for class_name in TEACHER_CLASSES for name in decoder_names(class_name))
+    for name in names:
+        if name not in valid:
+            raise ValueError(f"{name!r} is no argument of HybridAutoencoder; they are {', '.join(valid)}")
