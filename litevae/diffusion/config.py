@@ -208,7 +208,10 @@ class DiffusionConfig:
         if self.autoencoder.cache is not None:
             self._check_unread()
             if self.sampling.measured_images:
-                rule, way_out = "be 0 with autoencoder.cache, which has no images", "measure later by litevae.sample --fid"
+                rule, way_out = (
+                    "be 0 with autoencoder.cache, which has no images",
+                    "measure later by litevae.sample --fid",
+                )
                 raise wrong_value("sampling.measured_images", rule, self.sampling.measured_images, way_out)
         elif self.data.evaluation_size != self.data.crop_size:
             rule = f"be data.crop_size={self.data.crop_size}: the network is made for one size of latents"

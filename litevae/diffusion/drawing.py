@@ -80,9 +80,7 @@ class Sampler:
         labels = torch.tensor([self.labels[number % len(self.labels)] for number in numbers], device=self.device)
         seeds = [derive_seed(self.seed, "noise on the way", number) for number in numbers]
         generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
-        return self.decode(
-            draw(self.denoiser, self.scheduler, self.sampling, self.noise(numbers), labels, generators)
-        )
+        return self.decode(draw(self.denoiser, self.scheduler, self.sampling, self.noise(numbers), labels, generators))
 
     def noise(self, numbers: range) -> Tensor:
         """Where samples begin: [B, C, h, w]."""
