@@ -20,8 +20,9 @@ _TEXTURE_AMPLITUDE = 30.0  # at most, of 255
 def dead_leaves(size: int, rng: np.random.Generator, smallest_radius: float = 1.0) -> np.ndarray:
     """Draw an image: uint8 [size, size, 3], a function of the generator's state alone.
 
-    Radii follow the density r^-3 between `smallest_radius` pixels, less than `size`, and `size`. A leaf is a disc or a turned rectangle of one colour, of
-    any saturation; half of them carry a weak grating. About 3,500 leaves for 128 pixels.
+    Radii follow the density r^-3 between `smallest_radius` pixels, less than `size`, and `size`. A leaf is a disc or a
+    turned rectangle of one colour, of any saturation; half of them carry a weak grating. With the default about 3,500
+    leaves for 128 pixels.
     """
     side = size * _OVERSAMPLING
     x, y, radius = _places(side, smallest_radius * _OVERSAMPLING, rng)

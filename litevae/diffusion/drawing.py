@@ -20,8 +20,8 @@ from litevae.data.images import to_image
 from litevae.diffusion.config import DIT_CLASSES, DiffusionConfig, SamplingConfig
 from litevae.diffusion.networks import Denoiser
 from litevae.diffusion.report import write_samples
-from litevae.diffusion.sample_request import ENDING, OWN_DATA, SampleRequest
 from litevae.diffusion.sample_quality import SampleQuality, other_crops
+from litevae.diffusion.sample_request import ENDING, OWN_DATA, SampleRequest
 from litevae.diffusion.sampling import draw, with_sampler
 from litevae.diffusion.update import gaussian
 from litevae.evaluation.autoencoders import EvaluatedAutoencoder, config_of

@@ -123,7 +123,7 @@ class DiffusionTrainer(Loop):
 
     @torch.no_grad()
     def measure(self) -> dict[str, Any]:
-        """Of the averaged weights: the loss on held-out latents at every level of noise, a grid of samples, distances."""
+        """Of the averaged weights: held-out loss at every level of noise, a grid of samples, distances."""
         losses = self.validate()
         self.write_grid(self.folder.grids / f"step-{self.step:06d}.png")
         mean, distances = sum(losses) / len(losses), self.distances()
