@@ -1,0 +1,68 @@
+"""How is a graph written: as a program of torch.export, as ONNX, or compiled by AOTInductor?
+
+Each writer is called with the graph's program, the path, the names of the outputs and the description's text.
+"""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from litevae.exporting.description import EXTRA_FILE, KEY, VERSIONED
+
+OPSET = 20
+Write = Callable[[ExportedProgram, Path, Sequence[str], str], None]
+
+
+def write_pt2(program: ExportedProgram, path: Path, outputs: Sequence[str], text: str) -> None:
+    with _quiet():
+        torch.export.save(program, path, extra_files={EXTRA_FILE: text})
+
+
+def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], text: str) -> None:
+    with _quiet():
+        written = torch.onnx.export(program, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False)
+    assert written is not None
+    written.model.metadata_props[KEY] = text
+    written.save(str(path))
+
+
+def write_aoti(program: ExportedProgram, path: Path, outputs: Sequence[str], text: str) -> None:
+    with _quiet():
+        configs: dict[str, Any] = {"aot_inductor.metadata": {KEY: text}}
+        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=configs)
+
+
+WRITERS: dict[str, tuple[str, Write]] = {
+    "onnx": (".onnx", write_onnx),
+    "pt2": (".pt2", write_pt2),
+    "aoti": (".aoti.pt2", write_aoti),
+}
+"""Format -> the ending of its files, and what writes them."""
+
+
+def check_packages(to: str) -> None:
+    """Raise a ModuleNotFoundError where a package that writes or runs this format is missing."""
+    missing = [package for package in VERSIONED[to] if find_spec(package) is None]
+    if missing:
+        raise ModuleNotFoundError(f'--to {to} needs {", ".join(missing)}; pip install "litevae[export]"')
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the notes that the exporters print to nobody in particular."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
