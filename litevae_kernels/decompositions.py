@@ -2,8 +2,8 @@
 
 [image -> DWT -> feature extraction -> aggregation -> latent -> decoder] -> losses
 
-Pure formulas: nothing is written in place, no side is baked in, and what they call ONNX and AOTInductor know. Values and
-shapes are the operators'; results are in NCHW, whose order in memory an exported graph does not keep anyway.
+Pure formulas: nothing is written in place, no side is baked in, and ONNX and AOTInductor know what they call. Values
+and shapes are the operators'. Results are in NCHW: an exported graph has its own order in memory.
 """
 
 from collections.abc import Callable, Sequence
@@ -94,7 +94,11 @@ def _group_norm_silu(
     skip: Tensor | None = None,
     backend: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """SiLU of PyTorch's GroupNorm of concat(x, skip), in float32 for half precision; mean and rstd [B, G]."""
+    """SiLU of PyTorch's GroupNorm of concat(x, skip), in float32 for half precision; mean and rstd [B, G].
+
+    PyTorch's rounds x rstd and mean rstd apart: where a mean is n standard deviations, it loses a factor n of
+    precision, which the operator does not.
+    """
     arithmetic = formats.arithmetic_dtype(x.dtype)
     whole = (x if skip is None else torch.cat([x, skip], dim=1)).to(arithmetic)  # [B, C, H, W]
     batch, channels, height, width = whole.shape

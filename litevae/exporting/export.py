@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from litevae.exporting import verification
 from litevae.exporting.description import as_json, describe
-from litevae.exporting.graphs import GRAPHS, Autoencoder, Graph, example, prepared, traced
+from litevae.exporting.graphs import GRAPHS, Autoencoder, example, prepared, traced
 from litevae.exporting.request import DTYPES, FORMATS, PARTS, Size
 from litevae.exporting.verification import Exported
 from litevae.exporting.writers import WRITERS, check_packages
@@ -142,7 +142,6 @@ def _export(
         rule = "hold this model's activations" if dtype != torch.float32 else "give finite results"
         raise ExportError(f"dtype must {rule}, got {dtype}: the {part} is off by {own_error:g}; export it in float32")
     description = describe(model, graph, to, own[0], size, dtype)
-    description["checked"] = {"without": "litevae", "shapes": [list(x.shape) for x in inputs]}
     device = next(ready.parameters()).device
     try:
         program = traced(graph, inputs[0].to(device, dtype), size is not None)
@@ -157,7 +156,8 @@ def _export(
         raise
     except Exception as error:  # of torch.export, the exporters, C++ compilers, the process: any kind
         raise ExportError(f"{path.name} cannot be made: {_first_line(error)}") from error
-    description["checked"] |= {"largest_relative_error": error, "in_pytorch": own_error}
+    shapes = [list(x.shape) for x in inputs]
+    description["checked"] = {"shapes": shapes, "largest_relative_error": error, "in_pytorch": own_error}
     exported = Exported(path, tuple(tuple(x.shape) for x in inputs), error, own_error, description)
     write_text(exported.description_path, as_json(description))
     return exported

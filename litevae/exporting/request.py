@@ -65,7 +65,7 @@ examples:
   python -m litevae.export runs/quickstart --to onnx --output exported --part decoder --static 512x768 --dtype float16
   python -m litevae.export stabilityai/sdxl-vae --to pt2 --output exported""",
     )
-    parser.add_argument("model", metavar="MODEL", help="a run's folder, one of save_pretrained, or owner/name on the Hub")
+    parser.add_argument("model", metavar="MODEL", help="a run's or save_pretrained's folder, or owner/name on the Hub")
     parser.add_argument("--to", required=True, choices=tuple(FORMATS))
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="the folder of the files")
     parser.add_argument("--part", choices=(*PARTS, "both"), default="both", help="(default: both)")

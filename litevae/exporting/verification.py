@@ -54,10 +54,10 @@ def run_alone(path: Path, to: str, inputs: list[Tensor], dtype: torch.dtype, dev
         done = subprocess.run([sys.executable, str(SCRIPT), *words], capture_output=True, text=True, cwd=folder)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise RuntimeError(f"{path.name} must run without litevae, got: {last}")
+            raise RuntimeError(f"the file must run without litevae, got: {last}")
         with np.load(gotten) as arrays:
             names = [[name for name in arrays.files if name.startswith(f"{i}.")] for i in range(len(inputs))]
-            return [tuple(torch.from_numpy(arrays[name]) for name in of_one) for of_one in names]
+            return [tuple(torch.from_numpy(arrays[name]) for name in group) for group in names]
 
 
 def relative_error(results: list[tuple[Tensor, ...]], expected: list[tuple[Tensor, ...]]) -> float:

@@ -22,14 +22,21 @@ Write = Callable[[ExportedProgram, Path, Sequence[str], str], None]
 
 
 def write_pt2(program: ExportedProgram, path: Path, outputs: Sequence[str], text: str) -> None:
+    program.example_inputs = None  # megabytes that nobody reads
+    buffer = io.BytesIO()  # to a path, its archive would be named after the temporary
     with _quiet():
-        torch.export.save(program, path, extra_files={EXTRA_FILE: text})
+        torch.export.save(program, buffer, extra_files={EXTRA_FILE: text})
+    path.write_bytes(buffer.getbuffer())
 
 
 def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], text: str) -> None:
     with _quiet():
         written = torch.onnx.export(program, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False)
     assert written is not None
+    graph = written.model.graph
+    for value in (value for node in graph for value in node.outputs):
+        if value.name in outputs and value not in graph.outputs:  # a mean inside, where an output is called "mean"
+            value.name = f"inner_{value.name}"
     written.model.metadata_props[KEY] = text
     written.save(str(path))
 
