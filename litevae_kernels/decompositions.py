@@ -7,6 +7,7 @@ and shapes are the operators'. Results are in NCHW: an exported graph has its ow
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,10 +18,8 @@ from litevae_kernels.group_norm_silu import ops as group_norm_silu_ops
 from litevae_kernels.haar_dwt2d import ops as haar_dwt2d_ops
 from litevae_kernels.smc_conv2d import ops as smc_conv2d_ops
 
-Formula = Callable[..., Tensor | list[Tensor] | tuple[Tensor, ...]]
 
-
-def export_decompositions() -> dict[torch._ops.OpOverload, Formula]:
+def export_decompositions() -> dict[Callable[..., Any], Callable[..., Any]]:
     """Every forward operator of this package with its formula, for `torch.export.ExportedProgram.run_decompositions`.
 
     `smc_conv2d` is in a graph as `smc_weight` and PyTorch's convolution; `conv2d_add` as PyTorch's operators alone.

@@ -154,8 +154,8 @@ def _export(
                 raise ExportError(f"{path.name} must {rule}, got {error:.2g}; it was not written")
     except (ExportError, OSError):
         raise
-    except Exception as error:  # of torch.export, the exporters, C++ compilers, the process: any kind
-        raise ExportError(f"{path.name} cannot be made: {_first_line(error)}") from error
+    except Exception as failure:  # of torch.export, the exporters, C++ compilers, the process: any kind
+        raise ExportError(f"{path.name} cannot be made: {_first_line(failure)}") from failure
     shapes = [list(x.shape) for x in inputs]
     description["checked"] = {"shapes": shapes, "largest_relative_error": error, "in_pytorch": own_error}
     exported = Exported(path, tuple(tuple(x.shape) for x in inputs), error, own_error, description)

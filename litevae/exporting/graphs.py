@@ -109,7 +109,7 @@ def traced(graph: Graph, inputs: Tensor, is_static: bool) -> ExportedProgram:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec", category=FutureWarning)
         program = torch.export.export(graph.eval(), (inputs,), dynamic_shapes=None if is_static else (sides,))
-        table = {**export_decompositions(), torch.ops.aten.group_norm.default: _group_norm}
+        table: dict[Any, Any] = {**export_decompositions(), torch.ops.aten.group_norm.default: _group_norm}
         return _without_unused_weights(program.run_decompositions(table))
 
 

@@ -7,7 +7,7 @@ two, from the first convolution to the last norm: the layers that write to it ar
 an eps that is multiplied by its square, and the result is the same but for rounding.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from diffusers.models.attention_processor import Attention
@@ -36,16 +36,16 @@ def extend_range(part: nn.Module) -> None:
     _multiply(stream.conv_in.weight, stream.conv_in.bias)
     _multiply_eps(stream.conv_norm_out)
     for module in part.modules():
-        block: Any = module
-        if isinstance(block, ResBlock | ResnetBlock2D):
+        kind, block = type(module), cast(Any, module)
+        if issubclass(kind, ResBlock | ResnetBlock2D):
             _multiply(block.conv1.weight, block.conv1.bias, block.conv2.weight, block.conv2.bias)
             _multiply_eps(block.norm1, block.norm2)
             if block.conv_shortcut is not None:
                 _multiply(block.conv_shortcut.bias)  # its input is the stream
-        elif isinstance(block, SelfAttention | Attention):
+        elif issubclass(kind, SelfAttention | Attention):
             _multiply(block.to_out[0].weight, block.to_out[0].bias)
             _multiply_eps(block.group_norm)
-        elif isinstance(block, Upsample | Upsample2D | Downsample2D):
+        elif issubclass(kind, Upsample | Upsample2D | Downsample2D):
             _multiply(block.conv.bias)
 
 
