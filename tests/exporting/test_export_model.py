@@ -206,6 +206,22 @@ def test_variants_in_onnx_runtime(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.slow
+def test_the_readme_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is printed, in a folder with the files of its command."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    example = readme.partition("<!-- onnx example -->\n```py\n")[2].partition("```")[0]
+    model = make(**{**TINY, "wavelet_levels": (1, 2, 3), "block_out_channels": (8, 8, 8, 8)})
+    export_model(model, tmp_path / "exported", "onnx")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(example, "README.md", "exec"), names)
+    pixels = torch.from_numpy(names["pixels"]).to(torch.uint8)
+    with torch.no_grad():
+        expected = model.decode(model.encode(pixels).latent_dist.mean).sample
+    assert relative(names["image"], expected.double()) < 1e-4
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["onnx", "pt2"])
 @pytest.mark.parametrize("kind", [make, sd_vae])
 def test_loud_float16_in_files(tmp_path: Path, to: str, kind: Any) -> None:
