@@ -110,7 +110,7 @@ def traced(graph: Graph, inputs: Tensor, is_static: bool) -> ExportedProgram:
         warnings.filterwarnings("ignore", message=r".*isinstance\(treespec", category=FutureWarning)
         program = torch.export.export(graph.eval(), (inputs,), dynamic_shapes=None if is_static else (sides,))
         table: dict[Any, Any] = {**export_decompositions(), torch.ops.aten.group_norm.default: _group_norm}
-        return _without_unused_weights(program.run_decompositions(table))
+        return _without_traces(_without_unused_weights(program.run_decompositions(table)))
 
 
 def _without_unused_weights(program: ExportedProgram) -> ExportedProgram:
@@ -122,6 +122,14 @@ def _without_unused_weights(program: ExportedProgram) -> ExportedProgram:
             signature.input_specs.remove(spec)
             del program.state_dict[cast(str, spec.target)]
     program.graph_module.recompile()
+    return program
+
+
+def _without_traces(program: ExportedProgram) -> ExportedProgram:
+    """Without what every node knows of its origin: lines of source, and the folders of this machine."""
+    for node in program.graph.nodes:
+        for name in ("stack_trace", "nn_module_stack", "source_fn_stack", "from_node", "torch_fn"):
+            node.meta.pop(name, None)
     return program
 
 

@@ -39,6 +39,7 @@ def _onnx(path: str, dtype: str) -> Run:
 def _torch(kind: str, path: str, dtype: str, device: str) -> Run:
     import torch
 
+    torch.backends.cudnn.allow_tf32 = False  # float32 that is float32, as the model is compared in
     program: Any
     if kind == "pt2":
         program = torch.export.load(path).module()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from litevae.exporting.graphs import Graph
+from litevae_kernels.precision import tf32
 
 SCRIPT = Path(__file__).with_name("run_alone.py")
 FLOAT32_BOUND = 1e-4
@@ -81,4 +82,5 @@ def bound(dtype: torch.dtype, own_error: float) -> float:
 def outputs(graph: Graph, inputs: list[Tensor], dtype: torch.dtype) -> list[tuple[Tensor, ...]]:
     """What the graph gives in PyTorch, in float32 on the CPU."""
     device = next(graph.parameters(), torch.empty(0)).device
-    return [tuple(result.float().cpu() for result in graph(x.to(device, dtype))) for x in inputs]
+    with tf32(False):
+        return [tuple(result.float().cpu() for result in graph(x.to(device, dtype))) for x in inputs]

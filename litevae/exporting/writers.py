@@ -6,6 +6,7 @@ Each writer is called with the graph's program, the path, the names of the outpu
 import contextlib
 import io
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ Write = Callable[[ExportedProgram, Path, Sequence[str], str], None]
 
 def write_pt2(program: ExportedProgram, path: Path, outputs: Sequence[str], text: str) -> None:
     program.example_inputs = None  # megabytes that nobody reads
-    buffer = io.BytesIO()  # to a path, its archive would be named after the temporary
+    buffer = io.BytesIO()  # in a file, the archive's folder would be named after the temporary
     with _quiet():
         torch.export.save(program, buffer, extra_files={EXTRA_FILE: text})
     path.write_bytes(buffer.getbuffer())
@@ -33,18 +34,39 @@ def write_onnx(program: ExportedProgram, path: Path, outputs: Sequence[str], tex
     with _quiet():
         written = torch.onnx.export(program, output_names=outputs, opset_version=OPSET, dynamo=True, verbose=False)
     assert written is not None
-    graph = written.model.graph
-    for value in (value for node in graph for value in node.outputs):
-        if value.name in outputs and value not in graph.outputs:  # a mean inside, where an output is called "mean"
-            value.name = f"inner_{value.name}"
+    _tidy(written.model, outputs)
     written.model.metadata_props[KEY] = text
     written.save(str(path))
 
 
+def _tidy(model: Any, outputs: Sequence[str]) -> None:
+    """Names of dimensions, [B, C, h, w] with sides such as 8*h; one value for each name; no notes of the exporter."""
+    graph = model.graph
+    (given,) = graph.inputs
+    symbols = [re.search(r"[a-z]\w*", str(given.shape[axis])) for axis in (0, 2, 3)]
+    names = {symbol[0]: name for symbol, name in zip(symbols, "Bhw", strict=True) if symbol}
+    values = [*graph.inputs, *(value for node in graph for value in node.outputs)]
+    for value in values:
+        if value.name in outputs and value not in graph.outputs:  # a mean inside, where an output is called "mean"
+            value.name = f"inner_{value.name}"
+        if value.shape is not None:
+            value.shape = type(value.shape)([_renamed(side, names) for side in value.shape])
+    for part in (model, graph, *graph, *values, *graph.initializers.values()):
+        part.metadata_props.clear()
+
+
+def _renamed(side: Any, names: dict[str, str]) -> int | str:
+    if isinstance(side, int):
+        return side
+    return re.sub(r"[a-z]\w*", lambda symbol: names.get(symbol[0], symbol[0]), str(side))
+
+
 def write_aoti(program: ExportedProgram, path: Path, outputs: Sequence[str], text: str) -> None:
+    buffer = io.BytesIO()
+    configs: dict[str, Any] = {"aot_inductor.metadata": {KEY: text}}
     with _quiet():
-        configs: dict[str, Any] = {"aot_inductor.metadata": {KEY: text}}
-        torch._inductor.aoti_compile_and_package(program, package_path=str(path), inductor_configs=configs)
+        torch._inductor.aoti_compile_and_package(program, package_path=buffer, inductor_configs=configs)
+    path.write_bytes(buffer.getbuffer())
 
 
 WRITERS: dict[str, tuple[str, Write]] = {

@@ -70,7 +70,9 @@ def test_onnx_with_onnxruntime_alone(tmp_path: Path) -> None:
     model = make(**TINY)
     [exported] = export_model(model, tmp_path, "onnx", part="decoder")
     session = onnxruntime.InferenceSession(exported.path)
-    assert [(x.name, x.shape[1]) for x in session.get_inputs()] == [("latent", 4)]
+    given, gotten = session.get_inputs()[0], session.get_outputs()[0]
+    assert (given.name, given.shape, gotten.shape) == ("latent", ["B", 4, "h", "w"], ["B", 3, "4*h", "4*w"])
+    assert b"litevae/" not in exported.path.read_bytes()  # nothing of this machine's folders
     for shape in ((3, 4, 10, 7), (1, 4, 1, 1)):
         latent = torch.randn(shape)
         with torch.no_grad():
@@ -184,6 +186,7 @@ def test_every_variant_as_pt2(tmp_path: Path, name: str) -> None:
         assert file.error < 1e-4
         program = torch.export.load(file.path, extra_files=extra)
         assert json.loads(extra["litevae.json"])["part"] == file.path.stem
+        assert b"litevae/" not in file.path.read_bytes()  # nothing of this machine's folders
         assert not any("litevae" in str(node.target) for node in program.graph.nodes)
     held = sum(weight.numel() for weight in program.state_dict.values())  # the decoder's weights, not the encoder's
     assert held <= sum(x.numel() for x in prepared(model, torch.float32).decoder.parameters()) + 4 * 4 + 4
