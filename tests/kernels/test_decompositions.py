@@ -13,6 +13,9 @@ from litevae_kernels import export_decompositions, group_norm_silu, haar_dwt2d, 
 
 from .samples import assert_close
 
+# torch.export's own, of Python's copyreg.
+pytestmark = pytest.mark.filterwarnings(r"ignore:`isinstance\(treespec, LeafSpec\)` is deprecated:FutureWarning")
+
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 OPERATORS = torch.ops.litevae_kernels
 FORMULAS = export_decompositions()
