@@ -79,6 +79,8 @@ def export_model(
     >>> encoder.path.name, encoder.description["outputs"][0]["shape"], encoder.error < 1e-4
     ('encoder.pt2', [1, 12, 2, 2], True)
     """
+    if not isinstance(output, str | os.PathLike):
+        raise wrong_kind("output", "be the path of a folder", output)
     size = _checked(model, to, part, static, dtype, overwrite)
     folder = Path(output)
     check_folder("output", folder)

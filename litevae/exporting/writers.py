@@ -55,10 +55,11 @@ def _tidy(model: Any, outputs: Sequence[str]) -> None:
         part.metadata_props.clear()
 
 
-def _renamed(side: Any, names: dict[str, str]) -> int | str:
+def _renamed(side: Any, names: dict[str, str]) -> int | str | None:
+    """An int, an expression of other names, or None: a side that the exporter does not know."""
     if isinstance(side, int):
         return side
-    return re.sub(r"[a-z]\w*", lambda symbol: names.get(symbol[0], symbol[0]), str(side))
+    return side.value and re.sub(r"[a-z]\w*", lambda symbol: names.get(symbol[0], symbol[0]), side.value)
 
 
 def write_aoti(program: ExportedProgram, path: Path, outputs: Sequence[str], text: str) -> None:
