@@ -65,6 +65,7 @@ def prepared(model: Autoencoder, dtype: torch.dtype) -> Autoencoder:
     if isinstance(model, LiteVAE):
         ready = model.optimize_for_inference()
         ready.disable_slicing()
+        ready.disable_tiling()
         parts: tuple[Any, ...] = (ready.decoder,)
     else:
         ready = copy.deepcopy(model).eval().requires_grad_(False)
