@@ -18,7 +18,7 @@ from litevae_kernels.checks import check_choice, check_int, check_number, wrong_
 
 TEACHER_DTYPES = {"float32": None, "bf16": torch.bfloat16}
 STARTS = ("least_squares", "residual", "pytorch")
-DOWNSAMPLING = 8
+LEVELS, DOWNSAMPLING = (1, 2, 3), 8
 # The arguments of LiteVAE that are about its encoder. The latent channels are the teacher's.
 STUDENT_KEYS = (
     "latent_channels",
@@ -86,13 +86,14 @@ class StudentConfig:
     def __post_init__(self) -> None:
         if self.size.upper() not in PRESETS:
             check_choice("model.size", self.size, PRESETS)
+        levels = self.overrides.get("wavelet_levels", LEVELS)
+        if not levels or levels[-1] != LEVELS[-1]:
+            rule = "end in 3 (a latent of an eighth of the image's sides, as the teachers have)"
+            raise wrong_value("model.wavelet_levels", rule, levels)
         try:
-            downsampling = preset(self.size, **self.overrides).downsampling
+            preset(self.size, **self.overrides)
         except (TypeError, ValueError) as error:
             raise ValueError(f"model.{error}") from None
-        if downsampling != DOWNSAMPLING:
-            rule = "end in 3 (a latent of an eighth of the image's sides, as the teachers have)"
-            raise wrong_value("model.wavelet_levels", rule, self.overrides["wavelet_levels"])
 
     @property
     def overrides(self) -> dict[str, Any]:

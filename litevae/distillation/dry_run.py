@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from litevae.cost import LiveTensors, copy_shapes, multiply_accumulates, parameter_count
+from litevae.cost import LiveTensors, copy_shapes, multiply_accumulates
 from litevae.data import open_data
 from litevae.distillation.config import DistillationConfig
 from litevae.distillation.losses import DistillationLoss
@@ -75,7 +75,7 @@ def costs(config: DistillationConfig, teacher: Teacher, processes: int) -> str:
     perceptual = build_perceptual(config.perceptual) if config.loss.perceptual_weight else None
     found = count(teacher.model, student, perceptual, config.data.crop_size)
     counts = (
-        parameter_count(teacher.model.encoder, teacher.model.quant_conv),
+        teacher.encoder_parameters,
         *(sum(map(Tensor.numel, part)) for part in (student.encoder_parameters(), student.decoder_parameters())),
     )
     rows = [

@@ -21,7 +21,7 @@ from litevae.seeds import derive_seed
 
 def build_student(config: StudentConfig, teacher: Teacher) -> HybridAutoencoder:
     """LiteVAE's encoder, new, before a copy of the teacher's decoder."""
-    told = {"name": teacher.name, "subfolder": teacher.subfolder}
+    told = {"name": teacher.place, "subfolder": teacher.subfolder}
     return HybridAutoencoder.from_teacher(teacher.model, config.size, **told, **config.overrides)
 
 

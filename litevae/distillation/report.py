@@ -48,7 +48,7 @@ def introduction(
 ) -> str:
     """What is about to be trained, and on what."""
     train, stds = config.train, loss.stds.flatten().tolist()
-    theirs, ours = (parameter_count(part) / 1e6 for part in (teacher.model.encoder, networks.encoder))
+    theirs, ours = teacher.encoder_parameters / 1e6, parameter_count(networks.encoder) / 1e6
     average = f", averaged at {train.ema_decay:g}" if train.ema_decay else ""
     names = {"perceptual": getattr(loss.perceptual, "name", "perceptual")}
     weights = ", ".join(f"{names.get(name, name)} {weight:g}" for name, weight in config.loss.weights.items() if weight)

@@ -15,8 +15,8 @@ from litevae.pixels import to_float
 
 MEASURED_CROPS, CROPS_AT_ONCE = 128, 16
 RIDGE = 1e-2
-"""Added to the normal equations' diagonal, relative to its mean. With 1e-6 the weights are seven times as large for 10 %
-less error, and Adam's first steps lose more than that."""
+"""Added to the normal equations' diagonal, relative to its mean. With 1e-6 the weights are seven times as large for
+10 % less error, and Adam's first steps lose more than that."""
 
 
 def measure_stds(teacher: Teacher, crops: Iterable[Tensor], device: torch.device) -> list[float]:

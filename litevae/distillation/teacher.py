@@ -3,6 +3,7 @@
 image -> [frozen teacher's encoder] -> latent -> [frozen teacher's decoder]
 """
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from huggingface_hub.errors import GatedRepoError
 from torch import Tensor, nn
 
+from litevae.cost import parameter_count
 from litevae.distillation.config import DistillationConfig, StudentConfig, TeacherConfig
 from litevae.evaluation.autoencoders import config_of
 from litevae.models.latent import DiagonalGaussian
@@ -54,6 +56,17 @@ class Teacher:
         return DiagonalGaussian(self.moments(image, exact))
 
     @property
+    def place(self) -> str:
+        """`name`; of a local folder its whole path, which means the same from elsewhere."""
+        path = Path(self.name).expanduser()
+        return str(path.resolve()) if path.exists() else self.name
+
+    @property
+    def encoder_parameters(self) -> int:
+        """Of the encoder and the 1x1 convolution behind it."""
+        return parameter_count(self.model.encoder, getattr(self.model, "quant_conv", None))
+
+    @property
     def identity(self) -> str:
         """The beginning of the hash of its weights: what a checkpoint's numbers are of."""
         return state_hash(self.model)[:19]
@@ -75,6 +88,8 @@ def open_teacher(config: DistillationConfig, load: Load) -> Teacher:
     try:
         teacher = Teacher(model, name, subfolder, told.autocast_dtype)
         check_channels(config.model, teacher.latent_channels, name)
+        _check_image(teacher)
+        _check_precision(config, teacher)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"teacher.path={name}: {error}") from None
     return teacher
@@ -88,6 +103,21 @@ def check_channels(student: StudentConfig, channels: int, name: str) -> None:
         raise wrong_value("model.latent_channels", rule, told, "leave model.latent_channels out")
 
 
+def _check_image(teacher: Teacher) -> None:
+    channels = (teacher.model.config.in_channels, teacher.model.config.out_channels)
+    if channels != (3, 3):
+        rule = "have in_channels=3 and out_channels=3: training reads RGB images"
+        raise wrong_value("teacher", rule, f"{channels[0]} and {channels[1]}")
+
+
+def _check_precision(config: DistillationConfig, teacher: Teacher) -> None:
+    """ValueError where the decoder's activations would leave float16's range, as its own config says."""
+    is_half = config.train.mixed_precision == "fp16" and config.loss.decodes
+    if is_half and teacher.model.config.get("force_upcast"):
+        rule = "be bf16 or float32 for a teacher with force_upcast, whose decoder overflows in float16"
+        raise wrong_value("train.mixed_precision", rule, "fp16")
+
+
 def _subfolder(told: TeacherConfig) -> str | None:
     """Where the autoencoder is: of a local folder with a whole pipeline in vae, unless another place is told."""
     has_pipeline = (Path(str(told.path)).expanduser() / "model_index.json").is_file()
@@ -99,7 +129,7 @@ def _way_out(name: str, subfolder: str | None, error: BaseException) -> str:
     if any(isinstance(cause, GatedRepoError) for cause in _causes(error)):
         page = f"https://huggingface.co/{name}"
         return f"; {name} is gated: accept its terms on {page}, then log in with `hf auth login` or set HF_TOKEN"
-    is_hub_name = not Path(name).expanduser().exists() and name.count("/") == 1
+    is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) is not None and not Path(name).parent.is_dir()
     return "; the autoencoder of a pipeline is in teacher.subfolder=vae" if is_hub_name and subfolder is None else ""
 
 

@@ -81,7 +81,7 @@ def _start_litevae(model: LiteVAE, start: WaveletStart | None) -> None:
 
 
 def start_encoder(encoder: Encoder) -> None:
-    """"residual" for an encoder alone, without a 1x1 convolution behind it."""
+    """ "residual" for an encoder alone, without a 1x1 convolution behind it."""
     for network in encoder.extraction:
         cast(FeatureNetwork, network).start_residual()
     encoder.aggregation.start_residual()
