@@ -51,7 +51,7 @@ class TeacherConfig:
     subfolder: str | None = None
     """Where the autoencoder is in `path`, such as vae in a pipeline on the Hub."""
     dtype: str = "float32"
-    """`float32`; or `bf16`, autocast around the teacher's encoder in training, a half of its time on a GPU. Evaluations
+    """`float32`; or `bf16`, autocast around the teacher's encoder in training. Evaluations
     are in float32."""
 
     def __post_init__(self) -> None:
