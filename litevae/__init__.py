@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from litevae.losses import AutoencoderLoss, LossConfig
     from litevae.models.baseline import StableDiffusionVAE
     from litevae.models.discriminators import DiscriminatorConfig, build_discriminator
+    from litevae.models.fuse import fuse, unfuse
     from litevae.models.latent import DiagonalGaussian
     from litevae.models.litevae import LiteVAE, LiteVAEOutput
     from litevae.models.model_facts import Measurement, ModelFacts
@@ -37,8 +38,10 @@ __all__ = [
     "StableDiffusionVAE",
     "build_discriminator",
     "export_model",
+    "fuse",
     "load_model",
     "preset",
+    "unfuse",
 ]
 
 _NAMES_OF_MODULES = {
@@ -48,6 +51,7 @@ _NAMES_OF_MODULES = {
     "litevae.losses": ["AutoencoderLoss", "LossConfig"],
     "litevae.models.baseline": ["StableDiffusionVAE"],
     "litevae.models.discriminators": ["DiscriminatorConfig", "build_discriminator"],
+    "litevae.models.fuse": ["fuse", "unfuse"],
     "litevae.models.latent": ["DiagonalGaussian"],
     "litevae.models.litevae": ["LiteVAE", "LiteVAEOutput"],
     "litevae.models.model_facts": ["Measurement", "ModelFacts"],
