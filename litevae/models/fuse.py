@@ -72,7 +72,7 @@ class FusedDecoder(Decoder):
     """Decoder with its last norm fused: [B, latent_channels, h, w] -> [B, 3, H, W]."""
 
     def forward(self, sample: Tensor, latent_embeds: Tensor | None = None) -> Tensor:
-        if latent_embeds is not None:  # for a spatial norm
+        if latent_embeds is not None:  # which a spatial norm takes
             return super().forward(sample, latent_embeds)
         sample = self.conv_in(sample)
         for block in (self.mid_block, *self.up_blocks):
@@ -176,9 +176,9 @@ def _blocks_to_fuse(module: nn.Module) -> list[Any]:
                     raise _unknown(f"{name}.{child_name}".lstrip("."), f"a {type(child).__name__} in", part)
     if not blocks and not any(type(part) in ORIGINAL for part in module.modules()):
         names = sorted({type(part).__name__ for part in module.modules() if "Norm" in type(part).__name__})
-        norms = f"a {type(module).__name__} whose norms are {', '.join(names) or 'none at all'}"
-        way_out = "all that may help it is module.to(memory_format=torch.channels_last)"
-        raise ValueError(f"module must have a ResnetBlock2D of GroupNorm and SiLU, got {norms}; {way_out}")
+        got = f"{type(module).__name__}, which has {', '.join(names) or 'no norms'}"
+        way_out = "module.to(memory_format=torch.channels_last) alone may help it"
+        raise ValueError(f"module must have a ResnetBlock2D with GroupNorm and SiLU, got {got}; {way_out}")
     return blocks
 
 
@@ -200,15 +200,15 @@ def _check_block(name: str, block: Any) -> None:
 
 def _unknown(name: str, what: str, block: nn.Module) -> ValueError:
     return ValueError(
-        f"module must have no norms but those that fuse() knows, got {what} a {type(block).__name__}, at {name!r}; "
-        "fuse a part that has none of it, such as fuse(vae.encoder)"
+        f"module must have no norms but those that fuse() knows, got {what} {type(block).__name__}, at {name!r}; "
+        "where a part has none of it, fuse that alone: fuse(vae.encoder)"
     )
 
 
 def _check_forward(name: str, block: nn.Module) -> None:
     if "forward" in vars(block):
-        rule = f"have blocks with the forward of their class, but a hook (offloading?) or a patch replaced {name!r}'s"
-        raise wrong_value("module", rule, type(block).__name__, "remove it, then call this, then add it again")
+        rule = "have blocks with the forward of their class, which a hook (offloading) or a patch has replaced"
+        raise wrong_value("module", rule, name, "remove it, then call this, then add it again")
 
 
 def _pays(module: nn.Module) -> bool:
@@ -219,10 +219,10 @@ def _pays(module: nn.Module) -> bool:
 def _lay_out_channels_last(module: nn.Module) -> None:
     """Only plain weights: quantised, sharded or parametrised ones have a layout of their own."""
     for part in module.modules():
-        if type(part) is nn.Conv2d and type(weight := part.weight) is nn.Parameter:
-            if not weight.is_contiguous(memory_format=torch.channels_last):
-                setattr(part, STRIDES, weight.stride())
-                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        weight: Any = part.weight if type(part) is nn.Conv2d else None
+        if type(weight) is nn.Parameter and not weight.is_contiguous(memory_format=torch.channels_last):
+            setattr(part, STRIDES, weight.stride())
+            weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 def _lay_out_as_before(module: nn.Module) -> None:
