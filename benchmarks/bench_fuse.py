@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.harness import measure
 from benchmarks.harness.available import emulated, missing_compiler
@@ -90,7 +90,7 @@ def build(part: Part, way: str, device: torch.device | str, dtype: torch.dtype) 
     torch.manual_seed(0)
     with torch.device(device):
         vae: Any = AutoencoderKL(**LAYOUTS[part.layout])
-    vae = vae.to(dtype).eval().requires_grad_(False)
+    vae = nn.Module.to(vae, dtype).eval().requires_grad_(False)  # vae.to(dtype) always warns
     if way == FUSED:
         return fuse(vae)
     return vae if way == YARDSTICK else vae.to(memory_format=torch.channels_last)

@@ -44,5 +44,5 @@ def test_layouts_are_the_published_ones():
 
 
 def test_a_fused_part_holds_less():
-    for part in NARROW:
+    for part in (bench.Part("SD", "decode", "float32"), bench.Part("SD", "encode", "float32")):
         assert bench.costs(part, bench.FUSED)["live_mb"] < bench.costs(part, bench.YARDSTICK)["live_mb"]
