@@ -35,7 +35,7 @@ NEED_DIFFUSERS = [
     "bench_runtimes.py",
     "bench_training_step.py",
 ]
-ONLY_NAMED = ["bench_fuse.py"]  # pytest collects what is named on its command line all the same
+ONLY_NAMED = ["bench_fuse.py", "bench_runtimes.py"]  # pytest collects what is named on its command line all the same
 collect_ignore = [*ONLY_NAMED, *(NEED_DIFFUSERS if missing_import("diffusers") else [])]
 PLAIN_LINE_S = 15.0  # between two live lines where no terminal can overwrite the last one
 
