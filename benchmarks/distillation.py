@@ -38,8 +38,9 @@ from litevae.runs.recipes import load_config
 from litevae_kernels.files import check_folder
 
 SIZES = ("S", "B")
+BATCH_SIZE = 4
 SIDE, ROUNDS = 256, 15
-BATCH = ["train.batch_size=4", "train.device=cpu"]
+BATCH = [f"train.batch_size={BATCH_SIZE}", "train.device=cpu"]
 TRIAL = ["train.steps=20", "train.log_every=5", "train.evaluate_every=1000", "train.checkpoint_every=1000"]
 FULL_SIZE = "SD-VAE's encoder at its own width, untrained"
 
@@ -85,7 +86,7 @@ def distill(size: str, words: Sequence[str], minutes: float, folder: Path) -> No
     shutil.rmtree(trial, ignore_errors=True)
     train(*own, *TRIAL, f"run.dir={trial}")
     speed = max(line["images_per_second"] for line in lines(trial, "train"))
-    steps = max(1, round(60 * minutes * speed / 4))
+    steps = max(1, round(60 * minutes * speed / BATCH_SIZE))
     every = [f"train.{what}_every={max(1, steps // 10)}" for what in ("evaluate", "checkpoint")]
     train(*own, *every, f"train.steps={steps}", f"run.dir={folder}")
 
@@ -124,9 +125,9 @@ def costs(model: Any) -> dict[str, Any]:
     return {"encoder_m": parameter_count(model.encoder, model.quant_conv) / 1e6, "gmac": macs / 1e9}
 
 
-def measure(teacher: Path, runs: Path) -> dict[str, dict[str, Any]]:
+def measure(teacher: Path, runs: Path, sizes: Sequence[str] = SIZES) -> dict[str, dict[str, Any]]:
     """The rows: the teacher, its students, and a full-size encoder for its speed."""
-    folders = {f"LiteVAE-{size}": runs / size.lower() for size in SIZES}
+    folders = {f"LiteVAE-{size}": runs / size.lower() for size in sizes}
     last = lines(next(iter(folders.values())), "evaluation")[-1]
     torch.manual_seed(0)
     models: dict[str, Any] = {"teacher": load_model(teacher), **{k: load_model(v) for k, v in folders.items()}}
@@ -148,7 +149,7 @@ def table(teacher: Path, minutes: float) -> Table:
         title="A light encoder for the latents of a trained autoencoder",
         settings={
             "teacher": f"SD-VAE's architecture, widths {', '.join(map(str, widths))}, trained here",
-            "training": f"{minutes:g} minutes a student at most, batches of 4 crops of 64x64; photographs, dead leaves",
+            "training": f"{minutes:g} minutes a student at most, batches of {BATCH_SIZE} crops of 64x64; photographs, dead leaves",
         },
         columns=COLUMNS,
         order=["teacher", *(f"LiteVAE-{size}" for size in SIZES), FULL_SIZE],
@@ -171,6 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=positive, default=15.0, help="what every training may take (15)")
     parser.add_argument("--runs", type=Path, default=Path("runs/distillation"), help="the runs go here")
     parser.add_argument("--results", type=Path, default=RESULTS, help="where the table and the picture go")
+    parser.add_argument("--only", choices=SIZES, nargs="+", default=list(SIZES), help="train these students alone")
     arguments = parser.parse_args(argv)
     words = [f"teacher={arguments.teacher}", *arguments.overrides]
     try:
@@ -184,13 +186,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     command = ["python", "-m", "benchmarks.distillation", "--teacher", "RUN", "--minutes", f"{arguments.minutes:g}"]
     conditions = report.conditions(shlex.join([*command, *arguments.overrides]))
-    for size in SIZES:
+    for size in arguments.only:
         distill(size, words, arguments.minutes, arguments.runs / size.lower())
-    measured.rows |= measure(arguments.teacher, arguments.runs)
+    measured.rows |= measure(arguments.teacher, arguments.runs, arguments.only)
     document = report.document(measured, conditions)
     print(report.markdown(document))
     print(report.write(document, arguments.results))
-    shutil.copyfile(arguments.runs / "s" / "reconstructions.png", arguments.results / "distillation-cpu.png")
+    shutil.copyfile(
+        arguments.runs / arguments.only[0].lower() / "reconstructions.png", arguments.results / "distillation-cpu.png"
+    )
     return 0
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+import litevae.models.litevae  # noqa: F401  (before diffusers, whose imports need its shim)
+
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
