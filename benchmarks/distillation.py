@@ -149,7 +149,8 @@ def table(teacher: Path, minutes: float) -> Table:
         title="A light encoder for the latents of a trained autoencoder",
         settings={
             "teacher": f"SD-VAE's architecture, widths {', '.join(map(str, widths))}, trained here",
-            "training": f"{minutes:g} minutes a student at most, batches of {BATCH_SIZE} crops of 64x64; photographs, dead leaves",
+            "training": f"{minutes:g} minutes a student at most, batches of {BATCH_SIZE} crops of 64x64",
+            "data": "photographs and dead leaves",
         },
         columns=COLUMNS,
         order=["teacher", *(f"LiteVAE-{size}" for size in SIZES), FULL_SIZE],
@@ -192,9 +193,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     document = report.document(measured, conditions)
     print(report.markdown(document))
     print(report.write(document, arguments.results))
-    shutil.copyfile(
-        arguments.runs / arguments.only[0].lower() / "reconstructions.png", arguments.results / "distillation-cpu.png"
-    )
+    picture = arguments.runs / arguments.only[0].lower() / "reconstructions.png"
+    shutil.copyfile(picture, arguments.results / "distillation-cpu.png")
     return 0
 
 

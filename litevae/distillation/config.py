@@ -153,7 +153,7 @@ class DistillationTrainConfig(LoopConfig):
     schedule: str = "cosine"
     """After the warm-up `cosine` down to 0 at `train.steps`, or `constant`."""
     gradient_checkpointing: bool = False
-    """Compute the student's blocks a second time in the backward pass instead of keeping their activations."""
+    """Compute blocks a second time in the backward pass, the decoder's too, instead of keeping their activations."""
     initialization: str = "least_squares"
     """`residual`: a nearly linear encoder; `least_squares`: the same, and its last layer is fitted to the teacher's
     moments of the first crops; `pytorch`: each layer's own default."""

@@ -54,7 +54,7 @@ class DistillationNetworks:
         self.decoding = Decoding(self.model)
         self.decoding.eval().requires_grad_(False)
         if config.train.gradient_checkpointing:
-            self.encoder.enable_gradient_checkpointing()
+            self.model.enable_gradient_checkpointing()
         self.ema: HybridAutoencoder | None = None
         self.student: Learner
         self.decoder: Learner | None = None

@@ -13,12 +13,14 @@ from litevae.data import Batches, DataError, TrainingData, open_data
 from litevae.distillation.config import DistillationConfig
 from litevae.distillation.evaluation import Comparison, compare
 from litevae.distillation.losses import DistillationLoss
+from litevae.distillation.model_card import run_facts
 from litevae.distillation.networks import DistillationNetworks
 from litevae.distillation.report import DistillationFolder, conclusion, introduction, write_curves, write_pictures
 from litevae.distillation.start import CROPS_AT_ONCE, MEASURED_CROPS, fit_last_layer, measure_stds
 from litevae.distillation.teacher import Load, Teacher, open_teacher
 from litevae.distillation.update import DistillationUpdate
 from litevae.losses.perceptual import build_perceptual
+from litevae.models.model_card import keep_own_card
 from litevae.runs.checkpoint import Checkpoint, load_newest_checkpoint, load_state
 from litevae.runs.config import ConfigError
 from litevae.runs.loop import Loop
@@ -105,7 +107,9 @@ class DistillationTrainer(Loop):
         write_curves(self.folder)
         write_pictures(self.folder.pictures, self.latest, self.step)
         with replacing(self.folder.model) as temporary:
-            self.networks.kept.save_pretrained(temporary)
+            facts = run_facts(self.config, self.teacher, self.data.description, self.latest)
+            self.networks.kept.save_pretrained(temporary, about=facts)
+            keep_own_card(self.folder.model, temporary)
         self.say(conclusion(self.folder, self.latest))
 
     def snapshot(self) -> dict[str, Any]:

@@ -42,9 +42,10 @@ SHORT = [
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """teacher: SD 1.5's layout, narrow; others that cannot be one; images."""
     folder = tmp_path_factory.mktemp("distillation")
-    narrow("sd15").save_pretrained(folder / "teacher")
+    teacher = narrow("sd15")
+    teacher.save_pretrained(folder / "teacher")
     narrow("sd3").save_pretrained(folder / "sixteen")
-    narrow("sd15").save_pretrained(folder / "pipeline" / "vae")
+    teacher.save_pretrained(folder / "pipeline" / "vae")
     (folder / "pipeline" / "model_index.json").write_text("{}")
     f4 = {"block_out_channels": (8, 8, 8), "norm_num_groups": 4}
     blocks = {"down_block_types": ("DownEncoderBlock2D",) * 3, "up_block_types": ("UpDecoderBlock2D",) * 3}
@@ -84,6 +85,11 @@ def test_a_run_leaves_a_hybrid_with_the_teachers_decoder(place: Path, more: list
     last = lines("run", "evaluation")[-1]
     assert len(last["latent_errors"]) == len(last["cosines"]) == 4
     assert {path.name for path in Path("run").iterdir()} >= {"loss_and_psnr.png", "reconstructions.png", "grids"}
+
+    card = Path("run/model/README.md").read_text()
+    assert "distillation" in card
+    assert ("learned from step 2 on" if more else "| Decoder | the teacher's |") in card
+    assert str(place) not in card
 
     model = HybridAutoencoder.from_pretrained("run/model").eval()
     teacher = AutoencoderKL.from_pretrained(place / "teacher").eval()
@@ -193,6 +199,17 @@ def test_the_teacher_runs_once_a_batch_and_the_decoder_only_where_a_loss_needs_i
         assert calls == {"teacher": 1, "decoder": decoded}
         assert all(parameter.grad is None for parameter in run.teacher.model.parameters())
         assert all(torch.equal(one, two) for one, two in zip(before, run.teacher.model.parameters(), strict=True))
+
+
+def test_gradient_checkpointing_changes_no_gradient(place: Path) -> None:
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    gradients = []
+    for more in ([], ["train.gradient_checkpointing=true"]):
+        run = run_of(place, *more)
+        run.update.backward(pixels)
+        gradients.append([parameter.grad for parameter in run.networks.encoder.parameters()])
+        assert run.networks.model.is_gradient_checkpointing == bool(more)
+    torch.testing.assert_close(gradients[0], gradients[1])
 
 
 def test_a_student_starts_from_the_encoder_of_another_run(place: Path) -> None:
