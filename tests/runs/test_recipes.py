@@ -11,25 +11,32 @@ from omegaconf import OmegaConf
 
 from litevae import train
 from litevae.diffusion.config import DiffusionConfig
+from litevae.distillation.config import DistillationConfig
 from litevae.runs import recipes as recipes_module
 from litevae.runs.config import ConfigError
 from litevae.runs.recipes import build_config, find_recipe, kind_of, load_config, recipes, to_yaml
 from litevae.training.config import RunConfig
 
-SCHEMAS: dict[str, Any] = {"autoencoder": RunConfig, "diffusion": DiffusionConfig}
+SCHEMAS: dict[str, Any] = {
+    "autoencoder": RunConfig,
+    "diffusion": DiffusionConfig,
+    "distillation": DistillationConfig,
+}
+NEEDED = {"autoencoder": [], "diffusion": ["autoencoder=x"], "distillation": ["teacher=x"]}
 
 
 def load(name: str, recipe: str) -> Any:
     """The config of a file whose recipe, of this name, needs data or an autoencoder."""
     needed = ["data.path=~/images"] if name.startswith(("ffhq", "imagenet")) else []
     kind = kind_of(find_recipe(recipe))
-    return load_config(SCHEMAS[kind], recipe, [*needed, *(["autoencoder=x"] if kind == "diffusion" else [])])
+    return load_config(SCHEMAS[kind], recipe, [*needed, *NEEDED[kind]])
 
 
 @pytest.mark.parametrize("name", recipes())
 def test_every_recipe_loads_and_says_what_it_is(name: str) -> None:
     config = load(name, name)
-    assert config.kind == ("diffusion" if name.startswith(("ldm", "dit")) else "autoencoder")
+    kinds = {"ldm": "diffusion", "dit": "diffusion", "distill": "distillation"}
+    assert config.kind == kinds.get(name.partition("-")[0], "autoencoder")
     assert config.run.dir == f"runs/{name}"
     assert len(recipes()[name]) > 20
 

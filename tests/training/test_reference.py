@@ -7,6 +7,7 @@ import pytest
 
 from litevae.config import LiteVAEConfig
 from litevae.diffusion.config import DiffusionTrainConfig
+from litevae.distillation.config import DistillationTrainConfig
 from litevae.runs.recipes import recipes
 from litevae.training.config import RunConfig
 
@@ -26,8 +27,8 @@ def test_every_key_has_a_row_with_its_default(heading: str, name: str, section: 
     keys = [row.split("`")[1] for row in rows]
     arguments = {field.name for field in dataclasses.fields(LiteVAEConfig)} - set(field_docstrings(LiteVAEConfig))
     fields = [field.name for field in dataclasses.fields(section)]
-    if section is DiffusionTrainConfig:
-        fields = [field for field in fields if field in DiffusionTrainConfig.__annotations__]
+    if section in (DiffusionTrainConfig, DistillationTrainConfig):
+        fields = [field for field in fields if field in section.__annotations__]
     expected = [field for field in fields if name != "model" or field not in arguments]
     assert keys == [f"{name}.{field}" for field in expected]
     assert all(row.count(" | ") == 2 and len(row.split(" | ")[2]) > 6 for row in rows)
