@@ -33,7 +33,8 @@ UNET = [
 ]  # fmt: skip
 DIT = ["network.kind=dit", "network.dit_width=32", "network.dit_heads=2", "network.dit_depth=1"]
 SHORT = [
-    "train.steps=4", "train.batch_size=4", "train.log_every=2", "train.evaluate_every=2", "train.checkpoint_every=2",
+    "train.steps=4", "train.schedule=constant", "train.batch_size=4", "train.log_every=2", "train.evaluate_every=2",
+    "train.checkpoint_every=2",
     "train.ema_decay=0.5", "data.crop_size=32", "data.evaluation_size=32", "data.workers=0", "sampling.steps=2",
     "sampling.images=3", "data.source=folder", "train.device=cpu",
 ]  # fmt: skip
