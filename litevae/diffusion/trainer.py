@@ -22,6 +22,7 @@ from litevae.diffusion.sampling import can_fold, draw, pipeline
 from litevae.diffusion.update import DiffusionUpdate, gaussian
 from litevae.evaluation.autoencoders import EvaluatedAutoencoder, config_of
 from litevae.evaluation.weights import WeightSource
+from litevae.pixels import to_float
 from litevae.runs.checkpoint import Checkpoint, load_newest_checkpoint, load_state
 from litevae.runs.config import ConfigError
 from litevae.runs.loop import Loop
@@ -155,7 +156,10 @@ class DiffusionTrainer(Loop):
 
     def write_grid(self, path: Path) -> None:
         """Samples from fixed noise, as many of each class as there is room for."""
-        write_samples(path, torch.cat([images for _, images in self.draw("grid", self.config.sampling.images)]))
+        write_samples(path, self._fixed_samples())
+
+    def _fixed_samples(self) -> Tensor:
+        return torch.cat([images for _, images in self.draw("grid", self.config.sampling.images)])
 
     def draw(self, what: str, count: int) -> Iterator[tuple[range, Tensor]]:
         """Samples of the averaged weights: (their numbers, images [B, 3, size, size] on the CPU); in eval mode.
@@ -197,7 +201,10 @@ class DiffusionTrainer(Loop):
 
     def write_results(self) -> None:
         write_curves(self.folder)
-        self.write_grid(self.folder.samples)
+        crops = None
+        if self.data.cache is None:
+            crops = to_float(torch.stack(list(other_crops(self.config, self.config.sampling.images)[0])))
+        write_samples(self.folder.samples, self._fixed_samples(), crops)
         classes = self.data.classes if self.config.network.classes else None
         scale = (self.latents.means, self.latents.stds)
         about = (self.networks.kept, self.noising, self.config.sampling, self.autoencoder.model, *scale, classes)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from litevae import latents, train
 from litevae.diffusion.config import DIT_CLASSES, SamplingConfig
@@ -88,6 +89,8 @@ def test_a_run_leaves_a_pipeline_that_draws_what_it_draws(place: Path, source: s
     assert all(len(line["levels"]) == 8 for line in evaluations)
     assert evaluations[0]["validation_loss"] != evaluations[-1]["validation_loss"]
     assert {path.name for path in Path("run").iterdir()} >= {"loss.png", "samples.png", "grids", "model"}
+    with Image.open("run/samples.png") as grid:  # two columns of 32 pixels, 4 between them; data beside samples
+        assert grid.size == ((2 * (2 * 36 - 4) + 24, 2 * 36 - 4) if source == "pixels" else (2 * 36 - 4, 2 * 36 - 4))
 
     output = children.run([sys.executable, "-c", PIPELINE, "images.pt"], timeout=100)
     assert output.returncode == 0, output.stderr
