@@ -3,6 +3,7 @@
 image -> [frozen encoder -> latent -> noise -> network -> loss]
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -189,11 +190,14 @@ class DiffusionTrainer(Loop):
         crops, _ = other_crops(self.config, sampling.measured_images)
         for numbers, images in self.draw("measured", sampling.measured_images):
             quality.add(numbers, torch.stack([next(crops) for _ in numbers]), images)
-        return quality.values()[0]
+        values, notices = quality.values()
+        for notice in notices:
+            warnings.warn(notice, stacklevel=2)
+        return values
 
     def _quality(self) -> SampleQuality:
-        size, source = self.config.data.crop_size, WeightSource(options="")
-        return SampleQuality(self.config.sampling.metrics, size, self.processes.device, source)
+        metrics, size = self.config.sampling.metrics, self.config.data.crop_size
+        return SampleQuality(metrics, size, self.processes.device, WeightSource(options=""))
 
     def write_results(self) -> None:
         write_curves(self.folder)
