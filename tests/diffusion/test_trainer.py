@@ -139,7 +139,7 @@ def test_a_pipeline_does_not_say_where_its_autoencoder_was(tmp_path: Path) -> No
         assert not [file for file in Path("pipeline").rglob("*.json") if str(tmp_path) in file.read_text()]
 
 
-@pytest.mark.parametrize("source", FROM)
+@pytest.mark.parametrize("source", [pytest.param("pixels", marks=pytest.mark.slow), "cache"])
 def test_a_resumed_run_equals_an_unbroken_one(place: Path, source: str) -> None:
     more = [word.format(p=place) for word in FROM[source]]
     assert train.main(words(place, *more, "run.dir=whole", "train.steps=6")) == 0
@@ -291,7 +291,7 @@ def test_an_autoencoder_that_was_trained_further_is_refused(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small.save_model(tmp_path / "own")
-    assert train.main(words(place, f"autoencoder={tmp_path / 'own'}", "run.dir=run")) == 0
+    assert train.main(words(place, f"autoencoder={tmp_path / 'own'}", "run.dir=run", "train.steps=1")) == 0
     small.save_model(tmp_path / "own", seed=1)
     assert train.main(["--resume", "run", "train.steps=6"]) == 2
     assert re.search("autoencoder.path must be what run/checkpoints was trained with, sha256:", capsys.readouterr().err)
@@ -301,12 +301,13 @@ def test_an_autoencoder_that_was_trained_further_is_refused(
     "override", ["autoencoder.scale=scalar", pytest.param("autoencoder.sample=false", marks=pytest.mark.slow)]
 )
 def test_what_a_checkpoint_is_of_stays(place: Path, override: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.main(words(place, "run.dir=run")) == 0
+    assert train.main(words(place, "run.dir=run", "train.steps=1")) == 0
     before = Path("run/config.yaml").read_text()
     assert train.main(["--resume", "run", "train.steps=6", override]) == 2
     assert f"{override.partition('=')[0]} must be what run/checkpoints was trained with" in capsys.readouterr().err
     assert Path("run/config.yaml").read_text() == before
-    assert train.main(words(place, "run.dir=next", "train.start_from=run", f"autoencoder.cache={place}/cache")) == 0
+    cached = f"autoencoder.cache={place}/cache"
+    assert train.main(words(place, "run.dir=next", "train.steps=1", "train.start_from=run", cached)) == 0
     assert train.main(words(place, "run.dir=flow", "train.start_from=run", "noise.objective=flow")) == 2
     assert "noise.objective must be what run was trained with, epsilon" in capsys.readouterr().err
 
@@ -321,8 +322,8 @@ def test_a_dry_run_says_what_a_step_costs(place: Path, capsys: pytest.CaptureFix
 
 
 def test_a_run_folder_knows_its_kind(place: Path) -> None:
-    assert train.main(words(place, "run.dir=run")) == 0
+    assert train.main(words(place, "run.dir=run", "train.steps=1")) == 0
     assert Path("run/config.yaml").read_text().startswith("kind: diffusion\n")
-    assert train.main(["run/config.yaml", "run.dir=again", "train.steps=2"]) == 0
+    assert train.main(["run/config.yaml", "run.dir=again"]) == 0
     assert noising(load_config(DiffusionTrainer.schema, "again/config.yaml").noise).config.objective == "epsilon"  # type: ignore[attr-defined]
     assert SamplingConfig().sampler_for("flow") == "euler"
