@@ -314,6 +314,20 @@ def test_wrong_arguments_are_refused_before_anything_is_written(model, tmp_path)
         ModelFacts(license=3)
 
 
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"training": {"Seed": 3}}, r"training must map what was chosen to its value, both in words, got 3; take str"),
+        ({"training": "photographs"}, "training must map what was chosen to its value, both in words, got 'photo"),
+        ({"datasets": "imagenet-1k"}, "datasets must be a tuple of str, got 'imagenet-1k'"),  # else its letters
+        ({"measurements": (31.5,)}, r"measurements must be a tuple of Measurement, got \(31\.5,\)"),
+    ],
+)
+def test_facts_of_the_wrong_kind(facts, message):
+    with pytest.raises(TypeError, match=message):
+        ModelFacts(**facts)
+
+
 def test_other_processes_write_no_card(model, tmp_path):
     model.save_pretrained(tmp_path, is_main_process=False)
     assert not (tmp_path / CARD).exists()
