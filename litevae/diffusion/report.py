@@ -68,9 +68,10 @@ def conclusion(folder: DiffusionFolder) -> str:
     evaluations = folder.evaluations()
     before, after = evaluations[0], evaluations[-1]
     distances = [
-        f"{name.upper():<9} {before[name]:.4g} before training, {after[name]:.4g} after it, of samples against data"
+        f"{name.upper():<9} {before[name]:.4g} before training, {after[name]:.4g} after it, of "
+        f"{after['measured_images']:,} samples against as many crops of the data"
         for name in METRICS
-        if name in before and name in after
+        if name in before and name in after and before.get("measured_images") == after["measured_images"]
     ]
     return "\n".join(
         [
