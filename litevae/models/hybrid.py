@@ -159,11 +159,12 @@ class HybridAutoencoder(  # type: ignore[misc]
         vae = check_teacher(teacher)
         base = size if isinstance(size, LiteVAEConfig) else preset(size)
         fields = {name: getattr(base, name) for name in ENCODER_FIELDS} | fields
+        name = name or vae.config.get("_name_or_path") or None
         student = student_architecture(fields, vae.config.in_channels, vae.config.latent_channels)
         class_name = teacher_class_name(vae)
         model = cls(
             student={name: getattr(student, name) for name in ENCODER_FIELDS},
-            teacher=name or vae.config.get("_name_or_path") or None,
+            teacher=os.path.abspath(name) if name is not None and os.path.isdir(name) else name,
             teacher_subfolder=subfolder,
             teacher_class=class_name,
             **{name: vae.config[name] for name in decoder_names(class_name) if name in vae.config},

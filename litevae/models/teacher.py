@@ -43,7 +43,8 @@ def check_teacher(model: Any) -> Any:
     'AutoencoderKL'
     """
     vae: Any = getattr(model, "vae", model)
-    if isinstance(model, type) or not isinstance(vae, tuple(TEACHER_CLASSES.values())):
+    kinds: Any = tuple(TEACHER_CLASSES.values())
+    if isinstance(model, type) or not isinstance(vae, kinds):
         what = type(model).__name__ if hasattr(model, "parameters") else model
         if hasattr(model, "components"):
             way_out = "pass the pipeline's `vae`, or name its folder with the subfolder vae"

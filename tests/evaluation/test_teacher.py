@@ -159,6 +159,7 @@ def test_an_evaluation_finds_the_hybrids_teacher(hybrid_folder, teacher_folder, 
     text = (tmp_path / "out" / "results.md").read_text()
     assert "## Beside the teacher" in text
     assert "dB] to the teacher's reconstructions" in text
+    assert text.index("Parameters of the encoder, student") < text.index("Parameters of the encoder, teacher")
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Error to teacher" in page
     assert "KL(teacher || student) [nats]" in page
