@@ -31,6 +31,7 @@ NEED_DIFFUSERS = [
     "bench_evaluation.py",
     "bench_growth.py",
     "bench_memory.py",
+    "bench_runtimes.py",
     "bench_training_step.py",
 ]
 collect_ignore = NEED_DIFFUSERS if missing_import("diffusers") else []

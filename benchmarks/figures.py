@@ -137,7 +137,7 @@ def diffusion_step(document: Mapping[str, Any]) -> Figure:
     rows = document["rows"][::-1]  # from the bottom up
     names = [row["row"] for row in rows]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(11, 1.4 + 0.5 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(11, 1.7 + 0.5 * len(rows)), layout="constrained")
         arithmetic, time = figure.subplots(1, 2, sharey=True)
         network, encoder = [row["network_gmac"] for row in rows], [row.get("encoder_gmac") or 0.0 for row in rows]
         seconds, share = [row["seconds"] for row in rows], [row.get("time_share") or 0.0 for row in rows]
@@ -155,7 +155,8 @@ def diffusion_step(document: Mapping[str, Any]) -> Figure:
             axes.grid(axis="y", visible=False)
         arithmetic.set(title="GMAC of a step, an image", xlabel="GMAC")
         time.set(title="Seconds of a step", xlabel="s")
-        arithmetic.legend(loc="lower right", frameon=False, fontsize=9)
+        parts = arithmetic.get_legend_handles_labels()
+        figure.legend(*parts, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
         figure.suptitle(f"{document['settings']['images']}; {document['conditions']['machine']}", fontsize=10)
     return figure
 

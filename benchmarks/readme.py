@@ -170,6 +170,11 @@ BLOCKS = {
         "after the same steps",
         shown("encoder_m", "decoder_m", "psnr", "ssim", "lpips_random_trunk", "images_per_second", "speed_to_sd"),
     ),
+    "diffusion_step": Block(
+        "diffusion_step",
+        "latents",
+        [Shown("encoder_gmac", spec=".1f"), *shown("network_gmac", "mac_share", "seconds", "time_share", "live_mb")],
+    ),
     "haar_dwt2d": Block(
         "haar_dwt2d",
         "three-level DWT",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from litevae.config import PRESETS, LiteVAEConfig, preset
+    from litevae.exporting import export_model
     from litevae.loading import load_model
     from litevae.losses import AutoencoderLoss, LossConfig
     from litevae.models.baseline import StableDiffusionVAE
@@ -37,12 +38,14 @@ __all__ = [
     "ModelFacts",
     "StableDiffusionVAE",
     "build_discriminator",
+    "export_model",
     "load_model",
     "preset",
 ]
 
 _NAMES_OF_MODULES = {
     "litevae.config": ["PRESETS", "LiteVAEConfig", "preset"],
+    "litevae.exporting": ["export_model"],
     "litevae.loading": ["load_model"],
     "litevae.losses": ["AutoencoderLoss", "LossConfig"],
     "litevae.models.baseline": ["StableDiffusionVAE"],

@@ -9,6 +9,7 @@ Each operator has a folder of its own with the mathematics in its README. `haar_
 from litevae_kernels import compat
 from litevae_kernels.backends import BackendStatus, backends
 from litevae_kernels.conv2d_add import conv2d_add
+from litevae_kernels.decompositions import export_decompositions
 from litevae_kernels.group_norm_silu import group_norm_silu
 from litevae_kernels.haar_dwt2d import haar_dwt2d, haar_idwt2d
 from litevae_kernels.smc_conv2d import smc_conv2d, smc_weight
@@ -18,6 +19,7 @@ __all__ = [
     "backends",
     "compat",
     "conv2d_add",
+    "export_decompositions",
     "group_norm_silu",
     "haar_dwt2d",
     "haar_idwt2d",

@@ -26,6 +26,7 @@ ROOMS = {
     "latent_cache": {"models", "data", "runs", "evaluation"},
     "training": {"models", "losses", "data", "runs", "evaluation"},
     "diffusion": {"models", "losses", "data", "runs", "evaluation", "latent_cache"},
+    "exporting": {"models"},
     "paper_tables": {"data", "runs", "evaluation", "training"},
     "demo_page": {"data", "evaluation"},
 }
@@ -36,6 +37,7 @@ COMMANDS = {
     "evaluate",
     "latents",
     "sample",
+    "export",
     "reconstruct",
     "demo",
     "paper",

@@ -12,20 +12,20 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 _OVERSAMPLING = 2  # drawn at twice the size, then averaged: smooth edges
-_SMALLEST_RADIUS = 1.0  # in pixels of the image
 _LEAVES_PER_POINT = 6.0  # on average; exp(-6) of the points, one in 400, is left to the background
 _TEXTURED_SHARE = 0.5  # of the leaves have a grating
 _TEXTURE_AMPLITUDE = 30.0  # at most, of 255
 
 
-def dead_leaves(size: int, rng: np.random.Generator) -> np.ndarray:
+def dead_leaves(size: int, rng: np.random.Generator, smallest_radius: float = 1.0) -> np.ndarray:
     """Draw an image: uint8 [size, size, 3], a function of the generator's state alone.
 
-    Radii follow the density r^-3 between 1 pixel and `size`. A leaf is a disc or a turned rectangle of one colour, of
-    any saturation; half of them carry a weak grating. About 3,500 leaves for 128 pixels.
+    Radii follow the density r^-3 between `smallest_radius` pixels, less than `size`, and `size`. A leaf is a disc or a
+    turned rectangle of one colour, of any saturation; half of them carry a weak grating. With the default about 3,500
+    leaves for 128 pixels.
     """
     side = size * _OVERSAMPLING
-    x, y, radius = _places(side, rng)
+    x, y, radius = _places(side, smallest_radius * _OVERSAMPLING, rng)
     count = len(radius)
     angle, aspect = rng.uniform(0.0, math.pi, count), rng.uniform(0.25, 1.3, count)
     leaf_index = _draw(side, x, y, radius, angle, aspect, is_disc=rng.random(count) < 0.5)
@@ -34,9 +34,9 @@ def dead_leaves(size: int, rng: np.random.Generator) -> np.ndarray:
     return np.rint(pixels).clip(0, 255).astype(np.uint8)
 
 
-def _places(side: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _places(side: int, smallest: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """x, y and radius of every leaf that touches the canvas, in pixels of the canvas, the lowest leaf first."""
-    smallest, largest = _SMALLEST_RADIUS * _OVERSAMPLING, float(side)
+    largest = float(side)
     # The density r^-3 has the distribution function (a - r^-2) / (a - b), a = smallest^-2, b = largest^-2.
     a, b = smallest**-2, largest**-2
     mean_square = 2 * math.log(largest / smallest) / (a - b)

@@ -143,10 +143,11 @@ def hold_out_contents(stream: Stream, config: DataConfig, skipped: SkipCounts) -
 
 def hold_out_dead_leaves(config: DataConfig) -> HeldOutImages:
     """Drawn for the purpose: the same for every run, whatever its seed."""
+    size, radius = config.evaluation_size or 256, config.dead_leaves_radius
 
     def drawn() -> Iterator[tuple[str, Image.Image]]:
         for index in itertools.count():
-            pixels = dead_leaves(config.evaluation_size or 256, derive_rng(0, "held-out dead leaves", index))
+            pixels = dead_leaves(size, derive_rng(0, "held-out dead leaves", index), radius)
             yield f"dead leaves {index}", Image.fromarray(pixels)
 
     return HeldOutImages(drawn, config, "")

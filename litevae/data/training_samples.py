@@ -92,10 +92,11 @@ class DeadLeavesSamples(Samples):
 
     def __init__(self, config: DataConfig, seed: int) -> None:
         super().__init__()
-        self.size, self.seed = config.crop_size, seed
+        self.size, self.radius, self.seed = config.crop_size, config.dead_leaves_radius, seed
 
     def crop(self, n: int) -> Tensor:
-        return torch.from_numpy(dead_leaves(self.size, derive_rng(self.seed, "dead leaves", n))).permute(2, 0, 1)
+        pixels = dead_leaves(self.size, derive_rng(self.seed, "dead leaves", n), self.radius)  # [H, W, 3]
+        return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class MixedSamples(Samples):

@@ -17,6 +17,7 @@ OBJECTIVES = ("epsilon", "flow")
 TIMES = ("uniform", "logit_normal")
 SAMPLERS = {"epsilon": ("ddim", "dpm"), "flow": ("euler", "dpm")}
 SCALES = ("channel", "scalar")
+METRICS = ("fwd", "fid")
 MOST_STEPS = 500
 """Of the 1,000 times of training two at least lie between those of a sampler."""
 DIT_CLASSES = 1000
@@ -135,9 +136,18 @@ class SamplingConfig:
     """`ddim`: 0 adds no noise on the way, 1 as much as DDPM."""
     guidance: float = 1.0
     """Of classes; 1: none."""
+    measured_images: int = 0
+    """So many more samples are compared with as many crops of the data, other than those of training; 0: none."""
+    metrics: list[str] = field(default_factory=lambda: ["fwd"])
+    """By which: `fwd`, `fid`, or both. FID needs Inception's weights in torch hub's cache."""
 
     def __post_init__(self) -> None:
         check_int("sampling.images", self.images, at_least=1)
+        check_int("sampling.measured_images", self.measured_images, at_least=0)
+        for metric in self.metrics:
+            check_choice("sampling.metrics", metric, METRICS)
+        if self.measured_images and not self.metrics:
+            raise wrong_value("sampling.metrics", "name one, with sampling.measured_images", self.metrics)
         check_int("sampling.steps", self.steps, at_least=1)
         if self.steps > MOST_STEPS:
             raise wrong_value("sampling.steps", f"be at most {MOST_STEPS}", self.steps)
@@ -197,6 +207,12 @@ class DiffusionConfig:
             raise wrong_value("sampling.guidance", "be 1 without network.classes", self.sampling.guidance)
         if self.autoencoder.cache is not None:
             self._check_unread()
+            if self.sampling.measured_images:
+                rule, way_out = (
+                    "be 0 with autoencoder.cache, which has no images",
+                    "measure later by litevae.sample --fid",
+                )
+                raise wrong_value("sampling.measured_images", rule, self.sampling.measured_images, way_out)
         elif self.data.evaluation_size != self.data.crop_size:
             rule = f"be data.crop_size={self.data.crop_size}: the network is made for one size of latents"
             raise wrong_value("data.evaluation_size", rule, self.data.evaluation_size)

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from litevae.data import Batches, DataError, SkipCounts, TrainingData, open_data
-from litevae.data.image_sources import ImageSource, SourceSubset
+from litevae.data.config import DataConfig
+from litevae.data.image_sources import FileSource, ImageSource, SourceSubset, find_images
 from litevae.data.labels import read_labels
 from litevae.data.training_samples import ImageSamples, Samples
 from litevae.diffusion.config import DIT_CLASSES, DiffusionConfig
@@ -77,7 +79,7 @@ class DiffusionData:
             if labels is not None:
                 self.classes = labels.classes
                 self.images.samples = LabelledSamples(self.images.samples, labels.numbers.tolist())
-                self.titles = _labels_by_title(source, config.data.label_column)
+                self.titles = _labels_by_title(source, config.data, labels.classes)
 
     def batches(self, first_step: int, rank: int, world_size: int, pin_memory: bool, state: Any) -> Batches:
         """From `first_step` to the end of the run; yields LatentBatch, or pixels alone where there are no classes."""
@@ -100,7 +102,7 @@ class DiffusionData:
     def held_out(self, latents: Latents) -> LatentBatch:
         """Latents [N, C, h, w] at unit scale, that are not trained on, and their classes.
 
-        At most `data.evaluation_images`. Images of another folder (`data.validation_path`) have none.
+        At most `data.evaluation_images`. Images of `data.validation_split` have none.
         """
         most = self.config.data.evaluation_images
         if self.cache is not None:
@@ -129,15 +131,24 @@ class DiffusionData:
         return found
 
 
-def _labels_by_title(source: ImageSource, column: str) -> dict[str, int]:
-    """Of the images that are not in `source`, a part of a larger one."""
-    if not isinstance(source, SourceSubset):
+def _labels_by_title(trained: ImageSource, config: DataConfig, classes: tuple[str, ...]) -> dict[str, int]:
+    """Of held-out images, by their titles: those of `data.validation_path`, or else of what `trained` is a part of."""
+    if config.validation_path is not None:
+        files = find_images(config.validation_path, "data.validation_path")
+        held_out: ImageSource = FileSource(files, config.validation_path)
+        names = read_labels(held_out)
+        unknown = sorted(set(names.classes) - set(classes)) if names is not None else []
+        if unknown:
+            rule = f"have only classes of {config.path} in its folders, or none"
+            raise wrong_value("data.validation_path", rule, ", ".join(unknown[:8]))
+    elif isinstance(trained, SourceSubset):
+        held_out = SourceSubset(trained.source, np.setdiff1d(np.arange(len(trained.source)), trained.indices))
+        names = read_labels(held_out, config.label_column)
+    else:
         return {}
-    whole = source.source
-    labels = read_labels(whole, column)
-    assert labels is not None
-    others = set(range(len(whole))) - set(source.indices.tolist())
-    return {whole.title(index): int(labels.numbers[index]) for index in others}
+    if names is None:
+        return {}
+    return {held_out.title(n): classes.index(names.classes[label]) for n, label in enumerate(names.numbers)}
 
 
 class LabelledSamples(Samples):

@@ -15,18 +15,16 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from litevae.data import DataError, open_data, open_images, protocol
+from litevae.data import DataError, open_images, protocol
 from litevae.data.images import to_image
 from litevae.diffusion.config import DIT_CLASSES, DiffusionConfig, SamplingConfig
 from litevae.diffusion.networks import Denoiser
 from litevae.diffusion.report import write_samples
+from litevae.diffusion.sample_quality import SampleQuality, other_crops
 from litevae.diffusion.sample_request import ENDING, OWN_DATA, SampleRequest
 from litevae.diffusion.sampling import draw, with_sampler
-from litevae.diffusion.update import gaussian, with_labels
-from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder, config_of
-from litevae.evaluation.instruments import Instruments
-from litevae.evaluation.measurement import join_sets
-from litevae.evaluation.set_metric import Batch
+from litevae.diffusion.update import gaussian
+from litevae.evaluation.autoencoders import EvaluatedAutoencoder, config_of
 from litevae.evaluation.weights import WeightSource
 from litevae.losses.weight_files import WeightsError
 from litevae.pixels import to_float, to_uint8
@@ -37,6 +35,7 @@ from litevae_kernels.checks import check_number, wrong_value
 from litevae_kernels.files import check_file, check_folder, replacing, unused
 
 MOST_IN_GRID = 1024
+_NAMES = {"fid": "FID", "fwd": "FWD"}
 Load = Callable[[str, str | None], nn.Module]
 NOTE = (
     "{images:,} samples and as many images, each {size}x{size} by protocol ldm; published FIDs take 50,000 samples and "
@@ -78,13 +77,17 @@ class Sampler:
 
     def __call__(self, numbers: range) -> Tensor:
         """Images [B, 3, size, size] in [-1, 1]; each a function of (seed, its number)."""
-        like = torch.empty(len(numbers), *self.shape, device=self.device)
-        noise = gaussian(like, self.seed, "sample", numbers)
         labels = torch.tensor([self.labels[number % len(self.labels)] for number in numbers], device=self.device)
         seeds = [derive_seed(self.seed, "noise on the way", number) for number in numbers]
         generators = [torch.Generator(self.device).manual_seed(seed) for seed in seeds]
-        latents = draw(self.denoiser, self.scheduler, self.sampling, noise, labels, generators)
-        # One at a time: a decoder's last bits may depend on the size of the batch.
+        return self.decode(draw(self.denoiser, self.scheduler, self.sampling, self.noise(numbers), labels, generators))
+
+    def noise(self, numbers: range) -> Tensor:
+        """Where samples begin: [B, C, h, w]."""
+        return gaussian(torch.empty(len(numbers), *self.shape, device=self.device), self.seed, "sample", numbers)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Images of latents at unit scale, one at a time: a decoder's last bits may depend on the size of the batch."""
         return torch.cat([self.autoencoder.decode(latent[None] / self.factor) for latent in latents])
 
     def _labels(self, wanted: str | None) -> list[int]:
@@ -115,7 +118,7 @@ def sample(request: SampleRequest, load: Load) -> int:
         if problem:
             raise ValueError(problem)
         sampler = Sampler(request, load, processes.device)
-        measured = None if request.fid is None else _Measured(request, sampler.size, processes)
+        measured = None if request.fid is None else _Measured(request, sampler, processes)
         kept: list[Tensor] = []
         for numbers, images in _batches(request, sampler, processes):
             if output.suffix.lower() == ENDING:
@@ -150,18 +153,19 @@ def _batches(request: SampleRequest, sampler: Sampler, processes: Processes) -> 
 
 
 class _Measured:
-    """Samples beside as many images of data, as sets."""
+    """Samples beside as many images of data, as sets; and decoded noise beside the same images, as a yardstick."""
 
-    def __init__(self, request: SampleRequest, size: int, processes: Processes) -> None:
-        self.request, self.size, self.processes = request, size, processes
+    def __init__(self, request: SampleRequest, sampler: Sampler, processes: Processes) -> None:
+        self.request, self.sampler, self.processes = request, sampler, processes
         source = WeightSource(request.weights, request.download, request.random_weights)
-        baseline = BicubicBaseline(processes.device)
+        size, device = sampler.size, processes.device
         self.missing = ""
         try:
-            self.instruments = Instruments(("fwd", "rfid"), baseline, source).at(size)
+            self.samples = SampleQuality(("fwd", "fid"), size, device, source)
         except WeightsError as error:
             self.missing = f"FID       not measured: {error}"
-            self.instruments = Instruments(("fwd",), baseline, source).at(size)
+            self.samples = SampleQuality(("fwd",), size, device, source)
+        self.noise = SampleQuality(("fwd",), size, device, source)
         self.count = self.measured = 0
         self.data, self.description = self._open()
 
@@ -173,13 +177,11 @@ class _Measured:
             if config.autoencoder.cache is not None:
                 rule = "name images for a run that was trained from a cache"
                 raise wrong_value("--fid", rule, name, "give the folder or data set that was encoded")
-            data = open_data(config.data, config.train.seed + 1)  # other crops than those that were trained on
-            crops = data.first_crops(request.images, 1)
-            return (crop for batch in crops for crop in with_labels(batch).content), f"crops of {data.description}"
+            return other_crops(config, request.images)
         images = open_images(name, split="train")
         if len(images) and len(images) < request.images:
             raise DataError(f"--fid must name at least --images={request.images} images, got {images.description}")
-        view = functools.partial(protocol("ldm").view, size=self.size)
+        view = functools.partial(protocol("ldm").view, size=self.sampler.size)
         return (pixels for batch in images.batches(view, 1) for pixels in batch.pixels), images.description
 
     def add(self, numbers: range, samples: Tensor) -> None:
@@ -192,23 +194,22 @@ class _Measured:
         self.measured += len(originals)  # fewer than samples, where some cannot be used
         if not originals:
             return
-        device = self.processes.device
-        images, samples = to_float(torch.stack(originals).to(device)), samples[: len(originals)].clamp(-1, 1)
-        batch = Batch(tuple(numbers)[: len(originals)], images, samples.to(device))
-        for metric in self.instruments.set_metrics:
-            metric.add(batch)
+        measured, images = numbers[: len(originals)], torch.stack(originals)
+        self.samples.add(measured, images, samples[: len(originals)])
+        self.noise.add(measured, images, self.sampler.decode(self.sampler.noise(measured)))
 
     def lines(self) -> list[str]:
         """What was measured, and how."""
-        join_sets(self.instruments.set_metrics, self.processes)
         pairs = sum(self.processes.gather(self.measured))
-        values, _, warnings = self.instruments.set_values()
-        names = {"rfid": "FID", "fwd": "FWD"}
-        found = [f"{names.get(name, name):<9} {value:.4g}" for name, value in values.items()]
+        values, warnings = self.samples.values(self.processes)
+        noise, _ = self.noise.values(self.processes)
+        found = [f"{_NAMES.get(name, name):<9} {value:.4g}" for name, value in values.items()]
+        yardstick = [f"noise     {_NAMES[name]} {value:.4g} of noise, decoded" for name, value in noise.items()]
         return [
             *found,
             *filter(None, [self.missing]),
-            f"against   {self.description}: {NOTE.format(images=pairs, size=self.size)}",
+            *yardstick,
+            f"against   {self.description}: {NOTE.format(images=pairs, size=self.sampler.size)}",
             *(f"note      {warning}" for warning in warnings),
         ]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from litevae.cost import parameter_count
 from litevae.data.images import to_image
-from litevae.diffusion.config import DiffusionConfig
+from litevae.diffusion.config import METRICS, DiffusionConfig
 from litevae.diffusion.data import DiffusionData
 from litevae.diffusion.latents import Latents
 from litevae.diffusion.networks import DiffusionNetworks
@@ -67,10 +67,16 @@ def conclusion(folder: DiffusionFolder) -> str:
     """The validation loss before and after, and the files that were written."""
     evaluations = folder.evaluations()
     before, after = evaluations[0], evaluations[-1]
+    distances = [
+        f"{name.upper():<9} {before[name]:.4g} before training, {after[name]:.4g} after it, of samples against data"
+        for name in METRICS
+        if name in before and name in after
+    ]
     return "\n".join(
         [
             "",
             f"validation loss {before['validation_loss']:.4f} before training, {after['validation_loss']:.4f} after it",
+            *distances,
             f"written   {folder.path}: model/ (a diffusers pipeline), {folder.samples.name}, {folder.curves.name}, "
             f"{folder.metrics.name}",
             f"use it    DiffusionPipeline.from_pretrained({str(folder.model)!r})",

@@ -3,7 +3,7 @@
 image -> [frozen encoder -> latent -> noise -> network -> loss]
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from litevae.diffusion.latents import NO_CLASS, LatentBatch, Latents
 from litevae.diffusion.networks import DiffusionNetworks
 from litevae.diffusion.noise import noising
 from litevae.diffusion.report import DiffusionFolder, conclusion, introduction, write_curves, write_samples
+from litevae.diffusion.sample_quality import SampleQuality, other_crops
 from litevae.diffusion.sampling import can_fold, draw, pipeline
 from litevae.diffusion.update import DiffusionUpdate, gaussian
 from litevae.evaluation.autoencoders import EvaluatedAutoencoder, config_of
+from litevae.evaluation.weights import WeightSource
 from litevae.runs.checkpoint import Checkpoint, load_newest_checkpoint, load_state
 from litevae.runs.config import ConfigError
 from litevae.runs.loop import Loop
@@ -73,6 +75,8 @@ class DiffusionTrainer(Loop):
         self.side, self.noising = side, noising(config.noise)
         self.networks = DiffusionNetworks(config, self.autoencoder.latent_channels, side, processes)
         self.learners = [self.networks.learner]
+        if config.sampling.measured_images:
+            self._quality()  # now, what it lacks is a wrong request
         self._use(*self._scale())
 
     def _use(self, means: tuple[float, ...], stds: tuple[float, ...]) -> None:
@@ -119,12 +123,13 @@ class DiffusionTrainer(Loop):
 
     @torch.no_grad()
     def measure(self) -> dict[str, Any]:
-        """The loss on held-out latents at every level of noise, and a grid of samples; of the averaged weights."""
+        """Of the averaged weights: held-out loss at every level of noise, a grid of samples, distances."""
         losses = self.validate()
         self.write_grid(self.folder.grids / f"step-{self.step:06d}.png")
-        mean = sum(losses) / len(losses)
-        self.progress.show_score(f"loss {mean:.4f}")
-        return {"step": self.step, "kind": "evaluation", "validation_loss": mean, "levels": losses}
+        mean, distances = sum(losses) / len(losses), self.distances()
+        shown = "".join(f"  {name} {value:.3g}" for name, value in distances.items())
+        self.progress.show_score(f"loss {mean:.4f}{shown}")
+        return {"step": self.step, "kind": "evaluation", "validation_loss": mean, **distances, "levels": losses}
 
     def validate(self) -> list[float]:
         """Mean squared errors at `Noising.levels`, always with the same noise."""
@@ -150,23 +155,45 @@ class DiffusionTrainer(Loop):
 
     def write_grid(self, path: Path) -> None:
         """Samples from fixed noise, as many of each class as there is room for."""
-        count, seed = self.config.sampling.images, self.config.train.seed
-        like = torch.empty(count, self.autoencoder.latent_channels, self.side, self.side, device=self.processes.device)
-        noise = gaussian(like, seed, "grid", range(count))
-        labels = torch.arange(count, device=like.device) % len(self.data.classes or "1")
+        write_samples(path, torch.cat([images for _, images in self.draw("grid", self.config.sampling.images)]))
+
+    def draw(self, what: str, count: int) -> Iterator[tuple[range, Tensor]]:
+        """Samples of the averaged weights: (their numbers, images [B, 3, size, size] on the CPU); in eval mode.
+
+        Args:
+            what: their noise is a function of it, the run's seed and their numbers.
+        """
+        sampling, seed, at_once = self.config.sampling, self.config.train.seed, self.update.samples
+        shape, device = (self.autoencoder.latent_channels, self.side, self.side), self.processes.device
         denoiser = self.networks.kept
         was_training = denoiser.training
         denoiser.eval()
-        generators = [torch.Generator(like.device).manual_seed(derive_seed(seed, "grid", n)) for n in range(count)]
+        try:
+            for first in range(0, count, at_once):  # as many at once as in training
+                numbers = range(first, min(first + at_once, count))
+                noise = gaussian(torch.empty(len(numbers), *shape, device=device), seed, what, numbers)
+                labels = torch.tensor(numbers, device=device) % len(self.data.classes or "1")
+                generators = [torch.Generator(device).manual_seed(derive_seed(seed, what, n)) for n in numbers]
+                with self._autocast():
+                    latents = draw(denoiser, self.noising.scheduler(sampling), sampling, noise, labels, generators)
+                yield numbers, torch.cat([self.latents.decode(latent[None]) for latent in latents]).cpu()
+        finally:
+            denoiser.train(was_training)
+
+    def distances(self) -> dict[str, float]:
+        """Between samples and crops of the data: `sampling.metrics`; none where none was asked for."""
         sampling = self.config.sampling
-        latents: list[Tensor] = []
-        for part in torch.arange(count).split(self.update.samples):  # as many at once as in training
-            own = generators[int(part[0]) : int(part[-1]) + 1]
-            with self._autocast():
-                latents += draw(denoiser, self.noising.scheduler(sampling), sampling, noise[part], labels[part], own)
-        denoiser.train(was_training)
-        images = torch.cat([self.latents.decode(latent[None]) for latent in latents]).cpu()
-        write_samples(path, images)
+        if not sampling.measured_images:
+            return {}
+        quality = self._quality()
+        crops, _ = other_crops(self.config, sampling.measured_images)
+        for numbers, images in self.draw("measured", sampling.measured_images):
+            quality.add(numbers, torch.stack([next(crops) for _ in numbers]), images)
+        return quality.values()[0]
+
+    def _quality(self) -> SampleQuality:
+        size, source = self.config.data.crop_size, WeightSource(options="")
+        return SampleQuality(self.config.sampling.metrics, size, self.processes.device, source)
 
     def write_results(self) -> None:
         write_curves(self.folder)

@@ -31,6 +31,10 @@ from litevae.data.config import DataConfig
         ({"holdout_rule": "first"}, "data.holdout_rule must be one of 'hash', 'last', got 'first'"),
         ({"holdout_seed": -1}, "data.holdout_seed must be at least 0, got -1"),
         ({"max_downscale": 0.5}, "data.max_downscale must be at least 1 and at most 64, got 0.5"),
+        (
+            {"source": "dead_leaves", "crop_size": 32, "dead_leaves_radius": 32},
+            "data.dead_leaves_radius must be above 0 and below 32, got 32",
+        ),
         ({"dead_leaves_share": 1.5}, "data.dead_leaves_share must be at least 0 and at most 1, got 1.5"),
         ({"evaluation_size": 8}, "data.evaluation_size must be at least 16, got 8; null keeps the images whole"),
         ({"evaluation_images": 0}, "data.evaluation_images must be at least 1, got 0"),

@@ -48,7 +48,7 @@ def test_half_the_size_looks_the_same() -> None:
 
 
 def test_radii_follow_the_inverse_cube() -> None:
-    x, y, radius = _places(1024, np.random.default_rng(0))
+    x, y, radius = _places(1024, 2.0, np.random.default_rng(0))
     inside = radius[(x > 0) & (x < 1024) & (y > 0) & (y < 1024)]  # whoever touches from outside is large
     assert inside.min() >= 2.0
     for limit in (4.0, 8.0, 16.0):
@@ -68,3 +68,14 @@ def test_colours_are_spread_and_edges_are_soft() -> None:
     assert np.histogram(images, bins=4, range=(0, 256))[0].min() > 0.1 * images.size
     channels = images.reshape(-1, 3).astype(float)
     assert 0.3 < np.corrcoef(channels.T)[0, 1] < 0.9  # between gray and independent channels, as in photographs
+
+
+@pytest.mark.parametrize("radius", [4.0, 14.0])
+def test_no_leaf_is_smaller_than_asked(radius: float) -> None:
+    places = [_places(128, 2 * radius, np.random.default_rng(seed)) for seed in range(3)]
+    radii = np.concatenate([found[2] for found in places]) / 2  # drawn at twice the size
+    assert radius <= radii.min() < 1.05 * radius
+    assert radii.max() > 2 * radius
+    few, many = (np.stack([dead_leaves(64, np.random.default_rng(n), r) for n in range(4)]) for r in (radius, 1.0))
+    edges = [np.abs(np.diff(images.astype(int), axis=1)).mean() for images in (few, many)]
+    assert edges[0] < 0.8 * edges[1]

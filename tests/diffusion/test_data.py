@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,24 @@ def test_classes_go_with_their_images_and_held_out_ones_are_not_trained_on(place
     assert found
     assert [data.classes[label] for label in held_out.labels.tolist()] == [path.parent.name for path in found]
     assert len(trained) == 12 - len(found)
+
+
+def test_classes_of_a_validation_folder_are_those_of_the_same_name(place: Path, tmp_path: Path) -> None:
+    """Though it lacks one of them, so that its own numbers are others."""
+    for name in ("cow", "dog"):
+        shutil.copytree(place / "images" / "dog", tmp_path / "train" / name)
+        shutil.copytree(place / "images" / "cat", tmp_path / "validation" / name)
+    shutil.copytree(place / "images" / "dog", tmp_path / "train" / "ape")
+    told = config(place, False)
+    told.data = replace(told.data, path=str(tmp_path / "train"), validation_path=str(tmp_path / "validation"))
+    autoencoder = EvaluatedAutoencoder(load_model(place / "model"), "model")
+    data = DiffusionData(told, autoencoder, "")
+    assert data.classes == ("ape", "cow", "dog")
+    labels = data.held_out(Latents(autoencoder, (0.0,) * 4, (1.0,) * 4, False, 0)).labels.tolist()
+    assert sorted(labels) == [1] * 5 + [2] * 5
+    (tmp_path / "validation" / "cow").rename(tmp_path / "validation" / "yak")
+    with pytest.raises(ValueError, match=r"data.validation_path must have only classes of .*, got 'yak'"):
+        DiffusionData(told, autoencoder, "")
 
 
 def test_the_scale_of_crops_is_measured(place: Path) -> None:

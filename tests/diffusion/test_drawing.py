@@ -95,7 +95,8 @@ def test_samples_are_measured_against_data(place: Path, capsys: pytest.CaptureFi
     assert sample.main([*command, "--fid", str(place / "images"), "--random-weights"]) == 0
     output = capsys.readouterr().out
     assert re.search(r"FWD +[\d.]+\n", output)
-    assert re.search(r"rfid.*random|FID.*random", output)
+    assert re.search(r"fid.*random|FID.*random", output)
+    assert re.search(r"noise +FWD [\d.]+ of noise, decoded\n", output)
     assert "against   8 images: 6 samples and as many images, each 32x32 by protocol ldm" in output
     Path("grid.png").unlink()
     assert sample.main([*command, "--fid", "run"]) == 0

@@ -10,12 +10,17 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from litevae import latents, train
 from litevae.diffusion.config import DIT_CLASSES, SamplingConfig
 from litevae.diffusion.noise import noising
+from litevae.diffusion.sample_quality import other_crops
 from litevae.diffusion.sampling import draw
 from litevae.diffusion.trainer import DiffusionTrainer
+from litevae.evaluation.set_metric import Batch
+from litevae.evaluation.wavelet_distance import FWD
+from litevae.pixels import to_float
 from litevae.runs.processes import Processes
 from litevae.runs.recipes import load_config
 
@@ -130,6 +135,71 @@ def test_a_resumed_run_equals_an_unbroken_one(place: Path, source: str) -> None:
     torch.testing.assert_close(one["model"], two["model"], rtol=0, atol=0)
     torch.testing.assert_close(one["ema"], two["ema"], rtol=0, atol=0)
     torch.testing.assert_close(one["optimizer"]["state"], two["optimizer"]["state"], rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_a_run_killed_many_times_equals_an_unbroken_one(place: Path) -> None:
+    """By SIGKILL, at any moment, in the middle of saves too."""
+    assert train.main(words(place, "train.steps=2", "train.tensorboard=false", "run.dir=short")) == 0
+    recipe = yaml.safe_load(Path("short/config.yaml").read_text())
+    del recipe["run"]
+    recipe["train"] |= {"steps": 5000, "schedule": "constant", "checkpoint_every": 3, "evaluate_every": 1000}
+    Path("long.yaml").write_text(yaml.safe_dump(recipe))
+    program = Path(__file__).parents[1] / "training" / "kill_repeatedly.py"
+    done = children.run([sys.executable, str(program), "long.yaml", "killed", "6", "0"], timeout=240)
+    assert done.returncode == 0, done.stderr
+    killed = json.loads(done.stdout.splitlines()[-1])
+    assert killed["steps"] == sorted(killed["steps"])  # nothing saved is ever lost
+    assert killed["in_saves"] >= 1
+    reached = killed["steps"][-1]
+    assert reached > 3
+    assert train.main(["--resume", "killed", f"train.steps={reached + 2}"]) == 0
+    assert train.main(["long.yaml", f"train.steps={reached + 2}", "train.checkpoint_every=1000", "run.dir=whole"]) == 0
+    one, two = checkpoint("whole", reached + 2), checkpoint("killed", reached + 2)
+    for key in ("model", "ema", "optimizer"):
+        torch.testing.assert_close(one[key], two[key], rtol=0, atol=0)
+
+
+def test_samples_are_measured_at_every_evaluation(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What metrics.jsonl says of the end is what the run's own samples and crops have."""
+    measured = ["sampling.measured_images=6", "train.steps=2", "train.tensorboard=false"]
+    assert train.main(words(place, *measured, "run.dir=run")) == 0
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    first, last = (line["fwd"] for line in lines if line["kind"] == "evaluation")
+    assert f"FWD       {first:.4g} before training, {last:.4g} after it" in capsys.readouterr().out
+    run = DiffusionTrainer(
+        load_config(DiffusionTrainer.schema, "run/config.yaml"),  # type: ignore[arg-type]
+        DiffusionTrainer.folder_type(Path("run")),  # type: ignore[arg-type]
+        Processes("cpu"),
+    )
+    run.load(checkpoint("run", 2))
+    metric = FWD()
+    crops, _ = other_crops(run.config, 6)
+    samples = torch.cat([images for _, images in run.draw("measured", 6)]).clamp(-1, 1)
+    metric.add(Batch(tuple(range(6)), to_float(torch.stack(list(crops)[:6])), samples))
+    assert metric.values()["fwd"] == pytest.approx(last, rel=1e-6)
+    assert first != last
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("sampling.metrics=[kid]", "sampling.metrics must be one of 'fwd', 'fid', got 'kid'"),
+        ("sampling.metrics=[]", "sampling.metrics must name one, with sampling.measured_images"),
+        ("sampling.metrics=[fid]", "weights-inception"),
+        ("autoencoder.cache={p}/cache", "sampling.measured_images must be 0 with autoencoder.cache"),
+        ("data.crop_size=24", "fwd: "),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_at_once(
+    place: Path, word: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = [word.format(p=place), "sampling.measured_images=6", "run.dir=run"]
+    if word.startswith("data.crop_size"):
+        told += [word.replace("crop", "evaluation"), "network.unet_multipliers=[1]"]
+    assert train.main(words(place, *told)) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("run").exists()
 
 
 @pytest.mark.slow
