@@ -118,6 +118,7 @@ PARTS = [
     sanitizer("initcheck", 2, "reading memory that nobody wrote", "float32"),
     training("train_sd_vae", 6, "Stable Diffusion's VAE, bfloat16", "SD-VAE", "results"),
     training("train_fp16", 3, "LiteVAE-B with a scaled loss", "LiteVAE-B", "fp16", "train.mixed_precision=fp16"),
+    benchmark("fuse", 6, 1.0, "the autoencoders of diffusers, before and after fuse()", "fuse", "diffusers"),
 ]
 
 

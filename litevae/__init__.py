@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from litevae.losses import AutoencoderLoss, LossConfig
     from litevae.models.baseline import StableDiffusionVAE
     from litevae.models.discriminators import DiscriminatorConfig, build_discriminator
+    from litevae.models.fuse import fuse, unfuse
     from litevae.models.hybrid import HybridAutoencoder
     from litevae.models.latent import DiagonalGaussian
     from litevae.models.litevae import LiteVAE, LiteVAEOutput
@@ -39,8 +40,10 @@ __all__ = [
     "StableDiffusionVAE",
     "build_discriminator",
     "export_model",
+    "fuse",
     "load_model",
     "preset",
+    "unfuse",
 ]
 
 _NAMES_OF_MODULES = {
@@ -50,6 +53,7 @@ _NAMES_OF_MODULES = {
     "litevae.losses": ["AutoencoderLoss", "LossConfig"],
     "litevae.models.baseline": ["StableDiffusionVAE"],
     "litevae.models.discriminators": ["DiscriminatorConfig", "build_discriminator"],
+    "litevae.models.fuse": ["fuse", "unfuse"],
     "litevae.models.hybrid": ["HybridAutoencoder"],
     "litevae.models.latent": ["DiagonalGaussian"],
     "litevae.models.litevae": ["LiteVAE", "LiteVAEOutput"],

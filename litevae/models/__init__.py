@@ -4,7 +4,8 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> loss
 
 serving.py: less memory, more speed; tiling/: large images. pretrained.py: what is checked on loading.
 initialize.py: how weights start; wavelet_start.py: as a wavelet codec.
-baseline.py: Stable Diffusion's autoencoder in LiteVAE's place. discriminators/: the networks of the adversarial loss.
+baseline.py: Stable Diffusion's autoencoder in LiteVAE's place. fuse.py: the autoencoders of diffusers, faster.
+discriminators/: the networks of the adversarial loss.
 """
 
 from litevae import torchvision_shim

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 DTYPES = (torch.float32, torch.bfloat16)
 POINTWISE: tuple[object, ...] = ("add", 1.0, None, [], None)  # the sum and its factor; no activation after it
@@ -13,6 +14,7 @@ def can_run(residual: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None) ->
         not torch.compiler.is_compiling()
         and not torch.is_grad_enabled()
         and type(x) is type(residual) is Tensor
+        and type(weight) in (Tensor, Parameter)  # no quantised one
         and not torch._C._are_functorch_transforms_active()
         and x.device.type == residual.device.type == weight.device.type == "cpu"
         and x.dtype == residual.dtype == weight.dtype == (weight if bias is None else bias).dtype
