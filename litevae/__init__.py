@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from litevae.models.baseline import StableDiffusionVAE
     from litevae.models.discriminators import DiscriminatorConfig, build_discriminator
     from litevae.models.fuse import fuse, unfuse
+    from litevae.models.hybrid import HybridAutoencoder
     from litevae.models.latent import DiagonalGaussian
     from litevae.models.litevae import LiteVAE, LiteVAEOutput
     from litevae.models.model_facts import Measurement, ModelFacts
@@ -29,6 +30,7 @@ __all__ = [
     "AutoencoderLoss",
     "DiagonalGaussian",
     "DiscriminatorConfig",
+    "HybridAutoencoder",
     "LiteVAE",
     "LiteVAEConfig",
     "LiteVAEOutput",
@@ -52,6 +54,7 @@ _NAMES_OF_MODULES = {
     "litevae.models.baseline": ["StableDiffusionVAE"],
     "litevae.models.discriminators": ["DiscriminatorConfig", "build_discriminator"],
     "litevae.models.fuse": ["fuse", "unfuse"],
+    "litevae.models.hybrid": ["HybridAutoencoder"],
     "litevae.models.latent": ["DiagonalGaussian"],
     "litevae.models.litevae": ["LiteVAE", "LiteVAEOutput"],
     "litevae.models.model_facts": ["Measurement", "ModelFacts"],

@@ -13,12 +13,14 @@ from typing import Any, cast
 from torch import nn
 
 from litevae.models.baseline import StableDiffusionVAE
+from litevae.models.hybrid import HybridAutoencoder
 from litevae.models.litevae import LiteVAE
 from litevae_kernels.checks import wrong_value
 
-Autoencoder = LiteVAE | StableDiffusionVAE
-_CLASSES: dict[str, type[LiteVAE] | type[StableDiffusionVAE]] = {
+Autoencoder = LiteVAE | StableDiffusionVAE | HybridAutoencoder
+_CLASSES: dict[str, type[LiteVAE] | type[StableDiffusionVAE] | type[HybridAutoencoder]] = {
     "LiteVAE": LiteVAE,
+    "HybridAutoencoder": HybridAutoencoder,
     "AutoencoderKL": StableDiffusionVAE,
 }
 _RULE = "must be a run's folder, a folder written by save_pretrained, or owner/name on the Hugging Face Hub"
@@ -37,7 +39,8 @@ def load_model(
         folder_or_hub_name: one of
             a run's folder: its model/ or, where the run is not finished, its newest checkpoint (a warning says so);
             the averaged weights where the run has them;
-            a folder written by save_pretrained of LiteVAE, StableDiffusionVAE or diffusers' AutoencoderKL;
+            a folder written by save_pretrained of LiteVAE, HybridAutoencoder, StableDiffusionVAE or diffusers'
+            AutoencoderKL;
             a name on the Hub, "owner/name"; never asked for one in runs/.
         variant: the weights that `save_pretrained(variant=...)` wrote, as "fp16"; the model is in float32 all the
             same, as `from_pretrained` makes it.
@@ -138,8 +141,9 @@ def _saved_class(folder: Path) -> str:
 
 def _from_pretrained(name: str, saved_class: str, **options: Any) -> Autoencoder:
     if saved_class not in _CLASSES:
+        *others, last = _CLASSES
         raise ValueError(
-            f"{name} must hold a {' or an '.join(_CLASSES)}, got a {saved_class}; "
+            f"{name} must hold a {', '.join(others)} or {last}, got a {saved_class}; "
             f"load it with {saved_class}.from_pretrained"
         )
     model: Autoencoder = _CLASSES[saved_class].from_pretrained(name, **options)

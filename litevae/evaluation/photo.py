@@ -19,6 +19,7 @@ from tqdm import tqdm
 from litevae.data.colour_profiles import srgb_profile
 from litevae.data.images import to_pixels, to_tensor
 from litevae.data.strip_files import ENDINGS, write_strips
+from litevae.evaluation.autoencoders import diffusers_model
 from litevae.evaluation.metrics import psnr
 from litevae.evaluation.photo_panels import Panels, latent_rows, side_by_side
 from litevae.evaluation.reconstruction import pad_to_multiple, reconstruct
@@ -45,12 +46,13 @@ def write_photo(model: Any, photo: Image.Image, output: Path) -> str:
 
 
 def blend_tiles(model: Any) -> None:
-    """Have a LiteVAE or StableDiffusionVAE work in tiles that are blended where they must be, which is not exact."""
+    """Have what `load_model` loads work in tiles that are blended where they must be, which is not exact."""
     if isinstance(model, LiteVAE):
         model.enable_tiling(blend=True)
     else:  # whose tiles have the size that its config calls sample_size, as small as it may be
-        model.vae.tile_latent_min_size, model.vae.tile_sample_min_size = 64, 64 * model.downsampling
-        model.vae.enable_tiling()
+        vae = diffusers_model(model)
+        vae.tile_latent_min_size, vae.tile_sample_min_size = 64, 64 * model.downsampling
+        vae.enable_tiling()
 
 
 def streams(model: Any) -> bool:

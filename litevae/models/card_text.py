@@ -5,7 +5,7 @@ from typing import Any
 
 from litevae.config import PRESETS
 from litevae.cost import parameter_count
-from litevae.models.model_facts import CardPlace, ModelFacts
+from litevae.models.model_facts import CardPlace, ModelFacts, public_name
 
 _PAPER = "[LiteVAE](https://arxiv.org/abs/2405.14477)"
 _ENCODER = (
@@ -16,7 +16,10 @@ _UNITS = {"psnr": "PSNR (dB)", "ssim": "SSIM"}
 
 
 def model_title(model: Any) -> str:
-    """LiteVAE-B where the encoder is one of the paper's sizes, else LiteVAE; of the baseline its class in diffusers."""
+    """LiteVAE-B where the encoder is one of the paper's sizes, else LiteVAE; of the baseline its class in diffusers.
+
+    A hybrid's encoder counts.
+    """
     if not hasattr(model, "architecture"):
         return "AutoencoderKL"
     own = model.architecture
@@ -59,6 +62,8 @@ def _summary(model: Any) -> str:
     factor = model.downsampling
     shapes = f"images of {_config(model).in_channels} channels as latents of {model.latent_channels} channels"
     text = f"An autoencoder for latent diffusion: {shapes}, with each side divided by {factor}."
+    if _class_name(model) == "HybridAutoencoder":
+        return f"{text} It is the encoder of a {_PAPER}, for the latents and the decoder of {_teacher(model)}."
     if hasattr(model, "architecture"):
         return f"{text} It is a {_PAPER}, whose encoder leaves most of the work to a Haar wavelet transform."
     return f"{text} It has the architecture of Stable Diffusion's, and is the baseline that {_PAPER} is compared with."
@@ -67,13 +72,14 @@ def _summary(model: Any) -> str:
 def _sizes(model: Any) -> list[tuple[str, str]]:
     config = _config(model)
     encoder, decoder = ((model.encoder, model.quant_conv), (model.decoder, model.post_quant_conv))
-    kind = f", {config.decoder_normalization}" if hasattr(model, "architecture") else ""
-    scale = f"{config.scaling_factor:.6g}"
-    if config.shift_factor is not None:
+    kind = f", {config.decoder_normalization}" if _class_name(model) == "LiteVAE" else ""
+    widths = config.get("decoder_block_out_channels") or config.block_out_channels
+    scale = f"{config.scaling_factor:.6g}" if "scaling_factor" in config else "none: `bn` holds each channel's"
+    if config.get("shift_factor") is not None:
         scale += f", after subtracting {config.shift_factor:.6g}"
     return [
         ("Encoder", f"{parameter_count(*encoder):,} parameters"),
-        ("Decoder", f"{parameter_count(*decoder):,} parameters, widths {_list(config.block_out_channels)}{kind}"),
+        ("Decoder", f"{parameter_count(*decoder):,} parameters, widths {_list(widths)}{kind}"),
         ("Latent", f"{model.latent_channels} channels, 1/{model.downsampling} of height and width"),
         ("`scaling_factor`", scale),
         ("Weights", str(model.dtype).removeprefix("torch.")),
@@ -81,11 +87,13 @@ def _sizes(model: Any) -> list[tuple[str, str]]:
 
 
 def _example(model: Any, place: CardPlace) -> list[str]:
-    kind = "LiteVAE" if hasattr(model, "architecture") else "StableDiffusionVAE"
+    kind = _class_name(model)
     options = {"subfolder": place.subfolder, "variant": place.variant}
     told = ", ".join([f'"{place.name}"', *(f'{name}="{value}"' for name, value in options.items() if value)])
     here = ", in this folder" if place.name == "." else ""
     others = "diffusers' pipelines take it as their `vae`"
+    if kind == "HybridAutoencoder":
+        others = f"The pipelines of {_teacher(model)} take it as their `vae`"
     if kind == "StableDiffusionVAE":
         others += "; its own AutoencoderKL reads it too, unless the encoder has widths of its own"
     return [
@@ -128,6 +136,19 @@ def _license(facts: ModelFacts) -> list[str]:
         '`about=ModelFacts(license="...")`. The terms of the training data may matter. The code of litevae is '
         "Apache-2.0."
     ]
+
+
+def _class_name(model: Any) -> str:
+    """The class that loads the model."""
+    if "teacher_class" in _config(model):
+        return "HybridAutoencoder"
+    return "LiteVAE" if hasattr(model, "architecture") else "StableDiffusionVAE"
+
+
+def _teacher(model: Any) -> str:
+    config = _config(model)
+    name = f" ({public_name(config.teacher)})" if config.teacher else ""
+    return f"its teacher, an {config.teacher_class}{name}"
 
 
 def _config(model: Any) -> Any:

@@ -17,7 +17,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 import litevae
 from litevae.models.card_text import card_text, model_title
-from litevae.models.model_facts import CardPlace, Measurement, ModelFacts
+from litevae.models.model_facts import CardPlace, Measurement, ModelFacts, public_name
 from litevae_kernels.files import write_text
 
 CARD_NAME = "README.md"
@@ -148,17 +148,6 @@ def _how_measured(results: dict[str, Any]) -> str:
     protocol, dtype = results["protocol"], results["model"]["dtype"]
     unusual = ["" if "mode" in protocol["latent"] else protocol["latent"], "" if dtype == "float32" else dtype]
     return ", ".join(filter(None, ["litevae.evaluate", protocol["name"], *unusual]))
-
-
-def public_name(data: str) -> str:
-    """The name of data without the place where a machine has it: the last part of a path or address.
-
-    >>> public_name("/home/somebody/imagenet/val/"), public_name("ILSVRC/imagenet-1k")
-    ('val', 'ILSVRC/imagenet-1k')
-    """
-    is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", data) is not None and not Path(data).exists()
-    place = data.partition("?")[0] if "://" in data else data  # what follows may be a token
-    return data if is_hub_name else place.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "unnamed"
 
 
 def _metadata(text: str) -> Any:

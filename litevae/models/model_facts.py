@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from litevae_kernels.checks import wrong_kind, wrong_value
 
@@ -79,3 +80,14 @@ class CardPlace:
     variant: str | None = None
     """In the file names of the weights."""
     subfolder: str | None = None
+
+
+def public_name(data: str) -> str:
+    """The name of data without the place where a machine has it: the last part of a path or address.
+
+    >>> public_name("/home/somebody/imagenet/val/"), public_name("ILSVRC/imagenet-1k")
+    ('val', 'ILSVRC/imagenet-1k')
+    """
+    is_hub_name = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", data) is not None and not Path(data).exists()
+    place = data.partition("?")[0] if "://" in data else data  # what follows may be a token
+    return data if is_hub_name else place.rstrip("/\\").replace("\\", "/").rpartition("/")[2] or "unnamed"

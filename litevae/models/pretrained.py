@@ -1,4 +1,4 @@
-"""What `LiteVAE.from_pretrained` checks of a folder, and diffusers would only warn of: one LiteVAE, whole and fitting.
+"""What `from_pretrained` checks of a folder, and diffusers would only warn of: one model, whole and fitting.
 
 A folder is checked before loading, by its config.json and the headers of its weights; a model of the Hub afterwards.
 At the end of the file: the weights that leave a model, as contiguous tensors under their own names.
@@ -6,7 +6,7 @@ At the end of the file: the weights that leave a model, as contiguous tensors un
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from litevae_kernels.checks import wrong_kind
 
 CONFIG_NAME = "config.json"
 _MODEL_NAME = "LiteVAE"
-_SAVED_BY = "write the folder again with LiteVAE.save_pretrained"
+_SAVED_BY = "write the folder again with save_pretrained"
 # What diffusers' EMAModel.save_pretrained adds to a model's config.json, and its from_pretrained reads there.
 _OF_EMA_MODEL = {
     "decay", "inv_gamma", "min_decay", "optimization_step", "power", "update_after_step", "use_ema_warmup"
@@ -34,7 +34,7 @@ def check_before_loading(model_class: Any, path: str, options: Mapping[str, Any]
     """Raise unless `path` is a folder with a whole and fitting model, or may be a name on the Hub.
 
     Args:
-        model_class: LiteVAE.
+        model_class: LiteVAE, HybridAutoencoder, or what makes an AutoencoderKL.
         options: the other arguments of `from_pretrained`.
     """
     for name in ("torch_dtype", "dtype"):
@@ -61,15 +61,19 @@ def check_after_loading(path: str, info: Mapping[str, Any]) -> None:
     _check_names_fit(path, info["missing_keys"], info["unexpected_keys"])
 
 
-def check_config(config: Mapping[str, Any]) -> None:
-    """Raise unless `config` is that of a LiteVAE, without unknown arguments."""
-    saved_class = config.get("_class_name", _MODEL_NAME)
-    if saved_class != _MODEL_NAME:
+def check_config(
+    config: Mapping[str, Any],
+    class_name: str = _MODEL_NAME,
+    check: Callable[[Iterable[str]], None] = check_names,
+) -> None:
+    """Raise unless `config` is that of a `class_name`, whose arguments' names `check` takes."""
+    saved_class = config.get("_class_name", class_name)
+    if saved_class != class_name:
         raise ValueError(
-            f"config must be that of a {_MODEL_NAME}, got one of {saved_class}; "
+            f"config must be that of a {class_name}, got one of {saved_class}; "
             f"load it with {saved_class}.from_pretrained"
         )
-    check_names(name for name in config if not name.startswith("_") and name not in _OF_EMA_MODEL)
+    check(name for name in config if not name.startswith("_") and name not in _OF_EMA_MODEL)
 
 
 def _check_may_be_on_hub(path: str) -> None:

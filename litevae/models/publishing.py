@@ -28,7 +28,7 @@ from litevae.models.model_card import (
     read_card,
     write_card,
 )
-from litevae.models.model_facts import CardPlace, ModelFacts
+from litevae.models.model_facts import CardPlace, ModelFacts, public_name
 from litevae.state_hash import state_hash
 from litevae_kernels.checks import wrong_kind
 
@@ -153,7 +153,7 @@ class Publishing(nn.Module):
     ) -> None:
         """`on_hub`: the card that is on the Hub, or ""."""
         model = self._diffusers_model
-        with pretrained.without_compiled_wrappers(model), _without_origin(model):
+        with pretrained.without_compiled_wrappers(model), _as_published(model, place.name != "."):
             is_main = saved_with.get("is_main_process", True)
             card = self._card(folder, about, place, on_hub) if is_main else None  # before its folder has other weights
             self._save_as_diffusers(folder, saved_with)
@@ -256,11 +256,20 @@ def forget_origin(model: Any) -> None:
 
 
 @contextmanager
-def _without_origin(model: Any) -> Iterator[None]:
-    """Within, the config is as it is published."""
-    config = model._internal_dict
+def _as_published(model: Any, is_published: bool) -> Iterator[None]:
+    """Within, the config does not say where the model was found.
+
+    Nor, where it goes to the Hub, in which folder a hybrid's teacher was: its evaluation here needs that.
+    """
+    config, teacher = model._internal_dict, model._internal_dict.get("teacher")
     forget_origin(model)
+    if is_published and _is_folder(teacher):
+        model._internal_dict = FrozenDict({**model._internal_dict, "teacher": public_name(teacher)})
     try:
         yield
     finally:
         model._internal_dict = config
+
+
+def _is_folder(name: Any) -> bool:
+    return bool(name) and os.path.isdir(name)

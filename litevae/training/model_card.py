@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from litevae.evaluation.held_out import Evaluation
-from litevae.models.model_card import public_name
-from litevae.models.model_facts import Measurement, ModelFacts
+from litevae.models.model_facts import Measurement, ModelFacts, public_name
 from litevae.runs.run_folder import RunFolder
 from litevae.training.config import RunConfig
 from litevae.training.networks import Networks

@@ -19,7 +19,8 @@ from diffusers import AutoencoderKL
 from huggingface_hub import ModelCard
 
 from litevae import LiteVAE, Measurement, ModelFacts, StableDiffusionVAE, load_model
-from litevae.models.model_card import handed_on, is_generated, public_name
+from litevae.models.model_card import handed_on, is_generated
+from litevae.models.model_facts import public_name
 from litevae.state_hash import state_hash
 
 from . import fake_hub
