@@ -1,5 +1,6 @@
 """What a network costs: parameters, arithmetic and memory, counted on any device, also on meta tensors."""
 
+import copy
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -25,6 +26,15 @@ def multiply_accumulates(function: Callable[..., object], *inputs: Tensor) -> in
 def parameter_count(*modules: nn.Module | None) -> int:
     """Numbers in the parameters of all `modules`; None has none."""
     return sum(parameter.numel() for module in modules if module is not None for parameter in module.parameters())
+
+
+def copy_shapes(network: nn.Module, device: torch.device) -> Any:
+    """A copy whose parameters and buffers are new tensors of the same shapes on `device`, made of nothing."""
+    copies: dict[int, Any] = {}
+    for tensor in (*network.parameters(), *network.buffers()):
+        empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
+        copies[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
+    return copy.deepcopy(network, copies)
 
 
 class LiveTensors(TorchDispatchMode):

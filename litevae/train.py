@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 from litevae.data import DataError
 from litevae.diffusion.dry_run import dry_run as diffusion_dry_run
 from litevae.diffusion.trainer import DiffusionTrainer
+from litevae.distillation.dry_run import dry_run as distillation_dry_run
+from litevae.distillation.trainer import DistillationTrainer
 from litevae.loading import load_autoencoder
 from litevae.losses.weight_files import WeightsError
 from litevae.runs.checkpoint import CheckpointError
@@ -31,8 +33,12 @@ class Kind(NamedTuple):
     dry_run: Callable[[Any], int]
 
 
-DiffusionTrainer.load_autoencoder = staticmethod(load_autoencoder)
-KINDS = {"autoencoder": Kind(Trainer, autoencoder_dry_run), "diffusion": Kind(DiffusionTrainer, diffusion_dry_run)}
+DiffusionTrainer.load_autoencoder = DistillationTrainer.load_autoencoder = staticmethod(load_autoencoder)
+KINDS = {
+    "autoencoder": Kind(Trainer, autoencoder_dry_run),
+    "diffusion": Kind(DiffusionTrainer, diffusion_dry_run),
+    "distillation": Kind(DistillationTrainer, distillation_dry_run),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,6 +19,7 @@ NEEDED_PACKAGES = {
     "benchmarks": ["diffusers", "pytest_benchmark", "ptwt"],
     "data": ["datasets", "skimage", "PIL"],
     "demo_page": ["datasets", "diffusers", "matplotlib", "omegaconf", "skimage", "PIL"],
+    "distillation": ["accelerate", "datasets", "diffusers", "matplotlib", "omegaconf", "skimage", "tensorboard"],
     "exporting": ["diffusers", "onnx", "onnxruntime", "onnxscript"],
     "test_export.py": ["diffusers"],
     "kernels/test_decompositions.py": ["pywt"],

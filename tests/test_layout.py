@@ -27,6 +27,7 @@ ROOMS = {
     "training": {"models", "losses", "data", "runs", "evaluation"},
     "diffusion": {"models", "losses", "data", "runs", "evaluation", "latent_cache"},
     "exporting": {"models"},
+    "distillation": {"models", "losses", "data", "runs", "evaluation"},
     "paper_tables": {"data", "runs", "evaluation", "training"},
     "demo_page": {"data", "evaluation"},
 }

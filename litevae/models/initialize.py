@@ -80,6 +80,17 @@ def _start_litevae(model: LiteVAE, start: WaveletStart | None) -> None:
         _quiet_posterior(model.quant_conv or encoder.aggregation.conv_out, keep_means=start is not None)
 
 
+def start_encoder(encoder: Encoder) -> None:
+    """ "residual" for an encoder alone, without a 1x1 convolution behind it."""
+    for network in encoder.extraction:
+        cast(FeatureNetwork, network).start_residual()
+    encoder.aggregation.start_residual()
+    for layer in encoder.downsample:
+        if isinstance(layer, nn.Conv2d):
+            keep_variance(layer)
+    _quiet_posterior(encoder.aggregation.conv_out)
+
+
 def _start_baseline(model: StableDiffusionVAE) -> None:
     for module in model.modules():
         if isinstance(module, ResnetBlock2D):

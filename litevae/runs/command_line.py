@@ -89,8 +89,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         usage="%(prog)s RECIPE [section.key=value ...] [--dry-run]\n"
         "       %(prog)s --resume RUN [section.key=value ...]",
-        description="Train a LiteVAE, or a diffusion model on its latents. Everything about a run is written to its "
-        "folder (runs/<recipe>).",
+        description="Train a LiteVAE, a diffusion model on its latents, or a LiteVAE encoder for the latents of "
+        "another autoencoder. Everything about a run is written to its folder (runs/<recipe>).",
         epilog=f"""recipes:
 {listed}
 

@@ -3,7 +3,6 @@
 image -> [DWT -> feature extraction -> aggregation -> latent -> decoder -> losses]
 """
 
-import copy
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from litevae.cost import LiveTensors, multiply_accumulates, parameter_count
+from litevae.cost import LiveTensors, copy_shapes, multiply_accumulates, parameter_count
 from litevae.losses.total import AutoencoderLoss
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
@@ -155,13 +154,13 @@ def _fake_networks(
     def learner(network: nn.Module) -> SimpleNamespace:
         return SimpleNamespace(network=network, distributed=network, backward=lambda loss: loss.backward())
 
-    copied = _shapes_of(model, device).train()
+    copied = copy_shapes(model, device).train()
     return SimpleNamespace(
         model=copied,
-        ema=_shapes_of(model, device).eval().requires_grad_(False) if averages else None,
-        loss=_shapes_of(loss, device),
+        ema=copy_shapes(model, device).eval().requires_grad_(False) if averages else None,
+        loss=copy_shapes(loss, device),
         generator=learner(copied),
-        discriminator=None if discriminator is None else learner(_shapes_of(discriminator, device).train()),
+        discriminator=None if discriminator is None else learner(copy_shapes(discriminator, device).train()),
     )
 
 
@@ -171,12 +170,12 @@ def _counts(
     """Parameters, and the arithmetic of one crop, on meta tensors."""
     meta = torch.device("meta")
     image = torch.empty(1, 3, crop_size, crop_size, device=meta)
-    model = _shapes_of(model, meta)
+    model = copy_shapes(model, meta)
     with torch.no_grad():
         encoder = multiply_accumulates(model.encode, image)
         whole = multiply_accumulates(model, image)
-        discriminated = 0 if discriminator is None else multiply_accumulates(_shapes_of(discriminator, meta), image)
-        compared = 0 if perceptual is None else multiply_accumulates(_shapes_of(perceptual, meta), image, image)
+        discriminated = 0 if discriminator is None else multiply_accumulates(copy_shapes(discriminator, meta), image)
+        compared = 0 if perceptual is None else multiply_accumulates(copy_shapes(perceptual, meta), image, image)
     return {
         "encoder_parameters": parameter_count(model.encoder, model.quant_conv),
         "decoder_parameters": parameter_count(model.decoder, model.post_quant_conv),
@@ -186,15 +185,6 @@ def _counts(
         "discriminator_macs": discriminated,
         "perceptual_macs": compared,
     }
-
-
-def _shapes_of(network: nn.Module, device: torch.device) -> nn.Module:
-    """A copy whose parameters and buffers are new tensors of the same shapes on `device`, made of nothing."""
-    copies: dict[int, Any] = {}
-    for tensor in (*network.parameters(), *network.buffers()):
-        empty = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=device)
-        copies[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-    return copy.deepcopy(network, copies)
 
 
 def _bytes(network: nn.Module | None, trained: bool = False) -> int:

@@ -20,7 +20,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     ("argv", "message"),
     [
         (["quikstart"], "unknown recipe 'quikstart'; did you mean quickstart?"),
-        (["banana"], "unknown recipe 'banana' (recipes: comparison, dit, ffhq128"),
+        (["banana"], "unknown recipe 'banana' (recipes: comparison, distill-quickstart, distill, dit, ffhq128"),
         (["quickstart", "model.sze=B"], "model.sze=B: unknown key model.sze; did you mean model.size?"),
         (["quickstart", "train.lr=1"], "unknown key train.lr"),
         (["quickstart", "modl.size=B"], "unknown section 'modl'; did you mean model?"),

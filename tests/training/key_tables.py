@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from litevae.config import PRESETS, LiteVAEConfig
 from litevae.diffusion.config import DiffusionConfig, DiffusionTrainConfig
+from litevae.distillation.config import DistillationConfig, DistillationTrainConfig
 from litevae.runs.recipes import RECIPES_FOLDER
 from litevae.training.config import RunConfig
 from litevae_kernels.files import write_text
@@ -34,7 +35,7 @@ def field_docstrings(section: type) -> dict[str, str]:
 
 
 def sections() -> Iterator[tuple[str, str, Any]]:
-    """(heading, name, dataclass) of every table: the autoencoder's, then what a diffusion model has in their place."""
+    """(heading, name, dataclass) of every table: the autoencoder's, then what the other kinds have in their place."""
     for section in dataclasses.fields(RunConfig):
         yield section.name, section.name, section.type
     for section in dataclasses.fields(DiffusionConfig):
@@ -42,15 +43,19 @@ def sections() -> Iterator[tuple[str, str, Any]]:
             yield "train of a diffusion model", section.name, section.type
         elif section.name not in {own.name for own in dataclasses.fields(RunConfig)}:
             yield section.name, section.name, section.type
+    for section in dataclasses.fields(DistillationConfig):
+        if section.name in {"teacher", "loss", "train"}:
+            where = "" if section.name == "teacher" else " of a distillation"
+            yield section.name + where, section.name, section.type
 
 
 def table(name: str, section: Any) -> str:
-    """The rows of a section, in the order of its fields and in the words of yaml; of a diffusion model's `train` its
-    own alone."""
+    """The rows of a section, in the order of its fields and in the words of yaml; of the other kinds' `train`
+    their own alone."""
     documented = field_docstrings(LiteVAEConfig) if name == "model" else {}
     documented |= field_docstrings(section)
-    if section is DiffusionTrainConfig:
-        documented = {key: documented[key] for key in DiffusionTrainConfig.__annotations__}
+    if section in (DiffusionTrainConfig, DistillationTrainConfig):
+        documented = {key: documented[key] for key in section.__annotations__}
     rows = []
     for field in dataclasses.fields(section):
         if field.name in documented:
