@@ -5,7 +5,9 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> figu
 
 import argparse
 import importlib.util
+import os
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,12 @@ from litevae.runs.command_line import plain_warnings
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0 after Ctrl-C, 1 for a failure, 2 for a wrong argument."""
     arguments = _parser().parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="litevae-demo-") as copies:
+        os.environ["GRADIO_TEMP_DIR"] = copies  # of photos and results, which gradio would leave behind
+        return _serve(arguments)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
     try:
         if importlib.util.find_spec("gradio") is None:
             raise ValueError("the demo needs gradio, which is not installed; pip install 'litevae[demo]'")

@@ -141,8 +141,9 @@ def _saved_class(folder: Path) -> str:
 
 def _from_pretrained(name: str, saved_class: str, **options: Any) -> Autoencoder:
     if saved_class not in _CLASSES:
+        *others, last = _CLASSES
         raise ValueError(
-            f"{name} must hold a {' or an '.join(_CLASSES)}, got a {saved_class}; "
+            f"{name} must hold a {', '.join(others)} or {last}, got a {saved_class}; "
             f"load it with {saved_class}.from_pretrained"
         )
     model: Autoencoder = _CLASSES[saved_class].from_pretrained(name, **options)

@@ -150,7 +150,9 @@ def test_a_run_that_does_not_exist_is_not_asked_of_the_hub(tmp_path: Path, monke
 
 
 def test_what_cannot_be_loaded(saved: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"unet must hold a LiteVAE or an AutoencoderKL, got a UNet2DModel; load"):
+    with pytest.raises(
+        ValueError, match=r"unet must hold a LiteVAE, HybridAutoencoder or AutoencoderKL, got a UNet2DModel; load"
+    ):
         load_model(saved / "unet")
     for name in ("litevae", "diffusers"):
         shutil.copytree(saved / name, tmp_path / name)
@@ -219,7 +221,9 @@ def test_any_autoencoder_of_diffusers_is_loaded(others: Path, name: str) -> None
     assert not model.training
     expected = kind.from_pretrained(others / name).state_dict()
     torch.testing.assert_close(dict(model.state_dict()), dict(expected), rtol=0, atol=0)
-    with pytest.raises(ValueError, match=f"{name} must hold a LiteVAE or an AutoencoderKL, got a {name}"):
+    with pytest.raises(
+        ValueError, match=f"{name} must hold a LiteVAE, HybridAutoencoder or AutoencoderKL, got a {name}"
+    ):
         load_model(others / name)
 
 

@@ -44,7 +44,7 @@ class DataConfig:
     dead_leaves_share: float = 0.5
     """"photographs+dead_leaves": the share of samples that are dead leaves, from 0 to 1."""
     dead_leaves_radius: float = 1.0
-    """Of the smallest leaves, in pixels, below the crop's side. With 1 there are leaves of all sizes."""
+    """Of the smallest leaves, in pixels, from 0.25 to below the crop's side. With 1 there are leaves of all sizes."""
     validation_path: str | None = None
     """A folder of held-out images, for any source; if it lies inside `path`, its images are not trained on. None: see
     `holdout`."""
@@ -96,7 +96,7 @@ class DataConfig:
         check_number("data.dead_leaves_share", self.dead_leaves_share, at_least=0, at_most=1)
         drawn = self.resolved_source in (DEAD_LEAVES, MIXED)
         smallest_canvas = min(self.crop_size, self.evaluation_size or self.crop_size) if drawn else None
-        check_number("data.dead_leaves_radius", self.dead_leaves_radius, above=0, below=smallest_canvas)
+        check_number("data.dead_leaves_radius", self.dead_leaves_radius, at_least=0.25, below=smallest_canvas)
         check_int("data.evaluation_images", self.evaluation_images, at_least=1)
         check_int("data.shuffle_block", self.shuffle_block, at_least=1)
         if self.evaluation_size is not None:

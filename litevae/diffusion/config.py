@@ -148,6 +148,8 @@ class SamplingConfig:
             check_choice("sampling.metrics", metric, METRICS)
         if self.measured_images and not self.metrics:
             raise wrong_value("sampling.metrics", "name one, with sampling.measured_images", self.metrics)
+        if self.measured_images == 1:
+            raise wrong_value("sampling.measured_images", "be 0, or at least 2 to have a covariance", 1)
         check_int("sampling.steps", self.steps, at_least=1)
         if self.steps > MOST_STEPS:
             raise wrong_value("sampling.steps", f"be at most {MOST_STEPS}", self.steps)

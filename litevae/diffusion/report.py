@@ -24,7 +24,7 @@ class DiffusionFolder(RunFolder):
 
     grids/                 step-XXXXXX.png: samples from the same noise
     loss.png               the curves of metrics.jsonl
-    samples.png            the last of the grids
+    samples.png            the last of the grids, beside as many crops of the data where it was trained on images
     model/                 a diffusers pipeline, the autoencoder included: DiffusionPipeline.from_pretrained reads it
     """
 
@@ -68,9 +68,10 @@ def conclusion(folder: DiffusionFolder) -> str:
     evaluations = folder.evaluations()
     before, after = evaluations[0], evaluations[-1]
     distances = [
-        f"{name.upper():<9} {before[name]:.4g} before training, {after[name]:.4g} after it, of samples against data"
+        f"{name.upper():<9} {before[name]:.4g} before training, {after[name]:.4g} after it, of "
+        f"{after['measured_images']:,} samples against as many crops of the data"
         for name in METRICS
-        if name in before and name in after
+        if name in before and name in after and before.get("measured_images") == after["measured_images"]
     ]
     return "\n".join(
         [
@@ -84,16 +85,24 @@ def conclusion(folder: DiffusionFolder) -> str:
     )
 
 
-def write_samples(path: Path, images: Tensor, gap: int = 4) -> None:
-    """Images [N, 3, H, W] in [-1, 1] as a grid, as square as it can be."""
+def write_samples(path: Path, images: Tensor, data: Tensor | None = None, gap: int = 4) -> None:
+    """Images [N, 3, H, W] in [-1, 1] as a grid, as square as it can be; beside it one of `data`, as many."""
+    grids = [_grid(part, gap) for part in (images, data) if part is not None]
+    picture = Image.new("RGB", (sum(grid.width + 6 * gap for grid in grids) - 6 * gap, grids[0].height), "white")
+    for number, grid in enumerate(grids):
+        picture.paste(grid, (number * (grid.width + 6 * gap), 0))
+    with replacing(path) as temporary:
+        picture.save(temporary)
+
+
+def _grid(images: Tensor, gap: int) -> Image.Image:
     columns = math.ceil(math.sqrt(len(images)))
     height, width = (side + gap for side in images.shape[-2:])
     rows = math.ceil(len(images) / columns)
     grid = Image.new("RGB", (columns * width - gap, rows * height - gap), "white")
     for place, image in enumerate(images):
         grid.paste(to_image(image), (place % columns * width, place // columns * height))
-    with replacing(path) as temporary:
-        grid.save(temporary)
+    return grid
 
 
 def write_curves(folder: DiffusionFolder) -> None:

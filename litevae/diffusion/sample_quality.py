@@ -16,6 +16,7 @@ from litevae.evaluation.instruments import Instruments
 from litevae.evaluation.measurement import join_sets
 from litevae.evaluation.set_metric import Batch
 from litevae.evaluation.weights import WeightSource
+from litevae.losses.weight_files import WeightsError
 from litevae.pixels import to_float
 from litevae.runs.processes import Processes
 
@@ -37,8 +38,14 @@ class SampleQuality:
 
     def __init__(self, metrics: Sequence[str], size: int, device: torch.device, weights: WeightSource) -> None:
         asked = tuple(_NAMES[name] for name in metrics)
-        instruments = Instruments(asked, BicubicBaseline(device), weights)
-        instruments.check(size)
+        try:
+            instruments = Instruments(asked, BicubicBaseline(device), weights)
+        except WeightsError as error:
+            raise type(error)(str(error).replace("rfid", "fid", 1)) from error
+        for name in metrics:
+            if problem := instruments.problem(_NAMES[name], size):
+                rule = f"{name} cannot be measured of samples with a side of {size}: {problem}"
+                raise ValueError(f"{rule}; leave it out, or take another size")
         self.instruments, self.device = instruments.at(size), device
 
     def add(self, numbers: range, originals: Tensor, samples: Tensor) -> None:
@@ -57,7 +64,8 @@ class SampleQuality:
         if processes is not None:
             join_sets(self.instruments.set_metrics, processes)
         values, _, warnings = self.instruments.set_values()
-        return {name.replace("rfid", "fid"): value for name, value in values.items()}, warnings
+        named = {name.replace("rfid", "fid"): value for name, value in values.items()}
+        return named, [warning.replace("rfid", "fid") for warning in warnings]
 
 
 def other_crops(config: DiffusionConfig, count: int) -> tuple[Iterator[Tensor], str]:

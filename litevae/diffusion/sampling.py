@@ -17,6 +17,7 @@ from litevae.evaluation.autoencoders import diffusers_model
 from litevae.latent_cache.scale import fold_scale
 from litevae.models.baseline import StableDiffusionVAE
 from litevae.models.litevae import LiteVAE
+from litevae.models.publishing import forget_origin
 
 NO_NAME = "all"
 """What a pipeline calls the one class of a transformer without classes."""
@@ -94,6 +95,7 @@ def pipeline(
     else:
         fold_scale(vae, means, stds)
     owner, scheduler = diffusers_model(vae).cpu(), noising.scheduler(sampling)
+    forget_origin(owner)
     network: Any = copy.deepcopy(denoiser.network).cpu().eval()
     if not hasattr(network.config, "num_embeds_ada_norm"):
         return LDMPipeline(vqvae=owner, unet=network, scheduler=scheduler)

@@ -3,6 +3,7 @@
 image -> [frozen encoder -> latent -> noise -> network -> loss]
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from litevae.data import Batches, DataError
-from litevae.diffusion.config import DIT_CLASSES, DiffusionConfig
+from litevae.diffusion.config import DIT_CLASSES, METRICS, DiffusionConfig
 from litevae.diffusion.data import DiffusionData
 from litevae.diffusion.latents import NO_CLASS, LatentBatch, Latents
 from litevae.diffusion.networks import DiffusionNetworks
@@ -22,6 +23,7 @@ from litevae.diffusion.sampling import can_fold, draw, pipeline
 from litevae.diffusion.update import DiffusionUpdate, gaussian
 from litevae.evaluation.autoencoders import EvaluatedAutoencoder, config_of
 from litevae.evaluation.weights import WeightSource
+from litevae.pixels import to_float
 from litevae.runs.checkpoint import Checkpoint, load_newest_checkpoint, load_state
 from litevae.runs.config import ConfigError
 from litevae.runs.loop import Loop
@@ -51,6 +53,8 @@ class DiffusionTrainer(Loop):
 
     def __init__(self, config: DiffusionConfig, folder: DiffusionFolder, processes: Processes) -> None:
         super().__init__(config, folder, processes)
+        self.noticed = False
+        """Whether it was said what speaks against the distances."""
         try:
             self._open(config, processes)
         except (ValueError, FileNotFoundError) as error:
@@ -127,7 +131,7 @@ class DiffusionTrainer(Loop):
         losses = self.validate()
         self.write_grid(self.folder.grids / f"step-{self.step:06d}.png")
         mean, distances = sum(losses) / len(losses), self.distances()
-        shown = "".join(f"  {name} {value:.3g}" for name, value in distances.items())
+        shown = "".join(f"  {name} {distances[name]:.3g}" for name in METRICS if name in distances)
         self.progress.show_score(f"loss {mean:.4f}{shown}")
         return {"step": self.step, "kind": "evaluation", "validation_loss": mean, **distances, "levels": losses}
 
@@ -155,7 +159,10 @@ class DiffusionTrainer(Loop):
 
     def write_grid(self, path: Path) -> None:
         """Samples from fixed noise, as many of each class as there is room for."""
-        write_samples(path, torch.cat([images for _, images in self.draw("grid", self.config.sampling.images)]))
+        write_samples(path, self._fixed_samples())
+
+    def _fixed_samples(self) -> Tensor:
+        return torch.cat([images for _, images in self.draw("grid", self.config.sampling.images)])
 
     def draw(self, what: str, count: int) -> Iterator[tuple[range, Tensor]]:
         """Samples of the averaged weights: (their numbers, images [B, 3, size, size] on the CPU); in eval mode.
@@ -181,7 +188,7 @@ class DiffusionTrainer(Loop):
             denoiser.train(was_training)
 
     def distances(self) -> dict[str, float]:
-        """Between samples and crops of the data: `sampling.metrics`; none where none was asked for."""
+        """Between samples and crops of the data: `sampling.metrics`, and of how many; {} where none was asked for."""
         sampling = self.config.sampling
         if not sampling.measured_images:
             return {}
@@ -189,15 +196,22 @@ class DiffusionTrainer(Loop):
         crops, _ = other_crops(self.config, sampling.measured_images)
         for numbers, images in self.draw("measured", sampling.measured_images):
             quality.add(numbers, torch.stack([next(crops) for _ in numbers]), images)
-        return quality.values()[0]
+        values, notices = quality.values()
+        for notice in notices if not self.noticed else ():
+            warnings.warn(notice, stacklevel=2)
+        self.noticed = True
+        return {**values, "measured_images": sampling.measured_images}
 
     def _quality(self) -> SampleQuality:
-        size, source = self.config.data.crop_size, WeightSource(options="")
-        return SampleQuality(self.config.sampling.metrics, size, self.processes.device, source)
+        metrics, size = self.config.sampling.metrics, self.config.data.crop_size
+        return SampleQuality(metrics, size, self.processes.device, WeightSource(options=""))
 
     def write_results(self) -> None:
         write_curves(self.folder)
-        self.write_grid(self.folder.samples)
+        crops = None
+        if self.data.cache is None:
+            crops = to_float(torch.stack(list(other_crops(self.config, self.config.sampling.images)[0])))
+        write_samples(self.folder.samples, self._fixed_samples(), crops)
         classes = self.data.classes if self.config.network.classes else None
         scale = (self.latents.means, self.latents.stds)
         about = (self.networks.kept, self.noising, self.config.sampling, self.autoencoder.model, *scale, classes)

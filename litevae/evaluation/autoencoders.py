@@ -141,6 +141,12 @@ def check_size(model: EvaluatedAutoencoder | BicubicBaseline, size: int) -> None
         raise wrong_value("--sizes", rule, size, f"try {near}")
 
 
+def batch_size(size: int, device: torch.device) -> int:
+    """So many images of 256x256 at once: 16 on a GPU, 4 on a CPU; more of smaller ones."""
+    images = (16 if device.type == "cuda" else 4) * 256**2 // size**2
+    return max(1, min(64, images))
+
+
 def aggregation_parameters(model: nn.Module) -> dict[str, int]:
     """{"aggregation_parameters": how many}, those of the encoder that merge wavelet levels; {} where nothing does."""
     aggregation = getattr(getattr(model, "encoder", None), "aggregation", None)

@@ -60,6 +60,11 @@ METRICS = {
         "of posteriors, over all images and places",
         needs_latents=True,
     ),
+    "teacher-mse": Metric(
+        "error of latents against those of a hybrid's teacher, with all else that compares the two; see --teacher",
+        "of the posteriors' means, over the variance of the teacher's by channel; mean over channels",
+        needs_latents=True,
+    ),
 }
 ALIASES = {"lpips": ("lpips-vgg", "lpips-alex")}
 

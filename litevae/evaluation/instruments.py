@@ -25,6 +25,7 @@ from litevae.evaluation.metrics import lpips_distance, psnr, ssim
 from litevae.evaluation.mmd import MMD, MMDOptions
 from litevae.evaluation.set_metric import SetMetric
 from litevae.evaluation.spectrum import Spectrum
+from litevae.evaluation.teacher import Teacher, TeacherDistance
 from litevae.evaluation.wavelet_distance import FWD
 from litevae.evaluation.wavelet_distance import check_size as check_packets
 from litevae.evaluation.weights import MissingWeightsError, WeightSource, WrongWeightsError
@@ -47,6 +48,8 @@ class Instruments:
             wrong weights is an error all the same.
         has_training_latents: whether `at` is given latents of training, for iFID.
         seed: of what is drawn.
+        teacher: the model's teacher, or why it cannot be had; None: it has none.
+        sampled: whether samples of posteriors are decoded.
 
     Raises:
         ValueError, WeightsError: one that was asked for by name cannot be had.
@@ -59,8 +62,11 @@ class Instruments:
         source: WeightSource,
         has_training_latents: bool = False,
         seed: int = 0,
+        teacher: Teacher | str | None = None,
+        sampled: bool = False,
     ) -> None:
         self.model, self.seed, self.were_asked = model, seed, asked is not None
+        self.teacher, self.sampled = teacher, sampled
         self.unavailable: dict[str, str] = {}
         self.without_weights: list[str] = []
         """Those of them whose weights are missing, or a package."""
@@ -70,6 +76,7 @@ class Instruments:
         names = []
         has_latents = isinstance(model, EvaluatedAutoencoder)
         suitable = [name for name, metric in METRICS.items() if has_latents or not metric.needs_latents]
+        suitable = [name for name in suitable if name != TeacherDistance.name or teacher is not None]
         for name in suitable if asked is None else asked:
             try:
                 self._prepare(name, source, has_training_latents)
@@ -89,6 +96,9 @@ class Instruments:
             raise wrong_value("--metrics", f"leave out {name} for {self.model.label}, which has no latents", name)
         if name == "ifid" and not has_training_latents:
             raise wrong_value("--training-data", "name images of the model's training for ifid", None)
+        if name == TeacherDistance.name and not isinstance(self.teacher, Teacher):
+            rule = f"name the autoencoder whose latents the model makes, for {name}"
+            raise wrong_value("--teacher", rule, None, self.teacher or "")
         if name.startswith("lpips"):
             self.lpips[name] = build_lpips(name, source).to(device)
         elif name in _OF_INCEPTION:
@@ -103,7 +113,7 @@ class Instruments:
             return str(self.lpips[name].name)
         return self.networks[name].label(name) if name in self.networks else name
 
-    def protocol(self, images: Protocol, sampled: bool) -> dict[str, str]:
+    def protocol(self, images: Protocol) -> dict[str, str]:
         """Every choice that the numbers depend on, in words, by name."""
         choices = {
             "name": images.name,
@@ -111,12 +121,14 @@ class Instruments:
             "resize": images.resize,
             "crop": images.crop,
             "rounding": "the model is given pixels of 8 bits, p / 127.5 - 1; its results are clamped to [-1, 1]",
-            "latent": f"a sample of the posterior, seed {self.seed}" if sampled else "the posterior's mode",
+            "latent": f"a sample of the posterior, seed {self.seed}" if self.sampled else "the posterior's mode",
         }
         for name in self.names:
             network = self.networks.get(name)
             about = [] if network is None else [network.protocol, f"weights {network.weights_hash[:23]}"]
             choices[self.label(name)] = "; ".join([*about, METRICS[name].protocol])
+        if isinstance(self.teacher, Teacher) and TeacherDistance.name in choices:
+            choices[TeacherDistance.name] += f"; teacher {self.teacher.name}, weights {self.teacher.weights[:23]}"
         return choices
 
     def problem(self, name: str, size: int) -> str:
@@ -183,8 +195,20 @@ class SizeInstruments:
                 "spectrum": Spectrum,
                 "equivariance": lambda: Equivariance(model, instruments.seed),
                 "statistics": Statistics,
+                "teacher-mse": lambda: self._teacher_distance(model),
             }
             self.set_metrics.append(made[name]())
+
+    def _teacher_distance(self, model: EvaluatedAutoencoder) -> TeacherDistance:
+        """With PSNR and every LPIPS that was asked for and can be had of these images."""
+        instruments = self.instruments
+        assert isinstance(instruments.teacher, Teacher)
+        metrics: dict[str, ImageMetric] = {"psnr": psnr}
+        for name, lpips in instruments.lpips.items():
+            if not instruments.problem(name, self.size):
+                metrics[str(lpips.name)] = functools.partial(lpips_distance, lpips)
+        sample_seed = instruments.seed if instruments.sampled else None
+        return TeacherDistance(model, instruments.teacher, self.size, metrics, sample_seed)
 
     def _most_latents(self, model: EvaluatedAutoencoder) -> int:
         """So many that float64 copies of them stay below `MMD_BYTES`."""

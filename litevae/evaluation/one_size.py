@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from litevae.data import READING, DataError, EvaluationImages, Protocol
-from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder
+from litevae.evaluation.autoencoders import BicubicBaseline, EvaluatedAutoencoder, batch_size
 from litevae.evaluation.evaluation_folder import EvaluationFolder
 from litevae.evaluation.feature_distances import FrechetFeatureDistance
 from litevae.evaluation.instruments import Instruments, SizeInstruments
@@ -177,9 +177,3 @@ class OneSize:
         for metric in instruments.set_metrics:
             if isinstance(metric, FrechetFeatureDistance) and metric.name not in known:
                 self.setup.cache.save(self._description(metric.name), Reference(metric.reference, content))
-
-
-def batch_size(size: int, device: torch.device) -> int:
-    """So many images of 256x256 at once: 16 on a GPU, 4 on a CPU; more of smaller ones."""
-    images = (16 if device.type == "cuda" else 4) * 256**2 // size**2
-    return max(1, min(64, images))

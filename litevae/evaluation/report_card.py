@@ -31,6 +31,7 @@ from litevae.evaluation.report import (
     write_report,
 )
 from litevae.evaluation.request import Comparison, Request
+from litevae.evaluation.teacher import open_teacher
 from litevae.evaluation.weights import WeightSource
 from litevae.pixels import to_float
 from litevae.runs.processes import Processes
@@ -97,7 +98,9 @@ class _Evaluation:
             check_size(model, size)
         source = WeightSource(request.weights, request.download, request.random_weights)
         with processes.local_main_first():  # which downloads
-            instruments = Instruments(request.metrics, model, source, training is not None, request.seed)
+            teacher = open_teacher(request, load, model)
+            about = (training is not None, request.seed, teacher, request.sample)
+            instruments = Instruments(request.metrics, model, source, *about)
         for size in request.sizes:
             instruments.check(size)
         self.description = {"name": request.model, **model.describe(), "weights": self.weights}
@@ -202,7 +205,7 @@ class _Evaluation:
 
     def _protocol(self) -> dict[str, str]:
         setup, ifid = self.setup, self.setup.instruments.label("ifid")
-        choices = setup.instruments.protocol(setup.protocol, self.request.sample)
+        choices = setup.instruments.protocol(setup.protocol)
         if setup.training is not None and ifid in choices:
             about = f"{setup.training.description} in {self.request.training_data}"
             choices[ifid] += f"; latents of {about}, {setup.training_key}"

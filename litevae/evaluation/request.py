@@ -29,6 +29,8 @@ class Request:
     random_weights: bool
     training_data: str | None
     subfolder: str | None
+    teacher: str | None
+    teacher_subfolder: str | None
     dtype: str
     device: str
     batch_size: int | None
@@ -110,6 +112,9 @@ examples:
     add("--training-data", metavar="DATA", help="what ifid interpolates with: images of the model's training; of "
         "a dataset, its split train")  # fmt: skip
     add("--subfolder", metavar="DIR", help="where the autoencoder is in MODEL, such as vae")
+    add("--teacher", metavar="MODEL", help="what teacher-mse compares the model with: the autoencoder whose latents it "
+        "makes (default: the one that a HybridAutoencoder was made from)")  # fmt: skip
+    add("--teacher-subfolder", metavar="DIR", help="where the autoencoder is in it, such as vae")
     add("--dtype", choices=DTYPES, default="float32", help="of the model (default: float32)")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--batch-size", type=positive, metavar="N", help="images at once (default: by size and device)")

@@ -24,10 +24,9 @@ from litevae.data import READING, DataError, open_images, protocol, source_key
 from litevae.data.image_sources import SourceSubset
 from litevae.data.labels import Labels, read_labels
 from litevae.data.streaming import Stream
-from litevae.evaluation.autoencoders import EvaluatedAutoencoder
+from litevae.evaluation.autoencoders import EvaluatedAutoencoder, batch_size
 from litevae.evaluation.content_hash import ContentHash
 from litevae.evaluation.latents import Statistics
-from litevae.evaluation.one_size import batch_size
 from litevae.evaluation.weights import file_hash
 from litevae.latent_cache.cache import FORMAT, INDEX, REQUEST, SHARDS, CacheError
 from litevae.latent_cache.request import Encode

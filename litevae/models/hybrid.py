@@ -110,7 +110,7 @@ class HybridAutoencoder(  # type: ignore[misc]
         check_choice("teacher_class", teacher_class, TEACHER_CLASSES)
         own = ("student", "teacher", "teacher_subfolder", "teacher_class", *decoder_names(teacher_class))
         kept = {name: value for name, value in self.config.items() if name in own or name.startswith("_")}
-        self._internal_dict = FrozenDict(kept)  # a pipeline may ask whether the config has a name
+        cast(Any, self)._internal_dict = FrozenDict(kept)  # a pipeline may ask whether the config has a name
         self.latent_channels, self.downsampling, self.is_deterministic = latent_channels, 8, False
         architecture = self.architecture
         self.encoder = build_encoder(architecture)
@@ -159,11 +159,12 @@ class HybridAutoencoder(  # type: ignore[misc]
         vae = check_teacher(teacher)
         base = size if isinstance(size, LiteVAEConfig) else preset(size)
         fields = {name: getattr(base, name) for name in ENCODER_FIELDS} | fields
+        name = name or vae.config.get("_name_or_path") or None
         student = student_architecture(fields, vae.config.in_channels, vae.config.latent_channels)
         class_name = teacher_class_name(vae)
         model = cls(
             student={name: getattr(student, name) for name in ENCODER_FIELDS},
-            teacher=name or vae.config.get("_name_or_path") or None,
+            teacher=os.path.abspath(name) if name is not None and os.path.isdir(name) else name,
             teacher_subfolder=subfolder,
             teacher_class=class_name,
             **{name: vae.config[name] for name in decoder_names(class_name) if name in vae.config},
@@ -177,12 +178,13 @@ class HybridAutoencoder(  # type: ignore[misc]
     @property
     def architecture(self) -> LiteVAEConfig:
         """The arguments of the LiteVAE that the encoder is of; those of a decoder mean nothing here."""
-        return student_architecture(self.config.student or {}, self.config.in_channels, self.config.latent_channels)
+        config: Any = self.config
+        return student_architecture(config.student or {}, config.in_channels, config.latent_channels)
 
     @property
     def last_layer(self) -> Tensor:
         """The weight of the decoder's last convolution."""
-        return cast(Tensor, self.decoder.conv_out.weight)
+        return self.decoder.conv_out.weight
 
     def encoder_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters that `encode` uses: of `encoder` and `quant_conv`."""

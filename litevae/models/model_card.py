@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,16 @@ RESULTS_NAME = "results.json"
 UNKNOWN_LICENSE = "unknown"  # as the Hub calls it
 _TAGS = ["autoencoder", "variational-autoencoder", "latent-diffusion"]
 _DIGEST = re.compile(r"\n<!-- Written by litevae .* blake2b:([0-9a-f]{32}) -->\n*\Z")
+
+
+@dataclass(frozen=True)
+class CardRecord:
+    """What a card says for programs."""
+
+    weights: str
+    """The `state_hash` of the model that it is of."""
+    dtype: str
+    facts: ModelFacts
 
 
 def build_card(model: Any, facts: ModelFacts, weights: str, place: CardPlace) -> str:
@@ -94,26 +105,21 @@ def keep_own_card(before: Path, folder: Path) -> None:
         write_text(folder / CARD_NAME, text)
 
 
-def handed_on(text: str, weights: str, dtype: str) -> ModelFacts | None:
-    """The facts of a card of these weights; None where it is of others, or does not say.
-
-    Of weights in another dtype nobody can tell: they count as the same, rounded.
-    """
+def handed_on(text: str) -> CardRecord | None:
+    """What a card, as it was written or changed by hand, says; None where it does not say of which weights."""
     data = _metadata(text)
     own = None if data is None else data.get("litevae")
     if data is None or not isinstance(own, dict) or not isinstance(own.get("weights"), str):
         return None
-    if own.get("dtype") == dtype and own["weights"] != weights:
-        return None
     told = own.get("training")
-    training: dict[Any, Any] = told if isinstance(told, dict) else {}
-    license = None if data.license == UNKNOWN_LICENSE else data.license
-    try:
-        measured = tuple(_as_measurement(result) for result in data.eval_results or [])
-        datasets = tuple(data.datasets or ())
-        return ModelFacts(license, {str(key): str(value) for key, value in training.items()}, measured, datasets)
-    except (AttributeError, TypeError, ValueError):  # changed by hand into what these cannot be
-        return None
+    training = {str(key): str(value) for key, value in told.items()} if isinstance(told, dict) else {}
+    measured = tuple(filter(None, map(_as_measurement, data.eval_results or ())))
+    datasets = (data.datasets,) if isinstance(data.datasets, str) else tuple(data.datasets or ())
+    facts = ModelFacts(None, training, measured, datasets)
+    if data.license != UNKNOWN_LICENSE:
+        with contextlib.suppress(TypeError, ValueError):  # changed by hand into what is no license of the Hub's
+            facts = replace(facts, license=data.license)
+    return CardRecord(own["weights"], str(own.get("dtype")), facts)
 
 
 def measurements_beside(folder: Path, weights: str) -> tuple[Measurement, ...]:
@@ -164,14 +170,18 @@ def _as_eval_result(one: Measurement) -> EvalResult:
         dataset_type=re.sub(r"[^\w./-]+", "-", one.data.lower()).strip("-") or "unnamed",
         dataset_name=one.data,
         dataset_config=one.size,
-        dataset_args={"images": one.images, "measured_by": one.source},
         metric_type=one.metric,
         metric_name=one.metric,
+        metric_args={"images": one.images, "measured_by": one.source},  # the Hub joins results of one data set
         metric_value=float(f"{one.value:.6g}"),
     )
 
 
-def _as_measurement(result: EvalResult) -> Measurement:
-    about = result.dataset_args or {}
-    value, size, source = float(result.metric_value), str(result.dataset_config), str(about.get("measured_by"))
-    return Measurement(result.dataset_name, int(about["images"]), size, result.metric_type, value, source)
+def _as_measurement(result: EvalResult) -> Measurement | None:
+    """None for one that was written by hand, or is in words."""
+    try:
+        about = result.metric_args or {}
+        images, value, source = int(about["images"]), float(result.metric_value), str(about["measured_by"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    return Measurement(result.dataset_name, images, str(result.dataset_config), result.metric_type, value, source)

@@ -46,6 +46,15 @@ class ModelFacts:
         if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license):
             way_out = "https://huggingface.co/docs/hub/repositories-licenses lists them"
             raise wrong_value("license", "be an identifier of the Hub's, such as 'apache-2.0'", self.license, way_out)
+        if not isinstance(self.training, Mapping):
+            raise wrong_kind("training", "map what was chosen to its value, both in words", self.training)
+        for word in (*self.training.keys(), *self.training.values()):
+            if not isinstance(word, str):
+                raise wrong_kind("training", "map what was chosen to its value, both in words", word, "take str(...)")
+        for name, kind in (("measurements", Measurement), ("datasets", str)):
+            told = getattr(self, name)
+            if not isinstance(told, (tuple, list)) or not all(isinstance(one, kind) for one in told):
+                raise wrong_kind(name, f"be a tuple of {kind.__name__}", told)
 
     def over(self, other: "ModelFacts") -> "ModelFacts":
         """These facts, and those of `other` where these say nothing."""

@@ -19,6 +19,7 @@ from torch import nn
 from litevae.models import pretrained
 from litevae.models.model_card import (
     CARD_NAME,
+    CardRecord,
     build_card,
     handed_on,
     is_generated,
@@ -40,6 +41,8 @@ class Publishing(nn.Module):
 
     loaded_from: Path | None = None
     """The folder whose card is handed on: on this machine, or in the Hub's cache."""
+    loaded_variant: str | None = None
+    """Of the weights in it."""
 
     @property
     def _diffusers_model(self) -> Any:
@@ -66,8 +69,9 @@ class Publishing(nn.Module):
         """diffusers' `save_pretrained`, with a model card: config.json, safetensors and README.md.
 
         The card says what the model is, how it was trained and what was measured, as far as `about`, the card that the
-        model was loaded with (if its weights are still those) and every results.json of `litevae.evaluate` in the
-        folder, or one level below it, know. A README.md that is not as this method wrote it stays. Parts that
+        model was loaded with and the one that is there already (if they are of its weights) and every results.json of
+        `litevae.evaluate` in the folder, or one level below it, know. A README.md that is not as this method wrote it
+        stays. Parts that
         torch.compile has wrapped are saved as they are inside.
 
         Args:
@@ -98,9 +102,11 @@ class Publishing(nn.Module):
         saved_with: dict[str, Any] = {"safe_serialization": safe_serialization, "variant": variant}
         saved_with |= {"max_shard_size": max_shard_size}
         saved_with |= {"is_main_process": is_main_process, "save_function": save_function}
-        self._write(folder, about, CardPlace(repo_id or ".", variant), {**saved_with, **options})
+        place = CardPlace(repo_id or ".", variant)
+        there = "" if repo_id is None else _card_on_hub(place, push.get("token"))
+        self._write(folder, about, place, {**saved_with, **options}, there)
         if repo_id is not None:
-            self._upload(folder, CardPlace(repo_id, variant), push)
+            self._upload(folder, place, push, there)
 
     def push_to_hub(
         self,
@@ -130,38 +136,65 @@ class Publishing(nn.Module):
         A README.md that is there already, and is not as this method wrote it, stays.
         """
         push = {"private": private, "token": token, "commit_message": commit_message, "create_pr": create_pr}
-        name = _create(repo_id, push)
+        place = CardPlace(_create(repo_id, push), variant, subfolder)
+        there = _card_on_hub(place, token)
         with tempfile.TemporaryDirectory() as temporary:
             saved_with = {"safe_serialization": safe_serialization, "variant": variant}
-            self._write(Path(temporary), about, CardPlace(name, variant, subfolder), saved_with)
-            return self._upload(Path(temporary), CardPlace(name, variant, subfolder), push)
+            self._write(Path(temporary), about, place, saved_with, there)
+            return self._upload(Path(temporary), place, push, there)
 
-    def _write(self, folder: Path, about: ModelFacts | None, place: CardPlace, saved_with: Mapping[str, Any]) -> None:
+    def _write(
+        self,
+        folder: Path,
+        about: ModelFacts | None,
+        place: CardPlace,
+        saved_with: Mapping[str, Any],
+        on_hub: str | None,
+    ) -> None:
+        """`on_hub`: the card that is on the Hub, or ""."""
         model = self._diffusers_model
-        with pretrained.without_compiled_wrappers(model), _without_local_path(model, place.name != "."):
+        with pretrained.without_compiled_wrappers(model), _as_published(model, place.name != "."):
+            is_main = saved_with.get("is_main_process", True)
+            card = self._card(folder, about, place, on_hub) if is_main else None  # before its folder has other weights
             self._save_as_diffusers(folder, saved_with)
-            if saved_with.get("is_main_process", True):
-                write_card(folder, self._card(folder, about, place), place.variant)
+            if card is not None:
+                write_card(folder, card, place.variant)
 
-    def _card(self, folder: Path, about: ModelFacts | None, place: CardPlace) -> str:
-        weights, dtype = state_hash(self), str(self._diffusers_model.dtype).removeprefix("torch.")
+    def _card(self, folder: Path, about: ModelFacts | None, place: CardPlace, on_hub: str | None) -> str:
+        weights, dtype = state_hash(self), _dtype_name(self)
         facts, measured = about or ModelFacts(), measurements_beside(folder, weights)
         if self.loaded_from is not None:
             text = read_card(self.loaded_from)
-            known = None if text is None else handed_on(text, weights, dtype)
-            if text is not None and known is not None and about is None and not is_generated(text):
-                return text  # changed by hand, of these weights
-            facts = facts.over(known or ModelFacts())
+            known = handed_on(text or "")
+            if text is not None and known is not None and self._is_of(known, weights):
+                if about is None and not is_generated(text):
+                    return text  # changed by hand, of these weights
+                facts = facts.over(known.facts)
             measured += measurements_beside(self.loaded_from, weights)
             if self.loaded_from.name == "model":  # of a run, whose evaluations may be beside it
                 measured += measurements_beside(self.loaded_from.parent, weights)
+        for there in (read_card(folder), on_hub):  # what is about to be written anew
+            known = handed_on(there or "")
+            if known is not None and (known.weights, known.dtype) == (weights, dtype):
+                facts = facts.over(known.facts)
         return build_card(self, facts.with_measurements(measured), weights, place)
 
-    def _upload(self, folder: Path, place: CardPlace, push: Mapping[str, Any]) -> str:
-        card = CARD_NAME if place.subfolder is None else f"{place.subfolder}/{CARD_NAME}"
-        text = _card_on_hub(place.name, card, push.get("token"))
+    def _is_of(self, known: CardRecord, weights: str) -> bool:
+        """Whether the card that the model was loaded with is of `weights`, or of those that they were rounded from."""
+        if known.dtype == _dtype_name(self) or self.loaded_from is None:
+            return known.weights == weights
+        loading: Any = type(self)
+        try:
+            options = {"variant": self.loaded_variant, "torch_dtype": self._diffusers_model.dtype}
+            return state_hash(loading.from_pretrained(self.loaded_from, **options)) == weights
+        except (OSError, ValueError):  # the folder is gone, or holds another model by now
+            return False
+
+    def _upload(self, folder: Path, place: CardPlace, push: Mapping[str, Any], text: str | None) -> str:
+        """`text`: the card that is on the Hub, or ""."""
         keeps = text != "" and not may_be_replaced(text, place.variant)
         if keeps and (text is None or not is_generated(text)):
+            card = _card_name(place)
             warnings.warn(f"{place.name} has a {card} that was written by hand: it stays as it is", stacklevel=3)
         commit = huggingface_hub.upload_folder(
             repo_id=place.name,
@@ -180,6 +213,7 @@ def remember_folder(model: Publishing, name: str, options: Mapping[str, Any]) ->
 
     On the Hub that is one small request more; where it fails, the model has no card to hand on.
     """
+    model.loaded_variant = options.get("variant")
     folder = Path(name, options.get("subfolder") or "")
     if folder.is_dir():
         model.loaded_from = folder.resolve()
@@ -195,11 +229,15 @@ def _create(repo_id: str, push: Mapping[str, Any]) -> str:
     return made.repo_id
 
 
-def _card_on_hub(repo_id: str, name: str, token: str | None) -> str | None:
+def _card_name(place: CardPlace) -> str:
+    return CARD_NAME if place.subfolder is None else f"{place.subfolder}/{CARD_NAME}"
+
+
+def _card_on_hub(place: CardPlace, token: str | None) -> str | None:
     """The card of a repository, "" where it has none; None: one that is no text."""
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            file = huggingface_hub.hf_hub_download(repo_id, name, token=token, local_dir=temporary)
+            file = huggingface_hub.hf_hub_download(place.name, _card_name(place), token=token, local_dir=temporary)
             return read_card(Path(file).parent)
     except LocalEntryNotFoundError:  # the Hub did not answer
         raise
@@ -207,18 +245,26 @@ def _card_on_hub(repo_id: str, name: str, token: str | None) -> str | None:
         return ""
 
 
+def _dtype_name(model: Publishing) -> str:
+    return str(model._diffusers_model.dtype).removeprefix("torch.")
+
+
+def forget_origin(model: Any) -> None:
+    """Take from the config of a diffusers model where it was loaded from: a folder of this machine, say."""
+    config = model._internal_dict
+    model._internal_dict = FrozenDict({key: value for key, value in config.items() if key != "_name_or_path"})
+
+
 @contextmanager
-def _without_local_path(model: Any, is_published: bool) -> Iterator[None]:
-    """Within, the config does not say in which folder of this machine the model was found: config.json is published.
+def _as_published(model: Any, is_published: bool) -> Iterator[None]:
+    """Within, the config does not say where the model was found.
 
     Nor, where it goes to the Hub, in which folder a hybrid's teacher was: its evaluation here needs that.
     """
-    config = model._internal_dict
-    own, teacher = config.get("_name_or_path"), config.get("teacher")
-    changed = {key: value for key, value in config.items() if key != "_name_or_path" or not _is_folder(own)}
+    config, teacher = model._internal_dict, model._internal_dict.get("teacher")
+    forget_origin(model)
     if is_published and _is_folder(teacher):
-        changed |= {"teacher": public_name(teacher)}
-    model._internal_dict = FrozenDict(changed)
+        model._internal_dict = FrozenDict({**model._internal_dict, "teacher": public_name(teacher)})
     try:
         yield
     finally:

@@ -42,8 +42,9 @@ def check_teacher(model: Any) -> Any:
     >>> type(check_teacher(teacher)).__name__
     'AutoencoderKL'
     """
-    vae = getattr(model, "vae", model)
-    if isinstance(model, type) or not isinstance(vae, AutoencoderKL | AutoencoderKLFlux2):
+    vae: Any = getattr(model, "vae", model)
+    kinds: Any = tuple(TEACHER_CLASSES.values())
+    if isinstance(model, type) or not isinstance(vae, kinds):
         what = type(model).__name__ if hasattr(model, "parameters") else model
         if hasattr(model, "components"):
             way_out = "pass the pipeline's `vae`, or name its folder with the subfolder vae"

@@ -110,5 +110,5 @@ def test_only_benchmarks_are_collected():
     output = run_pytest("benchmarks", "--collect-only", "-q")
     files = {line.partition("::")[0] for line in output.splitlines() if "::" in line}
     operators = ("group_norm_silu", "haar_dwt2d", "host_cost", "smc_conv2d")
-    names = (*operators, "table3_encoders", "decoders", "training_step", "growth", "memory", "evaluation", "runtimes")
+    names = (*operators, "table3_encoders", "decoders", "training_step", "growth", "memory", "evaluation")
     assert files == {f"benchmarks/bench_{name}.py" for name in names}

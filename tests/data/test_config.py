@@ -33,7 +33,11 @@ from litevae.data.config import DataConfig
         ({"max_downscale": 0.5}, "data.max_downscale must be at least 1 and at most 64, got 0.5"),
         (
             {"source": "dead_leaves", "crop_size": 32, "dead_leaves_radius": 32},
-            "data.dead_leaves_radius must be above 0 and below 32, got 32",
+            "data.dead_leaves_radius must be at least 0.25 and below 32, got 32",
+        ),
+        (  # as many leaves as there is no memory for
+            {"source": "dead_leaves", "crop_size": 256, "dead_leaves_radius": 0.001},
+            "data.dead_leaves_radius must be at least 0.25 and below 256, got 0.001",
         ),
         ({"dead_leaves_share": 1.5}, "data.dead_leaves_share must be at least 0 and at most 1, got 1.5"),
         ({"evaluation_size": 8}, "data.evaluation_size must be at least 16, got 8; null keeps the images whole"),

@@ -44,7 +44,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(place: Path) -> Iterator[str]:
     """A demo that shows photo.png and shrinks to 96 pixels, until Ctrl-C ends it with exit code 0."""
     options = ["--photo", str(place / "photo.png"), "--max-side", "96", "--title", "A test"]
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "no_proxy": "127.0.0.1"}
+    (place / "temporary").mkdir()
+    own = {"PYTHONPATH": str(REPOSITORY), "TMPDIR": str(place / "temporary")}
+    environment = {**os.environ, "no_proxy": "127.0.0.1", **own}
     command = [sys.executable, "-m", "litevae.demo", "--model", str(place / "model"), *options]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     try:
@@ -54,6 +56,7 @@ def address(place: Path) -> Iterator[str]:
         yield words[1]
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+        assert not [path for path in (place / "temporary").rglob("*") if path.is_file()]  # of photos and results
     finally:
         process.kill()
         process.wait()

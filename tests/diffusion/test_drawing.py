@@ -17,7 +17,8 @@ from .. import children
 from ..evaluation import small
 
 SHORT = [
-    "train.steps=2", "train.batch_size=4", "train.log_every=2", "train.evaluate_every=2", "train.checkpoint_every=2",
+    "train.steps=2", "train.schedule=constant", "train.batch_size=4", "train.log_every=2", "train.evaluate_every=2",
+    "train.checkpoint_every=2",
     "data.crop_size=32", "data.evaluation_size=32", "data.workers=0", "sampling.steps=4", "sampling.images=2",
     "data.source=folder", "train.device=cpu", "train.tensorboard=false",
 ]  # fmt: skip

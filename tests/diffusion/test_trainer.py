@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from PIL import Image
 
-from litevae import latents, train
-from litevae.diffusion.config import DIT_CLASSES, SamplingConfig
+from litevae import StableDiffusionVAE, latents, train
+from litevae.diffusion.config import DIT_CLASSES, NetworkConfig, NoiseConfig, SamplingConfig
+from litevae.diffusion.networks import Denoiser, build_network
 from litevae.diffusion.noise import noising
 from litevae.diffusion.sample_quality import other_crops
-from litevae.diffusion.sampling import draw
+from litevae.diffusion.sampling import draw, pipeline
 from litevae.diffusion.trainer import DiffusionTrainer
 from litevae.evaluation.set_metric import Batch
 from litevae.evaluation.wavelet_distance import FWD
@@ -33,7 +35,8 @@ UNET = [
 ]  # fmt: skip
 DIT = ["network.kind=dit", "network.dit_width=32", "network.dit_heads=2", "network.dit_depth=1"]
 SHORT = [
-    "train.steps=4", "train.batch_size=4", "train.log_every=2", "train.evaluate_every=2", "train.checkpoint_every=2",
+    "train.steps=4", "train.schedule=constant", "train.batch_size=4", "train.log_every=2", "train.evaluate_every=2",
+    "train.checkpoint_every=2",
     "train.ema_decay=0.5", "data.crop_size=32", "data.evaluation_size=32", "data.workers=0", "sampling.steps=2",
     "sampling.images=3", "data.source=folder", "train.device=cpu",
 ]  # fmt: skip
@@ -87,6 +90,8 @@ def test_a_run_leaves_a_pipeline_that_draws_what_it_draws(place: Path, source: s
     assert all(len(line["levels"]) == 8 for line in evaluations)
     assert evaluations[0]["validation_loss"] != evaluations[-1]["validation_loss"]
     assert {path.name for path in Path("run").iterdir()} >= {"loss.png", "samples.png", "grids", "model"}
+    with Image.open("run/samples.png") as grid:  # two columns of 32 pixels, 4 between them; data beside samples
+        assert grid.size == ((2 * (2 * 36 - 4) + 24, 2 * 36 - 4) if source == "pixels" else (2 * 36 - 4, 2 * 36 - 4))
 
     output = children.run([sys.executable, "-c", PIPELINE, "images.pt"], timeout=100)
     assert output.returncode == 0, output.stderr
@@ -125,7 +130,20 @@ torch.save(torch.from_numpy(images), sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("source", FROM)
+def test_a_pipeline_does_not_say_where_its_autoencoder_was(tmp_path: Path) -> None:
+    """A baseline's is diffusers' own model, which remembers the folder that it was loaded from."""
+    made = StableDiffusionVAE.from_architecture(block_out_channels=(8, 8, 8, 8), layers_per_block=1)
+    made.save_pretrained(tmp_path / "baseline")
+    network = NetworkConfig(unet_channels=32, unet_multipliers=[1], unet_blocks=1)
+    denoiser = Denoiser(build_network(network, 4, 8), classes=False)
+    for means in ((0.0,) * 4, (0.1,) * 4):
+        loaded = StableDiffusionVAE.from_pretrained(tmp_path / "baseline")
+        about = (denoiser, noising(NoiseConfig()), SamplingConfig(), loaded, means, (1.0,) * 4, None)
+        pipeline(*about).save_pretrained("pipeline")
+        assert not [file for file in Path("pipeline").rglob("*.json") if str(tmp_path) in file.read_text()]
+
+
+@pytest.mark.parametrize("source", [pytest.param("pixels", marks=pytest.mark.slow), "cache"])
 def test_a_resumed_run_equals_an_unbroken_one(place: Path, source: str) -> None:
     more = [word.format(p=place) for word in FROM[source]]
     assert train.main(words(place, *more, "run.dir=whole", "train.steps=6")) == 0
@@ -166,7 +184,9 @@ def test_samples_are_measured_at_every_evaluation(place: Path, capsys: pytest.Ca
     assert train.main(words(place, *measured, "run.dir=run")) == 0
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     first, last = (line["fwd"] for line in lines if line["kind"] == "evaluation")
-    assert f"FWD       {first:.4g} before training, {last:.4g} after it" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"FWD       {first:.4g} before training, {last:.4g} after it, of 6 samples" in said.out
+    assert said.err.count("fwd: 6 images are too few for Gaussians") == 1
     run = DiffusionTrainer(
         load_config(DiffusionTrainer.schema, "run/config.yaml"),  # type: ignore[arg-type]
         DiffusionTrainer.folder_type(Path("run")),  # type: ignore[arg-type]
@@ -179,6 +199,15 @@ def test_samples_are_measured_at_every_evaluation(place: Path, capsys: pytest.Ca
     metric.add(Batch(tuple(range(6)), to_float(torch.stack(list(crops)[:6])), samples))
     assert metric.values()["fwd"] == pytest.approx(last, rel=1e-6)
     assert first != last
+    # a run of an older version, which is told to measure, and so many samples that nothing before is comparable
+    old = yaml.safe_load(Path("run/config.yaml").read_text())
+    for section, key in (("sampling", "measured_images"), ("sampling", "metrics"), ("data", "dead_leaves_radius")):
+        del old[section][key]
+    Path("run/config.yaml").write_text(yaml.safe_dump(old))
+    assert train.main(["--resume", "run", "train.steps=3", "sampling.measured_images=4"]) == 0
+    line = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-2])
+    assert (line["step"], line["measured_images"]) == (3, 4)
+    assert "FWD" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -186,15 +215,19 @@ def test_samples_are_measured_at_every_evaluation(place: Path, capsys: pytest.Ca
     [
         ("sampling.metrics=[kid]", "sampling.metrics must be one of 'fwd', 'fid', got 'kid'"),
         ("sampling.metrics=[]", "sampling.metrics must name one, with sampling.measured_images"),
-        ("sampling.metrics=[fid]", "weights-inception"),
+        ("sampling.metrics=[fid]", "error: fid needs weights-inception"),
+        ("sampling.measured_images=1", "sampling.measured_images must be 0, or at least 2 to have a covariance, got 1"),
         ("autoencoder.cache={p}/cache", "sampling.measured_images must be 0 with autoencoder.cache"),
-        ("data.crop_size=24", "fwd: "),
+        (
+            "data.crop_size=24",
+            "error: fwd cannot be measured of samples with a side of 24: images for fwd must have sides",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_refused_at_once(
     place: Path, word: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told = [word.format(p=place), "sampling.measured_images=6", "run.dir=run"]
+    told = ["sampling.measured_images=6", "run.dir=run", word.format(p=place)]
     if word.startswith("data.crop_size"):
         told += [word.replace("crop", "evaluation"), "network.unet_multipliers=[1]"]
     assert train.main(words(place, *told)) == 2
@@ -262,7 +295,7 @@ def test_an_autoencoder_that_was_trained_further_is_refused(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small.save_model(tmp_path / "own")
-    assert train.main(words(place, f"autoencoder={tmp_path / 'own'}", "run.dir=run")) == 0
+    assert train.main(words(place, f"autoencoder={tmp_path / 'own'}", "run.dir=run", "train.steps=1")) == 0
     small.save_model(tmp_path / "own", seed=1)
     assert train.main(["--resume", "run", "train.steps=6"]) == 2
     assert re.search("autoencoder.path must be what run/checkpoints was trained with, sha256:", capsys.readouterr().err)
@@ -272,12 +305,13 @@ def test_an_autoencoder_that_was_trained_further_is_refused(
     "override", ["autoencoder.scale=scalar", pytest.param("autoencoder.sample=false", marks=pytest.mark.slow)]
 )
 def test_what_a_checkpoint_is_of_stays(place: Path, override: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert train.main(words(place, "run.dir=run")) == 0
+    assert train.main(words(place, "run.dir=run", "train.steps=1")) == 0
     before = Path("run/config.yaml").read_text()
     assert train.main(["--resume", "run", "train.steps=6", override]) == 2
     assert f"{override.partition('=')[0]} must be what run/checkpoints was trained with" in capsys.readouterr().err
     assert Path("run/config.yaml").read_text() == before
-    assert train.main(words(place, "run.dir=next", "train.start_from=run", f"autoencoder.cache={place}/cache")) == 0
+    cached = f"autoencoder.cache={place}/cache"
+    assert train.main(words(place, "run.dir=next", "train.steps=1", "train.start_from=run", cached)) == 0
     assert train.main(words(place, "run.dir=flow", "train.start_from=run", "noise.objective=flow")) == 2
     assert "noise.objective must be what run was trained with, epsilon" in capsys.readouterr().err
 
@@ -292,8 +326,8 @@ def test_a_dry_run_says_what_a_step_costs(place: Path, capsys: pytest.CaptureFix
 
 
 def test_a_run_folder_knows_its_kind(place: Path) -> None:
-    assert train.main(words(place, "run.dir=run")) == 0
+    assert train.main(words(place, "run.dir=run", "train.steps=1")) == 0
     assert Path("run/config.yaml").read_text().startswith("kind: diffusion\n")
-    assert train.main(["run/config.yaml", "run.dir=again", "train.steps=2"]) == 0
+    assert train.main(["run/config.yaml", "run.dir=again"]) == 0
     assert noising(load_config(DiffusionTrainer.schema, "again/config.yaml").noise).config.objective == "epsilon"  # type: ignore[attr-defined]
     assert SamplingConfig().sampler_for("flow") == "euler"

@@ -105,13 +105,13 @@ def test_a_file_of_other_weights_is_an_error(tmp_path: Path, asked: Any):
 
 def test_metrics_share_a_network_and_are_called_by_its_weights(model: EvaluatedAutoencoder, quick_networks: list[str]):
     asked = ("psnr", "lpips-alex", "rfid", "kid", "fid-dinov2", "ifid")
-    chosen = Instruments(asked, model, WeightSource(random=True), has_training_latents=True)
+    chosen = Instruments(asked, model, WeightSource(random=True), has_training_latents=True, sampled=True)
     assert quick_networks == ["rfid", "fid-dinov2"]
     assert chosen.networks["rfid"] is chosen.networks["kid"] is chosen.networks["ifid"]
     assert chosen.networks["rfid"] is not chosen.networks["fid-dinov2"]
     labels = [chosen.label(name) for name in asked]
     assert labels == ["psnr", *(f"{name}-random-weights" for name in asked[1:])]
-    words = chosen.protocol(protocol("adm"), sampled=True)
+    words = chosen.protocol(protocol("adm"))
     assert words["name"] == "adm"
     assert words["latent"] == "a sample of the posterior, seed 0"
     assert words["rfid-random-weights"] == f"four corners; weights sha256:e3b0c44298fc1c14; {METRICS['rfid'].protocol}"

@@ -33,11 +33,11 @@ DECODERS = {
 }
 
 
-def full_size(layout: str) -> Any:
-    """The teacher as published, on the meta device."""
+def full_size(layout: str, device: str = "meta") -> Any:
+    """The teacher as published, in eval mode; on a device that has memory its weights are random."""
     kind, arguments = LAYOUTS[layout]
-    with torch.device("meta"):
-        return kind(**{"block_out_channels": WIDTHS, **arguments})
+    with torch.device(device):
+        return kind(**{"block_out_channels": WIDTHS, **arguments}).eval()
 
 
 def narrow(layout: str, **changes: Any) -> Any:

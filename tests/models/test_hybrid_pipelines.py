@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 
 from litevae import HybridAutoencoder
 
-from .teachers import STUDENT, narrow
+from .teachers import STUDENT, full_size, narrow
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,18 @@ def test_from_noise_the_images_are_the_teachers_saved_and_loaded(name, room, tmp
     assert type(loaded.vae) is HybridAutoencoder
     # Weights that lie elsewhere in memory may be multiplied in another order.
     np.testing.assert_allclose(room.run(loaded, family), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*NAMES_FROM_NOISE, "Flux2Pipeline"])
+def test_full_size_teachers_in_their_pipelines(name, room, tmp_path):
+    family = room.FAMILIES[room.FROM_NOISE[name]]
+    teacher = full_size(family.layout, "cpu")
+    HybridAutoencoder.from_teacher(teacher, "S").save_pretrained(tmp_path)
+    hybrid = HybridAutoencoder.from_pretrained(tmp_path)
+    shutil.rmtree(tmp_path)  # 200 MB
+    expected = room.run(room.build(name, family, teacher), family)
+    np.testing.assert_allclose(room.run(room.build(name, family, hybrid), family), expected, rtol=0, atol=1e-4)
 
 
 FROM_IMAGES = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from diffusers import AutoencoderKL
 from huggingface_hub import ModelCard
 
 from litevae import LiteVAE, Measurement, ModelFacts, StableDiffusionVAE, load_model
-from litevae.models.model_card import is_generated
+from litevae.models.model_card import handed_on, is_generated
 from litevae.models.model_facts import public_name
 from litevae.state_hash import state_hash
 
@@ -81,7 +82,10 @@ def test_what_nobody_told_is_said_to_be_unknown(model, tmp_path):
     assert "Not chosen yet" in card.text
 
 
-@pytest.mark.parametrize(("size", "title"), [("S", "LiteVAE-S"), ("M", "LiteVAE-M"), (None, "LiteVAE")])
+@pytest.mark.parametrize(
+    ("size", "title"),
+    [("S", "LiteVAE-S"), pytest.param("M", "LiteVAE-M", marks=pytest.mark.slow), (None, "LiteVAE")],
+)
 def test_the_title_is_the_paper_s_size_where_the_encoder_has_it(make_model, tmp_path, size, title):
     narrow = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1}
     model = make_model() if size is None else LiteVAE.from_preset(size, **narrow)
@@ -114,6 +118,65 @@ def test_a_card_goes_on_with_its_weights_and_no_others(model, tmp_path):
     assert (data.license, data.eval_results, data.litevae["training"]) == ("unknown", None, {})
 
 
+def test_saving_again_keeps_what_was_told_of_the_weights(model, tmp_path):
+    model.save_pretrained(tmp_path, about=FACTS)
+    before = (tmp_path / CARD).read_text()
+    model.save_pretrained(tmp_path)
+    assert (tmp_path / CARD).read_text() == before
+
+
+def test_results_of_one_data_set_that_were_measured_otherwise_stay_apart(make_model, tmp_path):
+    """The Hub's YAML joins results of one data set and size, whose arguments are then those of the first."""
+    measured = tuple(
+        Measurement("val", images, "256x256", metric, value, source)
+        for images, metric, value, source in (
+            (500, "psnr", 27.0, "litevae.evaluate, adm"),
+            (50, "psnr", 25.0, "litevae.evaluate, adm, a sample of the posterior, seed 0"),
+            (5, "ssim", 0.5, "litevae.train"),
+        )
+    )
+    make_model().save_pretrained(tmp_path / "a", about=ModelFacts(measurements=measured))
+    LiteVAE.from_pretrained(tmp_path / "a").save_pretrained(tmp_path / "b")
+    assert (tmp_path / "b" / CARD).read_text() == (tmp_path / "a" / CARD).read_text()
+    known = handed_on((tmp_path / "b" / CARD).read_text())
+    assert known is not None
+    assert known.facts.measurements == measured
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("      args:\n        images: 50000\n        measured_by: litevae.evaluate\n", ""),
+        pytest.param("images: 50000", "images: many", marks=pytest.mark.slow),
+        pytest.param("license: cc-by-4.0", "license: CC-BY-4.0", marks=pytest.mark.slow),
+        ("license: cc-by-4.0", "license: [mit, apache-2.0]"),
+        ("datasets:\n- ILSVRC/imagenet-1k", "datasets: ILSVRC/imagenet-1k"),
+    ],
+)
+def test_yaml_changed_by_hand_goes_on_with_the_rest(make_model, tmp_path, before, after):
+    make_model().save_pretrained(tmp_path / "a", about=FACTS)
+    file = tmp_path / "a" / CARD
+    changed = file.read_text().replace(before, after, 1)
+    assert changed != file.read_text()
+    file.write_text(changed)
+    loaded = LiteVAE.from_pretrained(tmp_path / "a")
+    loaded.save_pretrained(tmp_path / "b")
+    assert (tmp_path / "b" / CARD).read_text() == changed
+    loaded.save_pretrained(tmp_path / "c", about=ModelFacts(license="mit"))
+    assert ModelCard.load(tmp_path / "c" / CARD).data.datasets == ["ILSVRC/imagenet-1k"]
+
+
+def test_half_precision_that_was_trained_is_another_model(model, tmp_path):
+    model.save_pretrained(tmp_path / "a", about=FACTS)
+    half = type(model).from_pretrained(tmp_path / "a", torch_dtype=torch.bfloat16)
+    with torch.no_grad():
+        next(half.parameters()).mul_(1.5)
+    for folder in ("b", "a"):  # the second over the weights that it began with
+        half.save_pretrained(tmp_path / folder)
+        data = ModelCard.load(tmp_path / folder / CARD).data
+        assert (data.license, data.eval_results, data.litevae["training"]) == ("unknown", None, {})
+
+
 def test_half_precision_is_the_same_model_rounded(model, tmp_path):
     model.save_pretrained(tmp_path / "a", about=FACTS)
     half = type(model).from_pretrained(tmp_path / "a", torch_dtype=torch.float16)
@@ -132,6 +195,9 @@ def test_config_json_does_not_say_where_the_model_was(model, tmp_path):
     assert json.loads((tmp_path / "b" / "config.json").read_text()) == json.loads(
         (tmp_path / "a" / "config.json").read_text()
     )
+    shutil.rmtree(tmp_path / "a")  # a folder that is gone by then
+    loaded.save_pretrained(tmp_path / "c")
+    assert str(tmp_path) not in (tmp_path / "c" / "config.json").read_text()
 
 
 @pytest.mark.parametrize("content", [b"# Mine\n", b"---\nlicense: mit\n---\n", b"", b"\xff\xfe", b"---\n: [\n---\n"])
@@ -249,6 +315,20 @@ def test_wrong_arguments_are_refused_before_anything_is_written(model, tmp_path)
         ModelFacts(license=3)
 
 
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"training": {"Seed": 3}}, r"training must map what was chosen to its value, both in words, got 3; take str"),
+        ({"training": "photographs"}, "training must map what was chosen to its value, both in words, got 'photo"),
+        ({"datasets": "imagenet-1k"}, "datasets must be a tuple of str, got 'imagenet-1k'"),  # else its letters
+        ({"measurements": (31.5,)}, r"measurements must be a tuple of Measurement, got \(31\.5,\)"),
+    ],
+)
+def test_facts_of_the_wrong_kind(facts, message):
+    with pytest.raises(TypeError, match=message):
+        ModelFacts(**facts)
+
+
 def test_other_processes_write_no_card(model, tmp_path):
     model.save_pretrained(tmp_path, is_main_process=False)
     assert not (tmp_path / CARD).exists()
@@ -300,6 +380,16 @@ def test_push_and_load(hub, model, image):
     assert ModelCard.load(Path("copy", CARD)).data.license == "cc-by-4.0"
 
 
+def test_pushing_again_keeps_what_was_told_of_the_weights(hub, make_model):
+    model = make_model()
+    model.push_to_hub("me/x", about=FACTS)
+    card = hub.repositories["me/x"][CARD]
+    model.push_to_hub("me/x")
+    assert hub.repositories["me/x"][CARD] == card
+    model.save_pretrained("folder", push_to_hub=True, repo_id="me/x")
+    assert hub.repositories["me/x"][CARD] == card
+
+
 def test_a_variant_of_the_hub(hub, model, image):
     model.push_to_hub("me/x", about=FACTS)
     card = hub.repositories["me/x"][CARD]
@@ -313,6 +403,8 @@ def test_a_variant_of_the_hub(hub, model, image):
         assert torch.equal(loaded(image.half()).sample, model(image.half()).sample)
     assert any(file.endswith(FP16) for file in hub.downloads)
     assert not any(file.endswith(WEIGHTS) for file in hub.downloads)
+    kinds[0].save_pretrained("copy")  # of a card of the whole weights, which are not on this machine
+    assert ModelCard.load(Path("copy", CARD)).data.license == "cc-by-4.0"
     with pytest.raises(FileNotFoundError, match=r"^me/x must be .* from the Hub: .*bf16"):
         load_model("me/x", variant="bf16")
     model.push_to_hub("me/only", variant="fp16")

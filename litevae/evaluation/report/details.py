@@ -9,6 +9,7 @@ from litevae.evaluation.report.latent_panels import (
     show_mmd,
     show_spectrum,
     show_statistics,
+    show_teacher,
 )
 from litevae.evaluation.report.tables import Table, keys_table
 from litevae.evaluation.report.wording import flatten, metric_name
@@ -18,8 +19,10 @@ _KNOWN: dict[str, tuple[str, Callable[[Panel, list[Details]], None]]] = {
     "spectrum": ("Spectrum of latents", show_spectrum),
     "equivariance": ("Equivariance of the decoder", show_equivariance),
     "mmd": ("MMD of latents to a Gaussian", show_mmd),
+    "teacher-mse": ("Beside the teacher", show_teacher),
 }
 """Key -> title, and what takes from each model's entry all that has a place."""
+_SCORES = {"psnr": "PSNR [dB]", "lpips-vgg": "LPIPS (vgg)", "lpips-alex": "LPIPS (alex)"}
 _WORDS = {
     "statistics": {
         "images": "Images",
@@ -46,6 +49,16 @@ _WORDS = {
         "draws": "Draws of the Gaussian",
         "dimension": "Elements of a latent",
         "median_distance": "Median distance of two latents",
+    },
+    "teacher-mse": {
+        "teacher": "Teacher",
+        "teacher_weights": "Its weights",
+        "images": "Images",
+        "cosine": "Cosine of latents, mean over channels",
+        "kl_from_teacher": "KL(teacher || student) [nats per element]",
+        "kl_to_teacher": "KL(student || teacher) [nats per element]",
+        **{f"{name}_to_teacher": f"{text} to the teacher's reconstructions" for name, text in _SCORES.items()},
+        **{f"{name}_of_teacher": f"{text} of the teacher's to the images" for name, text in _SCORES.items()},
     },
     "kid": {"kid_std": "Std over subsets"},
 }

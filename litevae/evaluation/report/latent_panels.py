@@ -1,6 +1,6 @@
-"""How are statistics, spectrum, equivariance and MMD of latents shown, of one model or of several?
+"""How are statistics, spectrum, equivariance and MMD of latents, and a teacher's, shown, of one model or of several?
 
-The keys are those of `values()` in evaluation/latents.py, spectrum.py, equivariance.py and mmd.py.
+The keys are those of `values()` in evaluation/latents.py, spectrum.py, equivariance.py, mmd.py and teacher.py.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,14 @@ _CHANNEL_COLUMNS = {
     "channel_kl": "KL [nats]",
     "skewness": "Skewness",
     "excess_kurtosis": "Excess kurtosis",
+    "channel_relative_mse": "Relative MSE",
+    "channel_cosine": "Cosine",
+    "channel_kl_from_teacher": "KL(teacher || student) [nats]",
+}
+_COSTS = {
+    "encoder_parameters": "Parameters of the encoder",
+    "encoded_images_per_second": "Encoded images per second",
+    "encoding_memory_mb": "Memory of encoding [MB]",
 }
 _POWERS = ("radius", "latent_power", "image_power")
 _ERRORS = {"squared": "Squared error", "relative": "Relative error"}
@@ -78,6 +86,15 @@ def show_statistics(panel: Panel, parts: list[Details]) -> None:
                 covariance = part.pop("covariance")
             few = len(correlation) <= 8
             panel.heats.append(Heat(f"Correlation of channels{of}", correlation, few, covariance))
+
+
+def show_teacher(panel: Panel, parts: list[Details]) -> None:
+    """A table of channels, and what encoding costs, the student's value before the teacher's."""
+    show_statistics(panel, parts)
+    for part in parts:
+        for cost, text in _COSTS.items():
+            if isinstance(part.get(cost), dict):
+                part |= {f"{text}, {name}": value for name, value in part.pop(cost).items()}
 
 
 def show_spectrum(panel: Panel, parts: list[Details]) -> None:

@@ -18,6 +18,7 @@ _NAMES = {
     "kid": "KID",
     "fwd": "FWD",
     "mmd": "MMD",
+    "teacher-mse": "Error to teacher",
 }
 _UNITS = {"psnr": "dB"}
 _DECIMALS = {"psnr": 2, "ssim": 4, "ms-ssim": 4, "lpips": 4, "dists": 4, "rfid": 2, "fid": 2}
