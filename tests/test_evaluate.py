@@ -179,6 +179,7 @@ def test_a_killed_evaluation_goes_on_and_counts_nothing_twice(place: Path, tmp_p
     assert not partial.exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_the_command_and_its_workers(place: Path, tmp_path: Path) -> None:
     crops = small.save_crops(tmp_path / "crops", 200)
     words = [str(place / "tiny"), str(crops), "--sizes", "64", "--batch-size", "1", "--metrics", "psnr,fwd"]
@@ -199,6 +200,7 @@ def test_ctrl_c_stops_the_command_and_its_workers(place: Path, tmp_path: Path) -
     assert small.results_in(folder)["sizes"]["64"]["images"] == 200
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(place: Path, tmp_path: Path) -> None:
     crops = small.save_crops(tmp_path / "crops", 7)
     (crops / "002.png").write_bytes(b"not an image")

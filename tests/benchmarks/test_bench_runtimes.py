@@ -23,6 +23,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     bench.graph_of.cache_clear()
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_runtimes_pass_the_check_before_timing(tmp_path: Path) -> None:
     """Those that are installed; ONNX Runtime is, where the files can be exported."""

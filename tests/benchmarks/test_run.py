@@ -93,6 +93,7 @@ def test_a_run_that_is_stopped_has_stored_the_tables_it_finished(tmp_path: Path)
     assert f"wrote {stored}" in output
 
 
+@pytest.mark.slow
 def test_rows_that_a_cpu_only_emulates_are_left_out():
     pytest.importorskip("pytest_benchmark")
     without_units = {"ONEDNN_MAX_CPU_ISA": "AVX2"}

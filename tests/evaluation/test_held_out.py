@@ -150,6 +150,7 @@ def test_a_stream_gives_the_numbers_of_a_list_of_reconstructions(model: LiteVAE)
     assert (evaluation.count, len(evaluation.images), len(items)) == (18, KEPT, 18)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_memory_does_not_grow_with_the_number_of_images(model: LiteVAE, batch_size: int) -> None:
     """Once `KEPT` images are kept, as many tensors live when the last image is read as many images before."""

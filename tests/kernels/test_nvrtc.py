@@ -152,6 +152,7 @@ def test_a_full_disk_leaves_nothing_behind(csrc: Path, monkeypatch: pytest.Monke
     assert entries(csrc) == []
 
 
+@pytest.mark.slow
 @needs_compiler
 def test_several_processes_at_once(csrc: Path) -> None:
     """They all compile, write and read the same entry, again and again, from the same moment on."""

@@ -242,11 +242,12 @@ def test_it_remembers_where_its_teacher_was(tmp_path, monkeypatch):
     assert "(teacher)" in (tmp_path / "here" / "README.md").read_text()  # the card has no path
     published: list[str] = []
 
-    def upload(model: Any, folder: Path, place: Any, push: Any) -> str:
+    def upload(model: Any, folder: Path, *_: Any) -> str:
         published.extend(path.read_text() for path in (folder / "config.json", folder / "README.md"))
         return ""
 
     monkeypatch.setattr(HybridAutoencoder, "_upload", upload)
+    monkeypatch.setattr("litevae.models.publishing._card_on_hub", lambda place, token: "")
     monkeypatch.setattr("huggingface_hub.create_repo", lambda name, **_: type("Made", (), {"repo_id": name}))
     vae.push_to_hub("owner/hybrid")
     assert json.loads(published[0])["teacher"] == "teacher"

@@ -97,6 +97,7 @@ def test_nothing_is_frozen_by_default():
     assert all(parameter.requires_grad for parameter in networks.model.parameters())
 
 
+@pytest.mark.slow
 def test_a_decoder_is_tuned_on_the_latents_of_a_run(run, capsys):
     """From the averaged weights, which are what that run leaves; resuming changes nothing."""
     _, first = run("first", "train.ema_decay=0.9")

@@ -91,6 +91,7 @@ def test_a_pipeline_sees_latents_of_unit_variance(run: Run, capsys: pytest.Captu
     assert f"\nlatents   {describe_scale(line)}\n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_more_training_measures_more_crops(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latent_scale, "FEWEST_CROPS", 2)
     monkeypatch.setattr(latent_scale, "MOST_CROPS", 5)

@@ -37,6 +37,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [torch.load(folder / f"rank-{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", two_processes.VARIANTS)
 def test_every_parameter_is_synchronised(results: list[dict[str, Any]], variant: str) -> None:
     """Also of the discriminator, whose forward in the generator step goes past DistributedDataParallel."""
@@ -81,6 +82,7 @@ def test_sharded_networks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         Processes("cpu")
 
 
+@pytest.mark.slow
 def test_processes_evaluate_save_and_stop_together(recipe: Path, tmp_path: Path) -> None:
     """One comes late, one hears SIGTERM, one alone knows which step is the best: none waits for ever for the others."""
     folder = tmp_path / "two"

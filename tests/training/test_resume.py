@@ -45,6 +45,7 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, steps: int, *numbers: int) 
     monkeypatch.setattr(AutoencoderLoss, "forward", interrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "extra", [[], ["model.dropout=0.2", "data.workers=1"], [*ADVERSARIAL, "loss.ldl_weight=0.1", RATIO]]
 )

@@ -53,6 +53,7 @@ def test_logged_losses_are_means_over_the_window(run: Run) -> None:
             assert value == pytest.approx(mean, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_same_seed_same_run_other_seed_other_run(run: Run) -> None:
     states = [
         checkpoint(run(name, f"train.seed={seed}")[1], 6)["model"] for name, seed in [("a", 0), ("b", 0), ("c", 1)]
@@ -239,6 +240,7 @@ def test_losses_of_a_whole_run_are_named(run: Run, capsys: pytest.CaptureFixture
     assert "adversarial (hinge, unet) 0.1" in text
 
 
+@pytest.mark.slow
 def test_evaluations_measure_the_images_as_sets(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     """Of the averaged weights, of the weights themselves, and of the bicubic baseline."""
     sets = ("train.evaluate_sets=[fwd,kid]", "perceptual.trunk=random", "data.holdout=0.9")

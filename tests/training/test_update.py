@@ -386,6 +386,7 @@ def test_gradients_lie_in_memory_as_their_parameters(make: Make, precision: str)
     assert [gradient for gradient, _ in layouts] == [parameter for _, parameter in layouts]
 
 
+@pytest.mark.slow
 def test_compiled_update_is_the_eager_one(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """train.compile=true, with the graphs that torch.compile makes and no code generated from them."""
     compile_module = nn.Module.compile
