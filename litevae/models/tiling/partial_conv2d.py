@@ -65,7 +65,8 @@ class PartialConv2d:
             weight, bias, stride = self._weight(layer, x), plain.bias.to(x.dtype), (plain.stride, plain.stride)
         else:
             weight, bias, stride = plain.weight, plain.bias, plain.stride
-        return _conv2d(x, weight, bias, stride, padding, place.whole)
+        window = window_of(layer)
+        return _conv2d(x, weight, bias, stride, padding, place.whole, (window.padding, window.padding))
 
     def added(self, residual: Tensor, layer: nn.Module, x: Tensor, place: Place) -> Tensor:
         """residual + the same, as `residual_sum` of blocks.py."""
@@ -116,13 +117,19 @@ def _called(layer: nn.Module, x: Tensor, place: Place) -> Tensor:
 
 
 def _conv2d(
-    x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: tuple[int, int], whole: tuple[int, int]
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Any,
+    padding: tuple[int, int],
+    whole: tuple[int, int],
+    whole_padding: tuple[int, int],
 ) -> Tensor:
     """F.conv2d, by the implementation of the whole."""
     if x.device.type != "cpu" or torch.is_grad_enabled() or _autocast(x) or _BACKEND is None:
         return F.conv2d(x, weight, bias, stride, padding)
-    shapes = x.shape, (*x.shape[:2], *whole)
-    here, there = (_backend(x.new_empty(1).expand(shape), weight, bias, stride, padding) for shape in shapes)
+    here = _backend(x, weight, bias, stride, padding)
+    there = _backend(x.new_empty(1).expand(*x.shape[:2], *whole), weight, bias, stride, whole_padding)
     if here != there and there == _BACKEND.Mkldnn:
         pointwise = torch.ops.mkldnn._convolution_pointwise
         return pointwise(x, weight, bias, padding, stride, (1, 1), 1, "none", [], None)
