@@ -114,3 +114,10 @@ def _channel_hint(image: Tensor, channels: int) -> str:
     if image.shape[3] == channels:
         return "move the channels forward with image.permute(0, 3, 1, 2)"
     return ""
+
+
+def memory_ran_out(error: BaseException) -> bool:
+    """Whether an error says that memory was too small: of a device, or of this machine, where PyTorch raises a
+    RuntimeError of its CPU allocator."""
+    is_of_cpu = isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return is_of_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from litevae.checks import memory_ran_out
 from litevae.cost import parameter_count
 from litevae.data import UnreadableImageError, read_image, to_tensor
 from litevae.data.images import to_image
@@ -87,7 +88,9 @@ def show(model: Any, path: str | Path, max_side: int) -> Shown:
     original = to_tensor(image)[None]  # [1, 3, H, W]
     try:
         reconstruction, latent = (x.cpu() for x in reconstruct(model, original.to(model.device)))
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not memory_ran_out(error):
+            raise
         size = f"{image.width} x {image.height}"
         raise DemoError(f"{size} pixels need more memory than there is; drop a smaller photo") from error
     places = to_image(latent_to_rgb(latent[0]))

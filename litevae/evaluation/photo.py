@@ -29,7 +29,28 @@ from litevae.models.tiling.layers import unbounded
 from litevae.pixels import to_float, to_uint8
 from litevae_kernels.files import replacing
 
+PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_LONGEST_JPEG = 65500  # pixels of a side, libjpeg's limit
+NEEDS = (
+    "need much memory and time (the decoder's GroupNorm or attention sees the whole photo); --max-side 2048 "
+    "reconstructs a smaller copy, --blend blends tiles"
+)
 STRIP = 256  # rows of a photo that are encoded at once, a multiple of every model's factor
+
+
+def check_picture(argument: str, output: Path, photo: Image.Image) -> None:
+    """Raise a ValueError where the picture of `photo` is too large for the format that the ending of `output` says, or
+    `output` leads to a file with another ending."""
+    ending = output.resolve().suffix.lower()
+    if ending not in PICTURES:
+        raise ValueError(
+            f"{argument} must lead to a {' or '.join(PICTURES)}, got {output}, a link to {output.resolve()}"
+        )
+    panels = Panels(photo.width, photo.height, ("", "", ""))
+    longest = max(panels.width, panels.height)
+    if ending in (".jpg", ".jpeg") and longest > _LONGEST_JPEG:
+        rule = f"be a .png or .tif for a picture with a side of {longest} pixels: a .jpg has at most {_LONGEST_JPEG}"
+        raise ValueError(f"{argument} must {rule}; try {output.with_suffix('.png')}")
 
 
 def write_photo(model: Any, photo: Image.Image, output: Path) -> str:

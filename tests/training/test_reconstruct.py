@@ -184,6 +184,51 @@ def test_errors_are_one_line_and_name_the_thing(
         assert error.count("\n") == 1
 
 
+def test_a_picture_that_its_format_cannot_hold_is_refused_before_the_work(
+    here: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A .jpg has at most 65500 pixels a side; a link's target has the ending that counts."""
+    arguments = [photo(here, 21900, 1), "--model", str(model_folder), "--output"]
+    (here / "link.png").symlink_to(here / "data.bin")
+    with monkeypatch.context() as patched:
+        patched.setattr(reconstruct, "_write", lambda *_: pytest.fail("it worked before it checked"))
+        assert reconstruct.main([*arguments, "a.jpg"]) == 2
+        assert "65796 pixels: a .jpg has at most 65500; try a.png\n" in capsys.readouterr().err
+        assert reconstruct.main([*arguments, "link.png", "--overwrite"]) == 2
+        assert "--output must lead to a .png or" in capsys.readouterr().err
+    assert reconstruct.main([*arguments, "a.jpg", "--max-side", "100"]) == 0
+
+
+def too_large(*_: object) -> None:
+    torch.empty(2**50)  # more than a machine can address
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("write", "code", "said"),
+    [
+        (too_large, 1, "error: the photo is too large for this machine's memory; try --max-side 1024\n"),
+        (interrupted, 130, "interrupted\n"),
+    ],
+)
+def test_too_little_memory_and_ctrl_c_are_one_line(
+    here: Path,
+    model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    write: Callable[..., None],
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.setattr(reconstruct, "_write", write)
+    assert reconstruct.main([photo(here, 16, 16), "--model", str(model_folder)]) == code
+    assert capsys.readouterr().err == said
+    assert [file.name for file in here.iterdir()] == ["photo.png"]
+
+
 @pytest.mark.parametrize("side", ["0", "-1", "1.5", "many"])
 def test_a_side_that_is_no_number_of_pixels(here: Path, side: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):

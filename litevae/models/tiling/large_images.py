@@ -23,7 +23,7 @@ from litevae.models.encoder import AnyEncoder
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.tiling import memory
 from litevae.models.tiling.blending import AutoencoderKL, by_blended_tiles
-from litevae.models.tiling.layers import check_containers, decoder_layers, encoder_layers, unbounded
+from litevae.models.tiling.layers import check_modules, decoder_layers, encoder_layers, unbounded
 from litevae.models.tiling.rows import by_tiles
 from litevae.models.tiling.statistics import by_whole_statistics
 from litevae_kernels.checks import FLOATING_DTYPES, check_choice, check_flag, check_int, check_number, wrong_value
@@ -66,7 +66,7 @@ class LargeImages(nn.Module):
     encoder: AnyEncoder
     decoder: Decoder
     tiling: Tiling | None = None
-    _tiling = Tiling()  # what enabling it next takes over
+    _tiling = Tiling()  # as it was last asked for: `tiling` while it is enabled
 
     @property
     def architecture(self) -> LiteVAEConfig:
@@ -133,14 +133,15 @@ class LargeImages(nn.Module):
 
     @property
     def use_tiling(self) -> bool:
-        """Whether tiling is enabled; may be set, as of AutoencoderKL."""
+        """Whether tiling is enabled; may be set, as of AutoencoderKL, to True for what `enable_tiling` last said."""
         return self.tiling is not None
 
     @use_tiling.setter
     def use_tiling(self, enabled: bool) -> None:
-        if enabled and self.tiling is None:
-            self.enable_tiling()
-        elif not enabled:
+        if enabled:
+            check_decoder(self.decoder, self._tiling)
+            self.tiling = self._tiling
+        else:
             self.disable_tiling()
 
     @property
@@ -194,7 +195,7 @@ class LargeImages(nn.Module):
             ValueError: an encoder that sees the whole image, unless `enable_tiling(blend=True)` was called.
         """
         reason = unbounded(plain(self.encoder))
-        if reason and not (self.tiling and self.tiling.blend):
+        if reason and not self._tiling.blend:
             raise sees_all("the encoder", reason, "encode a whole image, or slices of a batch after enable_slicing()")
         with self._tiling_enabled():
             result: AutoencoderKLOutput | tuple[DiagonalGaussian] = cast(Any, self).encode(x, return_dict)
@@ -227,7 +228,7 @@ class LargeImages(nn.Module):
             return None
         if reason and tiling.blend:
             return by_blended_tiles(part, batch, side, tiling.overlap, pixels)
-        check_containers(network)
+        check_modules(network)
         if isinstance(network, Decoder):
             return (
                 by_whole_statistics(network, batch, side) if reason else by_tiles(decoder_layers(network), batch, side)

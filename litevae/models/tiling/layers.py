@@ -26,7 +26,8 @@ from litevae.models.wavelet_encoder import WaveletEncoder
 from litevae_kernels import haar_dwt2d
 
 Part = Encoder | WaveletEncoder | Decoder
-_CONTAINERS = (Encoder, WaveletEncoder, Decoder, FeatureNetwork, MidBlock, UpBlock, Upsample, ResBlock)
+_TAKEN_APART = (Encoder, WaveletEncoder, Decoder, FeatureNetwork, MidBlock, UpBlock, Upsample, ResBlock, GroupNorm)
+_NORMS = (nn.GroupNorm, nn.modules.batchnorm._NormBase)  # BatchNorm and InstanceNorm are of the latter
 _VECTORS = 64  # numbers that PyTorch's loop takes at once, at the most
 Activation = Callable[[nn.Module, Tensor], Tensor]  # of an activation of a network and its input
 
@@ -193,11 +194,15 @@ def unbounded(part: Part) -> str:
     return " and ".join(found)
 
 
-def check_containers(part: nn.Module) -> None:
-    """Raise a ValueError if calling a part's modules by their layers would leave out a hook or a new forward."""
+def check_modules(part: nn.Module) -> None:
+    """Raise a ValueError if calling a part's modules by their layers would leave out a hook or a new forward, or would
+    normalise a part of a map by statistics of its own."""
     for name, module in part.named_modules():
-        if isinstance(module, _CONTAINERS) and is_patched(module):
-            raise _not_in_parts(name or type(part).__name__.lower(), "one with a hook or a replaced forward")
+        name = name or type(part).__name__.lower()
+        if isinstance(module, _TAKEN_APART) and is_patched(module):
+            raise _not_in_parts(name, "one with a hook or a replaced forward")
+        if isinstance(module, _NORMS) and not isinstance(module, GroupNorm):
+            raise _not_in_parts(name, f"a {type(module).__name__} in its place")
 
 
 def check_convolution(layer: Any) -> None:

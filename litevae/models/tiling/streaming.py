@@ -20,7 +20,7 @@ from litevae.models.encoder import AnyEncoder, build_encoder
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.tiling import memory
 from litevae.models.tiling.large_images import WAYS_OUT, plain, sees_all
-from litevae.models.tiling.layers import Layers, check_containers, decoder_layers, encoder_layers, unbounded
+from litevae.models.tiling.layers import Layers, check_modules, decoder_layers, encoder_layers, unbounded
 from litevae.models.tiling.rows import stream_rows
 from litevae_kernels import haar_idwt2d
 from litevae_kernels.checks import FLOATING_DTYPES, check_int, wrong_kind, wrong_value
@@ -74,7 +74,7 @@ class RowStreams(nn.Module):
         _check_sizes(rows, memory_budget)
         if reason := unbounded(decoder):
             raise sees_all("the decoder", reason, f"decode it whole, or: {WAYS_OUT}")
-        check_containers(decoder)
+        check_modules(decoder)
         latent = in_dtype_of(self, z)
         rows = rows or self._rows(Decoder, latent, latent.shape[0], memory_budget)
         return self._decode_rows(decoder_layers(decoder, self.post_quant_conv), latent, rows)
@@ -121,10 +121,10 @@ class RowStreams(nn.Module):
         _check_sizes(rows, memory_budget)
         if reason := unbounded(encoder):
             raise sees_all("the encoder", reason, "encode it whole; encoder_normalization='smc' makes one that streams")
-        check_containers(encoder)
+        check_modules(encoder)
         strips, batch, height, width = self._strips(x, rows, height, memory_budget)
         if batch == 0:
-            return iter([self.encode(x).latent_dist])  # type: ignore[operator]
+            return iter([self.encode(torch.cat(list(strips), dim=2)).latent_dist])  # type: ignore[operator]
         quant_conv = None if self.architecture.is_deterministic else self.quant_conv
         return self._encode_rows(encoder_layers(encoder, quant_conv), strips, height, width)
 

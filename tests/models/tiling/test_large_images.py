@@ -223,10 +223,34 @@ def test_a_hook_that_would_not_be_called_is_named(make_model):
             call(LATENT)
     handle.remove()
     model.decode(LATENT)
+    model.decoder.conv_norm_out = nn.Sequential(nn.InstanceNorm2d(8), nn.SiLU())
+    with pytest.raises(ValueError, match=r"conv_norm_out\.0 must be called layer by layer.* a InstanceNorm2d"):
+        model.decode(LATENT)
+    model.decoder.conv_norm_out = nn.SiLU()
     layer = model.decoder.conv_in
     layer._conv_forward = lambda *_: None  # as patches for seamless textures do
     with pytest.raises(ValueError, match="Conv2d must be called layer by layer"):
         model.decode(LATENT)
+
+
+@torch.no_grad()
+def test_a_hook_on_a_norm_whose_statistics_are_gathered_is_named(make_model):
+    model = make_model()
+    model.enable_tiling(8, statistics="exact")
+    model.decoder.conv_norm_out.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match=r"conv_norm_out must be called layer by layer.* a hook"):
+        model.decode(LATENT)
+
+
+def test_use_tiling_enables_what_was_enabled_last(make_model):
+    model = make_model()
+    for arguments in ({"blend": True}, {"statistics": "exact"}, {"memory_budget": 10**9, "blend": True}):
+        model.enable_tiling(**arguments)
+        asked = model.tiling
+        model.use_tiling = False
+        assert model.tiling is None
+        model.use_tiling = True
+        assert model.tiling == asked
 
 
 @torch.no_grad()

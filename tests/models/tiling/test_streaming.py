@@ -66,6 +66,19 @@ def test_an_image_may_come_as_strips(make_model, assert_same):
 
 
 @torch.no_grad()
+def test_images_of_one_latent_and_of_none(make_model, assert_same):
+    """Maps smaller than a kernel, which has its zeros on both sides."""
+    model = make_model(**{**NARROW, **BOUNDED})
+    image = torch.rand(2, 3, 24, 8) * 2 - 1
+    for x in (image, image.mT):
+        strips = [strip.mean for strip in model.encode_rows(x, 1)]
+        assert_same(torch.cat(strips, dim=2), model.encode(x).latent_dist.mean)
+        assert_same(model.tiled_encode(x).latent_dist.mean, model.encode(x).latent_dist.mean)
+    for none in (image[:0], iter([image[:0]])):
+        assert [strip.mean.shape for strip in model.encode_rows(none, height=24)] == [(0, 4, 3, 1)]
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("variant", ["dwt", "dwt-2"])
 def test_encoders_without_parameters(make_model, variant):
     model = make_model(**{**VARIANTS[variant], "decoder_normalization": "smc"}).bfloat16()
