@@ -14,6 +14,13 @@ from litevae import LiteVAE, StableDiffusionVAE
 from litevae.evaluation import photo as photos
 
 WIDTHS: dict[str, Any] = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1}
+NARROW: dict[str, Any] = {
+    **WIDTHS,
+    "extraction_channels": 8,
+    "extraction_multipliers": (1,),
+    "aggregation_channels": 8,
+    "aggregation_multipliers": (1,),
+}
 BOUNDED: dict[str, Any] = {"decoder_normalization": "smc", "mid_block_add_attention": False}
 
 
@@ -25,7 +32,7 @@ def photo() -> Image.Image:
 
 def model(**arguments: Any) -> LiteVAE:
     torch.manual_seed(0)
-    return LiteVAE.from_preset("S", **WIDTHS, **BOUNDED, **arguments).eval()
+    return LiteVAE(**NARROW, **BOUNDED, **arguments).eval()
 
 
 def panels(picture: np.ndarray) -> list[np.ndarray]:
@@ -39,7 +46,11 @@ def panels(picture: np.ndarray) -> list[np.ndarray]:
 
 @pytest.mark.parametrize(
     ("ending", "arguments"),
-    [("png", {"encoder_normalization": "smc", "output_type": "wavelet"}), ("tif", {}), ("jpg", {})],
+    [
+        ("png", {"encoder_normalization": "smc", "output_type": "wavelet"}),
+        pytest.param("tif", {}, marks=pytest.mark.slow),
+        ("jpg", {}),
+    ],
 )
 def test_a_large_photo_is_as_a_small_one(
     photo: Image.Image, tmp_path: Path, ending: str, arguments: Any, monkeypatch: pytest.MonkeyPatch
@@ -78,12 +89,12 @@ def test_what_fails_on_the_way_leaves_the_older_file(
 
 
 def test_only_a_decoder_of_bounded_reach_streams() -> None:
-    assert not photos.streams(LiteVAE.from_preset("S", **WIDTHS))
+    assert not photos.streams(LiteVAE(**NARROW))
     assert not photos.streams(StableDiffusionVAE.from_architecture(**WIDTHS))
 
 
 def test_tiles_are_blended_where_they_must_be() -> None:
-    ours = LiteVAE.from_preset("S", **WIDTHS)
+    ours = LiteVAE(**NARROW)
     photos.blend_tiles(ours)
     assert ours.tiling is not None
     assert ours.tiling.blend

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,12 +15,21 @@ from litevae.evaluation.metrics import psnr
 
 from ..data.icc import rgb_profile
 
+NARROW: dict[str, Any] = {
+    "extraction_channels": 8,
+    "extraction_multipliers": (1,),
+    "aggregation_channels": 8,
+    "aggregation_multipliers": (1,),
+    "block_out_channels": (8, 8, 8, 8),
+    "layers_per_block": 1,
+}
+
 
 @pytest.fixture(scope="module")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("run") / "model"
-    LiteVAE.from_preset("S", block_out_channels=(8, 8, 8, 8), layers_per_block=1).save_pretrained(folder)
+    LiteVAE(**NARROW).save_pretrained(folder)
     return folder
 
 
@@ -52,8 +62,8 @@ def test_any_size(here: Path, model_folder: Path, width: int, height: int, capsy
 def test_latents_of_other_resolutions(
     here: Path, capsys: pytest.CaptureFixture[str], levels: tuple[int, ...], places: str
 ) -> None:
-    widths = {"wavelet_levels": levels, "block_out_channels": (8,) * (levels[-1] + 1), "layers_per_block": 1}
-    LiteVAE.from_preset("S", **widths).save_pretrained(here / "model")
+    sizes = {"wavelet_levels": levels, "block_out_channels": (8,) * (levels[-1] + 1)}
+    LiteVAE(**{**NARROW, **sizes}).save_pretrained(here / "model")
     assert reconstruct.main([photo(here, 37, 21), "--model", "model"]) == 0
     assert f"37x21 pixels, latent {places}" in capsys.readouterr().out
 
@@ -92,6 +102,7 @@ def test_nothing_is_written_over(here: Path, model_folder: Path, capsys: pytest.
     assert Image.open(here / "mine.png").format == "PNG"
 
 
+@pytest.mark.slow
 def test_interrupted_run_uses_its_checkpoint(
     here: Path, run: Callable[..., tuple[int, Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,8 +133,7 @@ def test_large_photo_of_a_model_that_streams(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bounded = {"decoder_normalization": "smc", "mid_block_add_attention": False}
-    widths = {"block_out_channels": (8, 8, 8, 8), "layers_per_block": 1}
-    LiteVAE.from_preset("S", **widths, **bounded).save_pretrained(here / "model")
+    LiteVAE(**NARROW, **bounded).save_pretrained(here / "model")
     arguments = [photo(here, 61, 45), "--model", "model"]
     assert reconstruct.main(arguments) == 0
     whole = capsys.readouterr()

@@ -92,7 +92,15 @@ def test_tiles_decode_the_same_in_float64(decoder, name, height, width, side):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["none", "f4", pytest.param("f16-wavelet", marks=pytest.mark.slow), "quant_conv"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("none", marks=pytest.mark.slow),
+        "f4",
+        pytest.param("f16-wavelet", marks=pytest.mark.slow),
+        "quant_conv",
+    ],
+)
 def test_tiles_and_rows_decode_the_same_integers(decoder, name):
     model = with_integers(decoder(**{**DECODERS[name], "decoder_normalization": "none"}))
     latent = integers(2, 4, 21, 24)
@@ -132,7 +140,7 @@ def test_tiles_and_rows_encode_the_same_integers(make_model):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["smc", "none", "wavelet"])
+@pytest.mark.parametrize("name", ["smc", pytest.param("none", marks=pytest.mark.slow), "wavelet"])
 def test_rows_decode_the_same_in_float64(decoder, name):
     model = decoder(**DECODERS[name]).double()
     latent = torch.randn(1, 4, 41, 6, dtype=torch.float64)
@@ -144,7 +152,7 @@ def test_rows_decode_the_same_in_float64(decoder, name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["smc", "none", "wavelet"])
+@pytest.mark.parametrize("name", ["smc", pytest.param("none", marks=pytest.mark.slow), "wavelet"])
 def test_tiles_and_rows_decode_the_same_bits_in_float32(decoder, name):
     model = decoder(**DECODERS[name])
     latent = torch.randn(1, 4, 40, 72)

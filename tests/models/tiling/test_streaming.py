@@ -75,7 +75,7 @@ def test_images_of_one_latent_and_of_none(make_model, assert_same):
         assert_same(torch.cat(strips, dim=2), model.encode(x).latent_dist.mean)
         assert_same(model.tiled_encode(x).latent_dist.mean, model.encode(x).latent_dist.mean)
     for none in (image[:0], iter([image[:0]])):
-        assert [strip.mean.shape for strip in model.encode_rows(none, height=24)] == [(0, 4, 3, 1)]
+        assert [strip.mean.shape for strip in model.encode_rows(none, 1, height=24)] == [(0, 4, 3, 1)]
 
 
 @torch.no_grad()
