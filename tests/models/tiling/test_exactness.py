@@ -79,7 +79,12 @@ def decoder(make_model):
 @torch.no_grad()
 @pytest.mark.parametrize(
     ("name", "height", "width", "side"),
-    [*((name, 13, 17, 5) for name in DECODERS), ("smc", 9, 40, 16), ("wavelet", 1, 9, 2)],
+    [
+        *((name, 13, 17, 5) for name in ("smc", "wavelet", "f4")),
+        *(pytest.param(name, 13, 17, 5, marks=pytest.mark.slow) for name in ("none", "f16-wavelet", "quant_conv")),
+        ("smc", 9, 40, 16),
+        ("wavelet", 1, 9, 2),
+    ],
 )
 def test_tiles_decode_the_same_in_float64(decoder, name, height, width, side):
     model = decoder(**DECODERS[name]).double()

@@ -188,7 +188,7 @@ def test_an_optimized_copy_is_tiled_too(make_model, assert_same):
 
 @pytest.mark.filterwarnings("ignore:this CPU has no instructions for bfloat16")
 @torch.no_grad()
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 def test_half_precision(make_model, dtype):
     model = make_model(**BOUNDED)
     expected = exact(model).decode(LATENT.to(dtype).double()).sample
@@ -315,7 +315,7 @@ def test_blended_encoders(make_model, output_type):
         pytest.param({"mid_block_add_attention": False}, marks=pytest.mark.slow),
         pytest.param({"output_type": "wavelet"}, marks=pytest.mark.slow),
         {"decoder_normalization": "smc"},
-        VARIANTS["f4"],
+        pytest.param(VARIANTS["f4"], marks=pytest.mark.slow),
     ],
 )
 def test_exact_statistics(make_model, arguments):
