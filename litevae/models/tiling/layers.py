@@ -212,8 +212,9 @@ def check_convolution(layer: Any) -> None:
         not isinstance(inner, (nn.Conv2d, SMConv2d))
         or getattr(inner, "padding_mode", "zeros") != "zeros"
         or "_conv_forward" in vars(inner)
+        or (getattr(inner, "dilation", (1, 1)), getattr(inner, "groups", 1)) != ((1, 1), 1)
     ):
-        raise _not_in_parts(type(inner).__name__, "a layer that is no convolution with zeros around the image")
+        raise _not_in_parts(type(inner).__name__, "a layer that is no plain convolution with zeros around the image")
 
 
 def _not_in_parts(name: str, found: str) -> ValueError:
