@@ -229,7 +229,7 @@ def test_a_hook_that_would_not_be_called_is_named(make_model):
     model.decoder.conv_norm_out = nn.SiLU()
     layer = model.decoder.conv_in
     model.decoder.conv_in = nn.Conv2d(4, layer.out_channels, 3, padding=2, dilation=2)
-    with pytest.raises(ValueError, match="Conv2d must be called layer by layer.* no plain convolution"):
+    with pytest.raises(ValueError, match=r"Conv2d must be called layer by layer.* no plain convolution"):
         model.decode(LATENT)
     model.decoder.conv_in = layer
     layer._conv_forward = lambda *_: None  # as patches for seamless textures do
