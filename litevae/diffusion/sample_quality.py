@@ -46,7 +46,12 @@ class SampleQuality:
             if problem := instruments.problem(_NAMES[name], size):
                 rule = f"{name} cannot be measured of samples with a side of {size}: {problem}"
                 raise ValueError(f"{rule}; leave it out, or take another size")
-        self.instruments, self.device = instruments.at(size), device
+        self._instruments, self._size, self.device = instruments, size, device
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what was taken in; the networks stay."""
+        self.instruments = self._instruments.at(self._size)
 
     def add(self, numbers: range, originals: Tensor, samples: Tensor) -> None:
         """Take in images of the data, uint8 [B, 3, size, size], and as many samples, floating point in [-1, 1].

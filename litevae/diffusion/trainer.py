@@ -28,7 +28,6 @@ from litevae.runs.checkpoint import Checkpoint, load_newest_checkpoint, load_sta
 from litevae.runs.config import ConfigError
 from litevae.runs.loop import Loop
 from litevae.runs.processes import Processes
-from litevae.runs.progress import BrokenRunError
 from litevae.seeds import derive_seed
 from litevae.state_hash import state_hash
 from litevae_kernels.checks import wrong_value
@@ -47,6 +46,7 @@ class DiffusionTrainer(Loop):
     score = "validation_loss"
     lower_is_better = True
     snapshot_keys = ("model", "ema", "optimizer", "scaler", "scale", "of")
+    breaks_run = (DataError,)
     config: DiffusionConfig
     folder: DiffusionFolder
     load_autoencoder: Load
@@ -55,6 +55,8 @@ class DiffusionTrainer(Loop):
         super().__init__(config, folder, processes)
         self.noticed = False
         """Whether it was said what speaks against the distances."""
+        self.latest: Tensor
+        """Samples from the noise that every evaluation has, as the last one drew them."""
         try:
             self._open(config, processes)
         except (ValueError, FileNotFoundError) as error:
@@ -79,8 +81,10 @@ class DiffusionTrainer(Loop):
         self.side, self.noising = side, noising(config.noise)
         self.networks = DiffusionNetworks(config, self.autoencoder.latent_channels, side, processes)
         self.learners = [self.networks.learner]
-        if config.sampling.measured_images:
-            self._quality()  # now, what it lacks is a wrong request
+        self.quality: SampleQuality | None = None
+        if config.sampling.measured_images and processes.is_main:
+            metrics = config.sampling.metrics
+            self.quality = SampleQuality(metrics, size, processes.device, WeightSource(options=""))
         self._use(*self._scale())
 
     def _use(self, means: tuple[float, ...], stds: tuple[float, ...]) -> None:
@@ -109,12 +113,6 @@ class DiffusionTrainer(Loop):
         variance = sum(std**2 + (mean - middle) ** 2 for mean, std in zip(means, stds, strict=True)) / channels
         return (0.0,) * channels, (variance**0.5,) * channels
 
-    def fit(self) -> int:
-        try:
-            return super().fit()
-        except DataError as error:  # before this, it is a wrong request
-            raise BrokenRunError(str(error)) from error
-
     def introduce(self) -> None:
         shape = (self.autoencoder.latent_channels, self.side, self.side)
         self.say(introduction(self.config, self.networks, self.processes, self.data, self.latents, shape, self.step))
@@ -129,7 +127,8 @@ class DiffusionTrainer(Loop):
     def measure(self) -> dict[str, Any]:
         """Of the averaged weights: held-out loss at every level of noise, a grid of samples, distances."""
         losses = self.validate()
-        self.write_grid(self.folder.grids / f"step-{self.step:06d}.png")
+        self.latest = torch.cat([images for _, images in self.draw("grid", self.config.sampling.images)])
+        write_samples(self.folder.grids / f"step-{self.step:06d}.png", self.latest)
         mean, distances = sum(losses) / len(losses), self.distances()
         shown = "".join(f"  {name} {distances[name]:.3g}" for name in METRICS if name in distances)
         self.progress.show_score(f"loss {mean:.4f}{shown}")
@@ -157,15 +156,10 @@ class DiffusionTrainer(Loop):
         denoiser.train(was_training)
         return losses
 
-    def write_grid(self, path: Path) -> None:
-        """Samples from fixed noise, as many of each class as there is room for."""
-        write_samples(path, self._fixed_samples())
-
-    def _fixed_samples(self) -> Tensor:
-        return torch.cat([images for _, images in self.draw("grid", self.config.sampling.images)])
-
     def draw(self, what: str, count: int) -> Iterator[tuple[range, Tensor]]:
-        """Samples of the averaged weights: (their numbers, images [B, 3, size, size] on the CPU); in eval mode.
+        """Samples of the averaged weights, as many of each class as there is room for.
+
+        Yields (their numbers, images [B, 3, size, size] on the CPU).
 
         Args:
             what: their noise is a function of it, the run's seed and their numbers.
@@ -189,29 +183,25 @@ class DiffusionTrainer(Loop):
 
     def distances(self) -> dict[str, float]:
         """Between samples and crops of the data: `sampling.metrics`, and of how many; {} where none was asked for."""
-        sampling = self.config.sampling
-        if not sampling.measured_images:
+        count, quality = self.config.sampling.measured_images, self.quality
+        if quality is None:
             return {}
-        quality = self._quality()
-        crops, _ = other_crops(self.config, sampling.measured_images)
-        for numbers, images in self.draw("measured", sampling.measured_images):
+        quality.begin()
+        crops, _ = other_crops(self.config, count)
+        for numbers, images in self.draw("measured", count):
             quality.add(numbers, torch.stack([next(crops) for _ in numbers]), images)
         values, notices = quality.values()
         for notice in notices if not self.noticed else ():
             warnings.warn(notice, stacklevel=2)
         self.noticed = True
-        return {**values, "measured_images": sampling.measured_images}
-
-    def _quality(self) -> SampleQuality:
-        metrics, size = self.config.sampling.metrics, self.config.data.crop_size
-        return SampleQuality(metrics, size, self.processes.device, WeightSource(options=""))
+        return {**values, "measured_images": count}
 
     def write_results(self) -> None:
         write_curves(self.folder)
         crops = None
         if self.data.cache is None:
             crops = to_float(torch.stack(list(other_crops(self.config, self.config.sampling.images)[0])))
-        write_samples(self.folder.samples, self._fixed_samples(), crops)
+        write_samples(self.folder.samples, self.latest, crops)
         classes = self.data.classes if self.config.network.classes else None
         scale = (self.latents.means, self.latents.stds)
         about = (self.networks.kept, self.noising, self.config.sampling, self.autoencoder.model, *scale, classes)

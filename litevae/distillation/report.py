@@ -13,13 +13,10 @@ from litevae.distillation.evaluation import Comparison
 from litevae.distillation.losses import DistillationLoss
 from litevae.distillation.networks import DistillationNetworks
 from litevae.distillation.teacher import Teacher
-from litevae.evaluation.figures import BLUE, GRAY, GREEN, ORANGE, STYLE, label_ends, save_figure
+from litevae.evaluation.figures import BLUE, GRAY, ORANGE, STYLE, draw_losses, label_ends, save_figure
 from litevae.runs.processes import Processes
 from litevae.runs.run_folder import RunFolder
 from litevae_kernels.files import replacing
-
-_COLOURS = {"total": "#1f2430", "mean": BLUE, "logvar": ORANGE, "kl": GRAY, "reconstruction": GREEN}
-_OTHER = "#7c3aed"
 
 
 class DistillationFolder(RunFolder):
@@ -110,16 +107,7 @@ def _curves(metrics: list[dict[str, Any]]) -> Any:
     losses, quality = figure.subplots(1, 2)
     training = [line for line in metrics if line["kind"] == "train"]
     evaluations = [line for line in metrics if line["kind"] == "evaluation"]
-    losses.set_title("Training losses")
-    ends = []
-    for name in training[-1]["loss"] if training else ():
-        points = [(line["step"], line["loss"][name]) for line in training if (line["loss"].get(name) or 0) > 0]
-        if points:
-            colour = _COLOURS.get(name, _OTHER)
-            losses.plot(*zip(*points, strict=True), color=colour, linewidth=1.8)
-            ends.append((points[-1], f"{name} {points[-1][1]:.3g}", colour))
-    losses.set(xlabel="step", yscale="log")
-    label_ends(losses, ends)
+    draw_losses(losses, training)
 
     quality.set_title("Held-out PSNR (dB)")
     steps, last = [line["step"] for line in evaluations], evaluations[-1]

@@ -25,7 +25,6 @@ from litevae.runs.checkpoint import Checkpoint, load_newest_checkpoint, load_sta
 from litevae.runs.config import ConfigError
 from litevae.runs.loop import Loop
 from litevae.runs.processes import Processes
-from litevae.runs.progress import BrokenRunError
 from litevae_kernels.checks import wrong_value
 from litevae_kernels.files import replacing
 from litevae_kernels.precision import warn_where_emulated
@@ -39,6 +38,7 @@ class DistillationTrainer(Loop):
     learner_names = {"student": "student's encoder", "decoder": "decoder"}  # noqa: RUF012
     score = "psnr"
     snapshot_keys = ("model", "ema", "optimizers", "scalers", "stds", "teacher")
+    breaks_run = (DataError,)
     config: DistillationConfig
     folder: DistillationFolder
     load_autoencoder: Load
@@ -69,12 +69,6 @@ class DistillationTrainer(Loop):
 
     def _first_crops(self) -> Batches:
         return self.data.first_crops(MEASURED_CROPS, CROPS_AT_ONCE)
-
-    def fit(self) -> int:
-        try:
-            return super().fit()
-        except DataError as error:  # before this, it is a wrong request
-            raise BrokenRunError(str(error)) from error
 
     def introduce(self) -> None:
         run = (self.config, self.networks, self.teacher, self.processes, self.data, self.loss, self.step)

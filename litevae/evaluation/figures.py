@@ -30,6 +30,9 @@ _COLOURS = {
     "gaussian": GREEN,
     "kl": "#9ca3af",
     "discriminator": "#dc2626",
+    "mean": BLUE,  # of a distillation, as the next two
+    "logvar": ORANGE,
+    "reconstruction": GREEN,
 }
 STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -134,27 +137,34 @@ def save_curves(path: Path, metrics: Sequence[dict[str, Any]], baseline_psnr: fl
         save_figure(_curves(metrics, baseline_psnr), path)
 
 
+def draw_losses(axes: Any, training: Sequence[dict[str, Any]]) -> None:
+    """The losses of the "train" lines of a metrics.jsonl over the steps, each named where it ends."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_title("Training losses")
+    ends = []
+    for name in training[-1]["loss"] if training else ():
+        points = [(line["step"], line["loss"][name]) for line in training if (line["loss"].get(name) or 0) > 0]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=_COLOURS.get(name, GRAY), linewidth=1.8)
+            ends.append((points[-1], f"{name} {points[-1][1]:.3g}", _COLOURS.get(name, GRAY)))
+    axes.set(xlabel="step", yscale="log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    label_ends(axes, ends)
+
+
 def _curves(metrics: Sequence[dict[str, Any]], baseline_psnr: float) -> "Figure":
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     losses, quality = figure.subplots(1, 2)
     training = [line for line in metrics if line["kind"] == "train"]
     evaluations = [line for line in metrics if line["kind"] == "evaluation"]
 
-    losses.set_title("Training losses")
-    ends = []
-    for name in training[-1]["loss"] if training else ():
-        points = [(line["step"], line["loss"][name]) for line in training if (line["loss"].get(name) or 0) > 0]
-        if points:
-            losses.plot(*zip(*points, strict=True), color=_COLOURS.get(name, GRAY), linewidth=1.8)
-            ends.append((points[-1], f"{name} {points[-1][1]:.3g}", _COLOURS.get(name, GRAY)))
-    losses.set(xlabel="step", yscale="log")
-    losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    losses.yaxis.set_major_formatter("{x:g}")
-    losses.yaxis.set_minor_locator(NullLocator())
-    label_ends(losses, ends)
+    draw_losses(losses, training)
 
     quality.set_title("Held-out PSNR (dB)")
     steps, decibels = [line["step"] for line in evaluations], [line["psnr"] for line in evaluations]

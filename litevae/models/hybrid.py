@@ -24,12 +24,13 @@ from torch import Tensor, nn
 
 from litevae.checks import check_latent, in_dtype_of
 from litevae.config import LiteVAEConfig, preset
-from litevae.models import pretrained, publishing
+from litevae.models import pretrained
 from litevae.models.blocks import recompute
 from litevae.models.encoder import build_encoder
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.litevae import LiteVAEOutput
 from litevae.models.publishing import Publishing
+from litevae.models.strict_loading import StrictLoading
 from litevae.models.teacher import (
     ENCODER_FIELDS,
     TEACHER_CLASSES,
@@ -46,7 +47,7 @@ _KL = TEACHER_CLASSES["AutoencoderKL"]
 
 
 class HybridAutoencoder(  # type: ignore[misc]
-    Publishing, ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin, PeftAdapterMixin
+    Publishing, StrictLoading, ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin, PeftAdapterMixin
 ):
     """LiteVAE's encoder and a teacher's decoder: a drop-in `vae` for the pipelines of that teacher.
 
@@ -74,6 +75,8 @@ class HybridAutoencoder(  # type: ignore[misc]
     True
     """
 
+    _saved_as = "HybridAutoencoder"
+    _check_names = staticmethod(check_config_names)
     _no_split_modules: Any = ("ResBlock", "NAFBlock", "TransformerBlock", "ResnetBlock2D")
     _supports_gradient_checkpointing = True
     _group_offload_block_modules = ("quant_conv", "post_quant_conv", "encoder", "decoder")
@@ -267,27 +270,9 @@ class HybridAutoencoder(  # type: ignore[misc]
     def _save_as_diffusers(self, folder: Path, options: Mapping[str, Any]) -> None:
         ModelMixin.save_pretrained(cast(Any, self), folder, **options)
 
-    @classmethod
-    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
-        """diffusers' `from_config`, which here refuses what it would ignore with a warning, as LiteVAE's does."""
-        if isinstance(config, str | os.PathLike):
-            config = cls.load_config(config)
-        if isinstance(config, dict):
-            pretrained.check_config(config, cls.__name__, check_config_names)
-        check_config_names(kwargs.keys() - {"dtype"})
-        return super().from_config(config, return_unused_kwargs, **kwargs)
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
-        """The model that `save_pretrained` wrote, strict as `LiteVAE.from_pretrained` is."""
-        wants_info = kwargs.pop("output_loading_info", False)
-        path = os.path.expanduser(pretrained_model_name_or_path)
-        pretrained.check_before_loading(cls, path, kwargs)
-        model, info = cast(Any, super().from_pretrained(path, output_loading_info=True, **kwargs))
-        pretrained.check_after_loading(path, info)
-        publishing.remember_folder(model, path, kwargs)
-        pretrained.to_channels_last(model.encoder)
-        return (model, info) if wants_info else model
+    @property
+    def _in_channels_last(self) -> nn.Module:
+        return self.encoder
 
 
 def _parameters(*parts: nn.Module | None) -> Iterator[nn.Parameter]:

@@ -6,7 +6,6 @@ image -> [DWT -> feature extraction -> aggregation -> latent -> decoder] -> loss
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,16 +30,16 @@ from litevae.config import (
     LiteVAEConfig,
     Normalization,
     OutputType,
-    check_names,
     preset,
 )
-from litevae.models import pretrained, publishing
+from litevae.models import pretrained
 from litevae.models.blocks import recompute
 from litevae.models.decoder import Decoder
 from litevae.models.encoder import build_encoder
 from litevae.models.latent import DiagonalGaussian
 from litevae.models.publishing import Publishing
 from litevae.models.serving import Serving
+from litevae.models.strict_loading import StrictLoading
 from litevae_kernels import haar_idwt2d
 
 _UNSET = cast(Any, None)  # accelerate rebuilds an output from a dict, so the fields after the first need a default
@@ -63,7 +62,7 @@ class LiteVAEOutput(BaseOutput):
 
 
 class LiteVAE(  # type: ignore[misc]
-    Publishing, Serving, ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin, PeftAdapterMixin
+    Publishing, Serving, StrictLoading, ModelMixin, AttentionMixin, AutoencoderMixin, ConfigMixin, PeftAdapterMixin
 ):
     """The wavelet-based autoencoder of arXiv 2405.14477, to be used wherever diffusers expects an AutoencoderKL.
 
@@ -85,6 +84,7 @@ class LiteVAE(  # type: ignore[misc]
     torch.Size([1, 3, 64, 48])
     """
 
+    _saved_as = "LiteVAE"
     _no_split_modules: Any = ("ResBlock", "NAFBlock", "TransformerBlock", "SelfAttention")
     _supports_gradient_checkpointing = True
     _group_offload_block_modules = ("quant_conv", "post_quant_conv", "encoder", "decoder")
@@ -251,45 +251,9 @@ class LiteVAE(  # type: ignore[misc]
         ModelMixin.save_pretrained(cast(Any, self), folder, **options)
 
     @classmethod
-    def from_config(cls, config: Any = None, return_unused_kwargs: bool = False, **kwargs: Any) -> Any:
-        """diffusers' `from_config`, which here refuses what it would ignore with a warning.
-
-        Raises:
-            ValueError: the config of another class, or an argument that LiteVAE does not have.
-        """
-        if isinstance(config, str | os.PathLike):
-            config = cls.load_config(config)
-        if isinstance(config, dict):
-            pretrained.check_config(config)
-        check_names(kwargs.keys() - {"dtype"})
-        return super().from_config(config, return_unused_kwargs, **kwargs)
-
-    @classmethod
     def from_single_file(cls, *args: Any, **options: Any) -> Any:
         """Refused: one file of weights does not say which LiteVAE it is."""
         raise NotImplementedError(
             "a LiteVAE needs its config.json beside its weights: pass the folder to LiteVAE.from_pretrained, "
             "or make the model by LiteVAE.from_preset and load the file with model.load_state_dict"
         )
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
-        """The model that `save_pretrained` wrote: diffusers' `from_pretrained`, strict.
-
-        Args:
-            pretrained_model_name_or_path: a folder, or a model's name on the Hugging Face Hub.
-            kwargs: diffusers' own, e.g. `torch_dtype`, `subfolder`, `variant`.
-
-        Raises:
-            FileNotFoundError: no such folder, or no config.json or weights in it.
-            ValueError: a model of another class, an unknown argument in config.json, or weights that are cut off or
-                do not fit the model (missing, unexpected, or of another shape), with the first name that does not fit.
-        """
-        wants_info = kwargs.pop("output_loading_info", False)
-        path = os.path.expanduser(pretrained_model_name_or_path)
-        pretrained.check_before_loading(cls, path, kwargs)
-        model, info = cast(Any, super().from_pretrained(path, output_loading_info=True, **kwargs))
-        pretrained.check_after_loading(path, info)
-        publishing.remember_folder(model, path, kwargs)
-        pretrained.to_channels_last(model)
-        return (model, info) if wants_info else model

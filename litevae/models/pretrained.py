@@ -16,11 +16,9 @@ from diffusers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFETENSORS_WEIGHTS_NAME, W
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from litevae.config import check_names
 from litevae_kernels.checks import wrong_kind
 
 CONFIG_NAME = "config.json"
-_MODEL_NAME = "LiteVAE"
 _SAVED_BY = "write the folder again with save_pretrained"
 # What diffusers' EMAModel.save_pretrained adds to a model's config.json, and its from_pretrained reads there.
 _OF_EMA_MODEL = {
@@ -61,11 +59,7 @@ def check_after_loading(path: str, info: Mapping[str, Any]) -> None:
     _check_names_fit(path, info["missing_keys"], info["unexpected_keys"])
 
 
-def check_config(
-    config: Mapping[str, Any],
-    class_name: str = _MODEL_NAME,
-    check: Callable[[Iterable[str]], None] = check_names,
-) -> None:
+def check_config(config: Mapping[str, Any], class_name: str, check: Callable[[Iterable[str]], None]) -> None:
     """Raise unless `config` is that of a `class_name`, whose arguments' names `check` takes."""
     saved_class = config.get("_class_name", class_name)
     if saved_class != class_name:

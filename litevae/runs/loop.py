@@ -15,7 +15,7 @@ from litevae.runs.checkpoint import Checkpoint, load_newest_checkpoint, save_che
 from litevae.runs.config import Config, ConfigError
 from litevae.runs.learner import Learner
 from litevae.runs.processes import Processes
-from litevae.runs.progress import Progress, check_parameters
+from litevae.runs.progress import BrokenRunError, Progress, check_parameters
 from litevae.runs.run_folder import RunFolder
 from litevae.runs.stopping import StopRequest
 from litevae.runs.tensorboard import TensorBoard
@@ -35,6 +35,8 @@ class Loop(ABC):
     lower_is_better = False
     snapshot_keys: Collection[str]
     """The keys of `snapshot`; a checkpoint without one of them is passed over as damaged."""
+    breaks_run: tuple[type[Exception], ...] = ()
+    """Errors that end a run which has begun as a BrokenRunError; before it they are a wrong request."""
 
     learners: list[Learner]
     update: Any
@@ -88,6 +90,12 @@ class Loop(ABC):
 
     def fit(self) -> int:
         """Train to `train.steps`; returns the exit code."""
+        try:
+            return self._fit()
+        except self.breaks_run as error:
+            raise BrokenRunError(str(error)) from error
+
+    def _fit(self) -> int:
         train = self.config.train
         self.open()
         with StopRequest() as stop, self.progress.open_bar(self.step, train.steps, shown=self.processes.is_main):

@@ -19,7 +19,6 @@ from litevae.losses.perceptual import PerceptualConfig, build_perceptual
 from litevae.runs.checkpoint import Checkpoint
 from litevae.runs.loop import Loop
 from litevae.runs.processes import Processes
-from litevae.runs.progress import BrokenRunError
 from litevae.training.config import RunConfig
 from litevae.training.latent_scale import fixed_scale, measure_scale, write_scale
 from litevae.training.model_card import run_facts
@@ -38,6 +37,7 @@ class Trainer(Loop):
     learner_names = {"generator": "autoencoder", "discriminator": "discriminator"}  # noqa: RUF012
     score = "psnr"
     snapshot_keys = KEYS
+    breaks_run = (DataError,)
     config: RunConfig
     folder: AutoencoderFolder
 
@@ -50,12 +50,6 @@ class Trainer(Loop):
         self.lpips = self._lpips() if config.evaluates_lpips and processes.is_main else None
         self.instruments = self._instruments() if config.train.evaluate_sets and processes.is_main else None
         self.latest: tuple[Evaluation, Evaluation | None]
-
-    def fit(self) -> int:
-        try:
-            return super().fit()
-        except DataError as error:  # before this, it is a wrong request
-            raise BrokenRunError(str(error)) from error
 
     def introduce(self) -> None:
         about = (self.data.held_out, self.processes.device, self.lpips, self._sets())

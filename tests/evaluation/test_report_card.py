@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,27 +25,12 @@ from litevae.evaluation.weights import WeightSource
 from litevae.loading import load_autoencoder
 
 from .. import children
+from ..own_place import one_thread, own_place  # noqa: F401  (fixtures)
 from . import small
 from .test_instruments import Corners
 
 NETWORKS = ["lpips-vgg", "lpips-alex", "rfid", "kid"]
 FILES = ["images", "report.html", "results.json", "results.md", "scores.csv"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """The same sums in the same order, and no contention."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(autouse=True)
-def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LITEVAE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "hub"))
-    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

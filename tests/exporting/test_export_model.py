@@ -17,7 +17,7 @@ from torch.utils import cpp_extension
 from litevae import LiteVAE, StableDiffusionVAE, export_model
 from litevae.exporting import ExportError, verification
 from litevae.exporting.graphs import EncoderGraph, prepared
-from tests.models.variants import NARROW, VARIANTS
+from tests.models.variants import NARROW, VARIANTS, randomized
 
 TINY: dict[str, Any] = {
     **NARROW,
@@ -34,14 +34,9 @@ OTHERS: dict[str, dict[str, Any]] = {"quant-conv": {"use_quant_conv": True}, "wa
 
 
 def make(**arguments: Any) -> LiteVAE:
-    """A narrow model whose every parameter is random: blocks that start as the identity would hide what they do."""
+    """A narrow model whose every parameter is random."""
     torch.manual_seed(0)
-    model = LiteVAE(**{**NARROW, **arguments}).eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() <= 1 or not parameter.any():
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
+    return randomized(LiteVAE(**{**NARROW, **arguments}).eval())
 
 
 def sd_vae() -> StableDiffusionVAE:

@@ -10,6 +10,8 @@ import torch
 
 from litevae import LiteVAE
 
+from .variants import randomized
+
 NARROW: dict[str, Any] = {
     "extraction_channels": 8,
     "extraction_multipliers": (1, 2),
@@ -35,12 +37,7 @@ def make_model():
 
     def make(**arguments: Any) -> LiteVAE:
         torch.manual_seed(0)
-        model = LiteVAE(**{**NARROW, **arguments}).eval()
-        with torch.no_grad():
-            for parameter in model.parameters():
-                if parameter.dim() <= 1 or not parameter.any():
-                    parameter.add_(0.1 * torch.randn_like(parameter))
-        return model
+        return randomized(LiteVAE(**{**NARROW, **arguments}).eval())
 
     return make
 

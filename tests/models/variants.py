@@ -1,6 +1,11 @@
 """Every encoder that a LiteVAE can have, narrow: name -> its arguments beside the defaults."""
 
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+Model = TypeVar("Model", bound=nn.Module)
 
 NARROW: dict[str, Any] = {
     "extraction_channels": 8,
@@ -27,3 +32,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "dwt": {"encoder_type": "dwt", "latent_channels": 12},
     "dwt-2": {"encoder_type": "dwt-2", "latent_channels": 48},
 }
+
+
+@torch.no_grad()
+def randomized(model: Model) -> Model:
+    """The model with noise on biases, gains and what starts as 0: the identity would hide what blocks do."""
+    for parameter in model.parameters():
+        if parameter.dim() <= 1 or not parameter.any():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
